@@ -1,0 +1,205 @@
+//! [`Core`]: everything of a loop that callbacks may reach, without the handler, the states and
+//! the driver. What needs the kernel is written down here as an intention; the reactor carries
+//! it out after the callback.
+
+use std::any::TypeId;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::addr::Endpoint;
+use crate::buf::pool::Pool;
+use crate::conn::id::ConnId;
+use crate::conn::state::{ConnCore, Phase};
+use crate::conn::table::Table;
+use crate::control::{LoopShared, ServerHandle};
+use crate::driver::Token;
+use crate::error::CloseReason;
+use crate::options::Options;
+use crate::time::wheel::Wheel;
+use crate::workers::WorkerPool;
+
+/// What the loop's timing wheel holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Timer {
+    /// on_timer of a connection.
+    Conn(Token),
+    /// The watch of a connection: idle, connect, close or linger timeout by its phase.
+    Watch(Token),
+    Tick,
+    /// A scheduled job, by its place.
+    Job(u32),
+    /// A listener's rest after a failed accept is over.
+    AcceptRest(u32),
+    /// The stop's deadline has come.
+    StopDeadline,
+}
+
+/// A datagram that a callback wants sent.
+pub(crate) struct OutgoingDatagram {
+    pub(crate) socket: u32,
+    pub(crate) to: SocketAddr,
+    /// The source address, where the socket is bound to all.
+    pub(crate) from: Option<IpAddr>,
+    /// Valid range of `Core::datagram_bytes`.
+    pub(crate) start: usize,
+    pub(crate) end: usize,
+}
+
+pub(crate) struct Core {
+    pub(crate) index: u16,
+    pub(crate) table: Table,
+    pub(crate) pool: Pool,
+    pub(crate) wheel: Wheel<Timer>,
+    /// The moment at which this turn's events were fetched.
+    pub(crate) now: Instant,
+    pub(crate) started: Instant,
+    /// The connection whose callback runs: the reactor attends to it afterwards anyway.
+    pub(crate) current: Option<u32>,
+    /// Connections to attend at the end of the turn.
+    pub(crate) dirty: Vec<Token>,
+    /// Connections to attend right after the running callback.
+    pub(crate) urgent: Vec<Token>,
+    pub(crate) connects: Vec<(Token, Endpoint)>,
+    pub(crate) datagrams: Vec<OutgoingDatagram>,
+    pub(crate) datagram_bytes: Vec<u8>,
+    pub(crate) stop_requested: bool,
+    /// No new connections: the loop is stopping.
+    pub(crate) stopping: bool,
+    pub(crate) shared: Arc<LoopShared>,
+    pub(crate) server: ServerHandle,
+    pub(crate) options: Arc<Options>,
+    pub(crate) workers: WorkerPool,
+    /// The type of the handler's connection state.
+    pub(crate) state_type: TypeId,
+}
+
+impl Core {
+    /// Milliseconds since the loop started, wrapping after 49 days: for differences only.
+    pub(crate) fn now_ms(&self) -> u32 {
+        self.now.duration_since(self.started).as_millis() as u32
+    }
+
+    /// A connection has to be attended to: after the callback if it is the callback's own, at
+    /// the end of the turn otherwise.
+    #[inline]
+    pub(crate) fn touch(&mut self, token: Token) {
+        if self.current == Some(token.index) {
+            return;
+        }
+        if let Some(conn) = self.table.get_mut(token)
+            && !conn.dirty
+        {
+            conn.dirty = true;
+            self.dirty.push(token);
+        }
+    }
+
+    /// Appends to a connection's output by `append`, and answers the pending bytes.
+    #[inline]
+    pub(crate) fn write_with(
+        &mut self,
+        token: Token,
+        append: impl FnOnce(&mut ConnCore, &mut Pool),
+    ) -> usize {
+        let Some(conn) = self.table.get_mut(token) else {
+            return 0;
+        };
+        if !conn.takes_output() {
+            return conn.outbound.len();
+        }
+        append(conn, &mut self.pool);
+        let pending = conn.outbound.len();
+        if pending > self.options.max_pending_output {
+            conn.end(CloseReason::OutputLimit);
+        }
+        self.touch(token);
+        pending
+    }
+
+    pub(crate) fn broadcast(&mut self, bytes: &Bytes) {
+        for index in 0..self.table.bound() {
+            let Some(token) = self.table.token_at(index) else {
+                continue;
+            };
+            let bytes = bytes.clone();
+            self.write_with(token, |conn, pool| {
+                if conn.phase == Phase::Open {
+                    conn.outbound.append_bytes(bytes, pool);
+                }
+            });
+        }
+    }
+
+    /// Reserves a slot for an outgoing connection; the reactor starts it after the callback.
+    pub(crate) fn connect(
+        &mut self,
+        endpoint: &Endpoint,
+        initiator: Option<ConnId>,
+    ) -> crate::error::Result<ConnId> {
+        use crate::error::Error;
+        if endpoint.is_datagram() {
+            let what = format!("connecting to {endpoint}: datagram sockets are not connected");
+            return Err(Error::Unsupported { what });
+        }
+        let mut conn = ConnCore::new(crate::addr::Address::Unix(None), Phase::Connecting);
+        conn.outgoing = true;
+        conn.receiving = false;
+        if initiator.is_some() {
+            conn.extra_mut().initiator = initiator;
+        }
+        let token = self.table.insert(conn).map_err(|_| Error::Unsupported {
+            what: "more than 2^30 connections on one loop".to_owned(),
+        })?;
+        self.connects.push((token, endpoint.clone()));
+        Ok(ConnId::new(self.index, token))
+    }
+
+    pub(crate) fn set_timer(&mut self, token: Token, delay: Option<Duration>) {
+        let Some(conn) = self.table.get_mut(token) else {
+            return;
+        };
+        if let Some(key) = conn.timer.take() {
+            self.wheel.cancel(key);
+        }
+        let Some(delay) = delay else { return };
+        let deadline = deadline(self.now, delay);
+        conn.timer = Some(self.wheel.insert(deadline, Timer::Conn(token)));
+    }
+
+    /// Sets the connection's watch anew: its meaning depends on the phase.
+    pub(crate) fn set_watch(&mut self, token: Token, delay: Option<Duration>) {
+        let Some(conn) = self.table.get_mut(token) else {
+            return;
+        };
+        if let Some(key) = conn.watch.take() {
+            self.wheel.cancel(key);
+        }
+        let Some(delay) = delay else { return };
+        let deadline = deadline(self.now, delay);
+        conn.watch = Some(self.wheel.insert(deadline, Timer::Watch(token)));
+    }
+
+    pub(crate) fn set_idle_timeout(&mut self, token: Token, timeout: Option<Duration>) {
+        let now = self.now_ms();
+        let Some(conn) = self.table.get_mut(token) else {
+            return;
+        };
+        // A timeout below a millisecond is one; above 24 days the wrapping clock would lie.
+        let millis = timeout.map_or(0, |t| t.as_millis().clamp(1, i32::MAX as u128) as u32);
+        conn.idle_timeout = millis;
+        conn.last_active = now;
+        if conn.phase == Phase::Open {
+            let delay = (millis > 0).then(|| Duration::from_millis(millis.into()));
+            self.set_watch(token, delay);
+        }
+    }
+}
+
+/// A moment in the future; one too far to be told is as good as a century.
+pub(crate) fn deadline(now: Instant, delay: Duration) -> Instant {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
+    now.checked_add(delay).unwrap_or(now + CENTURY)
+}

@@ -1,0 +1,220 @@
+//! Handles that other threads hold: [`ConnHandle`] to one connection, [`LoopHandle`] to a loop.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use bytes::Bytes;
+
+use crate::conn::command::{Command, WriteDone};
+use crate::conn::context::{Context, Job};
+use crate::conn::id::ConnId;
+use crate::control::LoopShared;
+use crate::error::HandleError;
+use crate::handler::Handler;
+use crate::sync::mailbox::{Mailbox, Rejected};
+
+/// What a connection and its handles share.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    closed: AtomicBool,
+    /// Bytes written through handles and not yet applied by the loop.
+    queued: AtomicUsize,
+}
+
+impl Shared {
+    pub(crate) fn mark_closed(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn queued(&self) -> usize {
+        self.queued.load(Ordering::Relaxed)
+    }
+
+    /// `length` queued bytes were applied or dropped.
+    pub(crate) fn applied(&self, length: usize) {
+        self.queued.fetch_sub(length, Ordering::Relaxed);
+    }
+}
+
+/// A connection as other threads see it. Cheap to clone; all methods may be called from any
+/// thread, also from the connection's own loop, and never block.
+///
+/// A handle never keeps its connection open. When the connection is gone every method answers
+/// [`HandleError::Closed`]; it never reaches another connection.
+#[derive(Clone)]
+pub struct ConnHandle {
+    id: ConnId,
+    owner: Arc<LoopShared>,
+    shared: Arc<Shared>,
+    /// Most bytes queued by handles: the option `max_pending_output`.
+    limit: usize,
+}
+
+impl ConnHandle {
+    pub(crate) fn new(
+        id: ConnId,
+        owner: Arc<LoopShared>,
+        shared: Arc<Shared>,
+        limit: usize,
+    ) -> Self {
+        ConnHandle {
+            id,
+            owner,
+            shared,
+            limit,
+        }
+    }
+
+    /// The connection's identity.
+    pub fn id(&self) -> ConnId {
+        self.id
+    }
+
+    /// Whether the connection is still open, as far as this thread can know.
+    pub fn is_open(&self) -> bool {
+        !self.shared.closed.load(Ordering::Acquire)
+    }
+
+    /// Queues `bytes` for sending, without copying them. Writes of one thread keep their order.
+    ///
+    /// # Errors
+    /// [`HandleError::Closed`] if the connection or the server is gone, [`HandleError::Full`] if
+    /// too much is queued. A connection that ends before the loop gets to the bytes drops them;
+    /// use [`write_then`](ConnHandle::write_then) to be told.
+    #[doc(alias = "AsyncWrite")]
+    pub fn write(&self, bytes: impl Into<Bytes>) -> Result<(), HandleError> {
+        self.queue(bytes.into(), None)
+    }
+
+    /// As [`write`](ConnHandle::write); `done` is then called exactly once, on the loop: with `Ok`
+    /// when the last byte was given to the socket, or with the error when the connection ended
+    /// before.
+    ///
+    /// # Errors
+    /// As [`write`](ConnHandle::write); `done` is then dropped without being called.
+    #[doc(alias = "AsyncWrite")]
+    #[doc(alias = "AsyncWritev")]
+    pub fn write_then(
+        &self,
+        bytes: impl Into<Bytes>,
+        done: impl FnOnce(Result<(), HandleError>) + Send + 'static,
+    ) -> Result<(), HandleError> {
+        self.queue(bytes.into(), Some(Box::new(done)))
+    }
+
+    fn queue(&self, bytes: Bytes, done: Option<WriteDone>) -> Result<(), HandleError> {
+        if !self.is_open() {
+            return Err(HandleError::Closed);
+        }
+        let length = bytes.len();
+        let before = self.shared.queued.fetch_add(length, Ordering::Relaxed);
+        if before.saturating_add(length) > self.limit {
+            self.shared.applied(length);
+            return Err(HandleError::Full);
+        }
+        let shared = Arc::clone(&self.shared);
+        let command = Command::Write {
+            token: self.id.token(),
+            shared,
+            bytes,
+            done,
+        };
+        self.owner
+            .send(command)
+            .inspect_err(|_| self.shared.applied(length))
+    }
+
+    /// Has the handler's `on_wake` called for this connection.
+    ///
+    /// # Errors
+    /// [`HandleError::Closed`] or [`HandleError::Full`].
+    #[doc(alias = "Wake")]
+    pub fn wake(&self) -> Result<(), HandleError> {
+        self.send(Command::Wake(self.id.token()))
+    }
+
+    /// Closes the connection as `Action::Close` does: what was written before is delivered.
+    ///
+    /// # Errors
+    /// [`HandleError::Closed`] or [`HandleError::Full`].
+    #[doc(alias = "Close")]
+    #[doc(alias = "CloseWithCallback")]
+    pub fn close(&self) -> Result<(), HandleError> {
+        self.send(Command::Close(self.id.token()))
+    }
+
+    fn send(&self, command: Command) -> Result<(), HandleError> {
+        if !self.is_open() {
+            return Err(HandleError::Closed);
+        }
+        self.owner.send(command)
+    }
+}
+
+impl fmt::Debug for ConnHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnHandle")
+            .field("id", &self.id)
+            .field("open", &self.is_open())
+            .finish()
+    }
+}
+
+/// An event loop as other threads see it: runs closures there, with the loop's handler.
+///
+/// `Send` and `Sync` even where the handler is not: only the closure travels.
+#[doc(alias = "EventLoop")]
+pub struct LoopHandle<H: Handler> {
+    owner: Arc<LoopShared>,
+    jobs: Arc<Mailbox<Job<H>>>,
+}
+
+impl<H: Handler> LoopHandle<H> {
+    pub(crate) fn new(owner: Arc<LoopShared>, jobs: Arc<Mailbox<Job<H>>>) -> Self {
+        LoopHandle { owner, jobs }
+    }
+
+    /// The loop's index.
+    pub fn index(&self) -> usize {
+        usize::from(self.owner.index)
+    }
+
+    /// Runs `job` on the loop, between two events, with the handler and the loop's context. A
+    /// job that was accepted is run, also while the server stops.
+    ///
+    /// # Errors
+    /// [`HandleError::Closed`] if the server has stopped, [`HandleError::Full`] if too much is
+    /// queued; the job is dropped then.
+    #[doc(alias = "Execute")]
+    pub fn execute(
+        &self,
+        job: impl FnOnce(&mut H, &mut Context<'_, H>) + Send + 'static,
+    ) -> Result<(), HandleError> {
+        self.jobs
+            .push(Box::new(job))
+            .map_err(|rejected| match rejected {
+                Rejected::Full(_) => HandleError::Full,
+                Rejected::Closed(_) => HandleError::Closed,
+            })?;
+        self.owner.ring();
+        Ok(())
+    }
+}
+
+impl<H: Handler> Clone for LoopHandle<H> {
+    fn clone(&self) -> Self {
+        LoopHandle {
+            owner: Arc::clone(&self.owner),
+            jobs: Arc::clone(&self.jobs),
+        }
+    }
+}
+
+impl<H: Handler> fmt::Debug for LoopHandle<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoopHandle")
+            .field("index", &self.index())
+            .finish()
+    }
+}

@@ -1,0 +1,445 @@
+//! [`Conn`]: a connection as callbacks see it. Bytes in, bytes and intentions out; no system
+//! call but the socket options that the handler asks for, and no clock.
+//!
+//! Writing appends to the outbound buffer; closing, pausing and the rest leave a mark. The
+//! reactor acts on both when the callback has returned, so nothing here re-enters the handler.
+
+use std::any::{Any, TypeId};
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use socket2::SockRef;
+
+use crate::addr::{Address, Endpoint};
+use crate::buf::writer::Writer;
+use crate::conn::command::Command;
+use crate::conn::core::Core;
+use crate::conn::handle::ConnHandle;
+use crate::conn::id::ConnId;
+use crate::conn::state::{Direction, Phase};
+use crate::control::ServerHandle;
+use crate::driver::{Sockets, Token};
+use crate::error::{CloseReason, Result};
+use crate::sys::sockopt::Keepalive;
+use crate::workers::{JobPanic, SpawnError, contain};
+
+pub(crate) mod command;
+pub(crate) mod context;
+pub(crate) mod core;
+pub(crate) mod datagram;
+pub(crate) mod handle;
+pub(crate) mod id;
+pub(crate) mod input;
+pub(crate) mod state;
+pub(crate) mod table;
+
+/// A connection, lent for the time of one callback.
+///
+/// All methods belong to the loop's thread; other threads use a [`handle`](Conn::handle).
+#[doc(alias = "AsyncConn")]
+pub struct Conn<'a> {
+    core: &'a mut Core,
+    sockets: &'a dyn Sockets,
+    token: Token,
+}
+
+impl<'a> Conn<'a> {
+    pub(crate) fn new(core: &'a mut Core, sockets: &'a dyn Sockets, token: Token) -> Self {
+        Conn {
+            core,
+            sockets,
+            token,
+        }
+    }
+
+    /// The connection's identity, valid also when it is gone.
+    #[doc(alias = "Fd")]
+    pub fn id(&self) -> ConnId {
+        ConnId::new(self.core.index, self.token)
+    }
+
+    /// The peer's address. Known as long as there is a `Conn`, also in `on_close`.
+    #[doc(alias = "RemoteAddr")]
+    pub fn peer_addr(&self) -> Address {
+        self.core
+            .table
+            .get(self.token)
+            .map_or(Address::Unix(None), |conn| conn.peer.clone())
+    }
+
+    /// The connection's own address, asked of the system.
+    ///
+    /// # Errors
+    /// The system's, for a socket that is gone.
+    #[doc(alias = "LocalAddr")]
+    pub fn local_addr(&self) -> io::Result<Address> {
+        self.sockets.local_address(self.token)
+    }
+
+    /// Whether the connection was accepted or made.
+    pub fn direction(&self) -> Direction {
+        match self.core.table.get(self.token) {
+            Some(conn) if conn.outgoing => Direction::Outgoing,
+            _ => Direction::Incoming,
+        }
+    }
+
+    /// For an outgoing connection, the one whose callback asked for it by
+    /// [`connect`](Conn::connect).
+    pub fn initiator(&self) -> Option<ConnId> {
+        self.core.table.get(self.token)?.extra.as_ref()?.initiator
+    }
+
+    /// The moment at which this turn of the loop began. No system call.
+    pub fn now(&self) -> Instant {
+        self.core.now
+    }
+
+    /// The server, to be handed to other threads.
+    pub fn server(&self) -> &ServerHandle {
+        &self.core.server
+    }
+
+    /// The index of the loop that owns the connection.
+    #[doc(alias = "EventLoop")]
+    pub fn loop_index(&self) -> usize {
+        usize::from(self.core.index)
+    }
+
+    // ---- output -------------------------------------------------------------------------
+
+    /// Appends `bytes` to the output and answers the bytes now pending. It always accepts; what
+    /// is written leaves when the callback returns, in one system call with whatever else was
+    /// written. Pending output above the option `max_pending_output` ends the connection. After
+    /// a close or [`shutdown_write`](Conn::shutdown_write) the bytes are dropped.
+    #[doc(alias = "Write")]
+    #[inline]
+    pub fn write(&mut self, bytes: &[u8]) -> usize {
+        self.core
+            .write_with(self.token, |conn, pool| conn.outbound.append(bytes, pool))
+    }
+
+    /// As [`write`](Conn::write), sharing the bytes instead of copying them (fewer than 512 are
+    /// copied, which is cheaper).
+    pub fn write_bytes(&mut self, bytes: impl Into<Bytes>) -> usize {
+        let bytes = bytes.into();
+        self.core.write_with(self.token, |conn, pool| {
+            conn.outbound.append_bytes(bytes, pool)
+        })
+    }
+
+    /// As [`write`](Conn::write), for several slices one behind the other.
+    #[doc(alias = "Writev")]
+    pub fn write_vectored(&mut self, slices: &[io::IoSlice<'_>]) -> usize {
+        self.core.write_with(self.token, |conn, pool| {
+            for slice in slices {
+                conn.outbound.append(slice, pool);
+            }
+        })
+    }
+
+    /// An `io::Write` and `BufMut` straight into the outbound buffer, for encoders. `None` after
+    /// a close or [`shutdown_write`](Conn::shutdown_write).
+    ///
+    /// ```
+    /// use bytes::BufMut;
+    /// use std::io::Write;
+    ///
+    /// fn reply(conn: &mut tightloop::Conn<'_>, code: u16, text: &str) {
+    ///     if let Some(mut writer) = conn.writer() {
+    ///         writer.put_u16(code);
+    ///         let _ = write!(writer, "{text}"); // never fails
+    ///     }
+    /// }
+    /// ```
+    pub fn writer(&mut self) -> Option<Writer<'_>> {
+        self.core.write_with(self.token, |_, _| {});
+        let Core { table, pool, .. } = &mut *self.core;
+        let conn = table
+            .get_mut(self.token)
+            .filter(|conn| conn.takes_output())?;
+        Some(conn.outbound.writer(pool))
+    }
+
+    /// Bytes that were written and not yet taken by the socket, those that other threads have
+    /// queued included.
+    #[doc(alias = "OutboundBuffered")]
+    pub fn pending(&self) -> usize {
+        self.core.table.get(self.token).map_or(0, |conn| {
+            let queued = conn
+                .extra
+                .as_ref()
+                .and_then(|e| e.shared.as_ref())
+                .map_or(0, |s| s.queued());
+            conn.outbound.len() + queued
+        })
+    }
+
+    /// Asks that pending output leaves when the running callback returns. The callback's own
+    /// connection always does so; another one, reached by [`peer`](Conn::peer), otherwise waits
+    /// for the end of the turn, to send once what several callbacks write to it.
+    #[doc(alias = "Flush")]
+    pub fn flush(&mut self) {
+        if self.core.current != Some(self.token.index) {
+            self.core.urgent.push(self.token);
+        }
+    }
+
+    // ---- ending -------------------------------------------------------------------------
+
+    /// Delivers what was written, then closes: as answering [`Action::Close`](crate::Action).
+    #[doc(alias = "Close")]
+    pub fn close(&mut self) {
+        if let Some(conn) = self.core.table.get_mut(self.token) {
+            conn.close(CloseReason::Local);
+        }
+        self.core.touch(self.token);
+    }
+
+    /// Closes at once: pending output is dropped, and a TCP peer gets a reset.
+    pub fn abort(&mut self) {
+        if let Some(conn) = self.core.table.get_mut(self.token) {
+            conn.end(CloseReason::Aborted);
+        }
+        self.core.touch(self.token);
+    }
+
+    /// Delivers what was written, then closes the sending side only (FIN): the peer reads the
+    /// end, and can still send. The connection closes when the peer has closed its side too.
+    pub fn shutdown_write(&mut self) {
+        if let Some(conn) = self.core.table.get_mut(self.token) {
+            conn.want_shutdown_write = true;
+        }
+        self.core.touch(self.token);
+    }
+
+    /// Stops the whole server, as [`ServerHandle::stop`] does.
+    pub fn stop_server(&mut self) {
+        self.core.stop_requested = true;
+    }
+
+    // ---- input and time -----------------------------------------------------------------
+
+    /// Stops reading: no more input for the handler, and, once the kernel's buffers are full,
+    /// none from the peer. Its FIN is not noticed either while reading is paused; a reset is.
+    pub fn pause_reading(&mut self) {
+        self.set_paused(true);
+    }
+
+    /// Goes on reading. Input that was left over is offered again, though nothing new arrives.
+    pub fn resume_reading(&mut self) {
+        self.set_paused(false);
+    }
+
+    fn set_paused(&mut self, paused: bool) {
+        if let Some(conn) = self.core.table.get_mut(self.token) {
+            conn.want_offer |= conn.paused && !paused && !conn.inbound.is_empty();
+            conn.paused = paused;
+        }
+        self.core.touch(self.token);
+    }
+
+    /// Has `on_timer` called after `delay` (to the millisecond, never early), in place of any
+    /// timer set before; `None` cancels. There is one timer a connection; setting it is O(1).
+    pub fn set_timer(&mut self, delay: impl Into<Option<Duration>>) {
+        self.core.set_timer(self.token, delay.into());
+    }
+
+    /// Closes the connection with [`CloseReason::IdleTimeout`] when for this long nothing was
+    /// received and the socket took nothing; `None` never. Overrides the server's option for
+    /// this connection.
+    #[doc(alias = "SetDeadline")]
+    #[doc(alias = "SetReadDeadline")]
+    #[doc(alias = "SetWriteDeadline")]
+    pub fn set_idle_timeout(&mut self, timeout: impl Into<Option<Duration>>) {
+        self.core.set_idle_timeout(self.token, timeout.into());
+    }
+
+    // ---- others -------------------------------------------------------------------------
+
+    /// A handle for other threads, which outlives the connection harmlessly. The first call for
+    /// a connection allocates; further ones count references.
+    pub fn handle(&mut self) -> ConnHandle {
+        let shared = match self.core.table.get_mut(self.token) {
+            Some(conn) => {
+                let ended = conn.reason.is_some() && conn.phase == Phase::Lingering;
+                let shared = conn.extra_mut().shared.get_or_insert_default();
+                if ended {
+                    shared.mark_closed();
+                }
+                Arc::clone(shared)
+            }
+            None => Arc::default(),
+        };
+        let limit = self.core.options.max_pending_output;
+        ConnHandle::new(self.id(), Arc::clone(&self.core.shared), shared, limit)
+    }
+
+    /// Another connection of the same loop, to write to it or close it, also one that is still
+    /// connecting. `None` if it is gone, closing, or on another loop.
+    pub fn peer(&mut self, id: ConnId) -> Option<Conn<'_>> {
+        if id.loop_index != self.core.index {
+            return None;
+        }
+        let conn = self.core.table.get(id.token())?;
+        let lives = matches!(conn.phase, Phase::Open | Phase::Connecting);
+        lives.then(|| Conn::new(self.core, self.sockets, id.token()))
+    }
+
+    /// Starts an outgoing connection on this loop. It appears as `on_open`, with this connection
+    /// as its [`initiator`](Conn::initiator), or as `on_connect_failed`. What is written to it by
+    /// [`peer`](Conn::peer) in the meantime is sent when it is connected. Host names are resolved
+    /// on the worker pool, and their addresses tried one after the other.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`](crate::Error::Unsupported) for datagram endpoints.
+    pub fn connect(&mut self, endpoint: &Endpoint) -> Result<ConnId> {
+        let initiator = self.id();
+        self.core.connect(endpoint, Some(initiator))
+    }
+
+    /// Runs `job`, which may block, on the worker pool; then `done` on this loop, with the
+    /// connection, its state and the job's result, if the connection still lives. `S` is the
+    /// handler's `State`. A panic of the job is a result too.
+    ///
+    /// # Errors
+    /// `job` and `done` come back when the pool's queue is full or the server is stopping.
+    ///
+    /// # Panics
+    /// If `S` is not the handler's `State`.
+    ///
+    /// ```
+    /// use tightloop::{Conn, Input};
+    ///
+    /// fn look_up(conn: &mut Conn<'_>, input: &mut Input<'_>) {
+    ///     let key = input.take_all().to_vec();
+    ///     let spawned = conn.spawn(
+    ///         move || std::fs::read(String::from_utf8_lossy(&key).as_ref()),
+    ///         |conn: &mut Conn<'_>, _state: &mut (), result| match result {
+    ///             Ok(Ok(contents)) => { conn.write_bytes(contents); }
+    ///             Ok(Err(_)) | Err(_) => conn.close(),
+    ///         },
+    ///     );
+    ///     if spawned.is_err() {
+    ///         conn.write(b"busy\n");
+    ///     }
+    /// }
+    /// ```
+    #[doc(alias = "NewWorkerPool")]
+    pub fn spawn<S, R, J, D>(
+        &mut self,
+        job: J,
+        done: D,
+    ) -> std::result::Result<(), SpawnError<(J, D)>>
+    where
+        S: 'static,
+        R: Send + 'static,
+        J: FnOnce() -> R + Send + 'static,
+        D: FnOnce(&mut Conn<'_>, &mut S, std::result::Result<R, JobPanic>) + Send + 'static,
+    {
+        assert!(
+            TypeId::of::<S>() == self.core.state_type,
+            "Conn::spawn: the state in `done` is not this handler's State"
+        );
+        let (token, shared) = (self.token, Arc::clone(&self.core.shared));
+        // The closures wait in a cell, so that they can be given back when the pool is full.
+        let cell = Arc::new(Mutex::new(Some((job, done))));
+        let taken = Arc::clone(&cell);
+        let spawned = self.core.workers.try_spawn(move || {
+            let Some((job, done)) = taken.lock().unwrap_or_else(PoisonError::into_inner).take()
+            else {
+                return;
+            };
+            let result = contain(job);
+            let done = move |conn: &mut Conn<'_>, state: &mut dyn Any| {
+                if let Some(state) = state.downcast_mut::<S>() {
+                    done(conn, state, result);
+                }
+            };
+            // A loop that has ended has no connection to be told of.
+            drop(shared.send_reserved(Command::JobDone(token, Box::new(done))));
+        });
+        spawned.map_err(|error| {
+            error.map_job(|_| {
+                let given_back = cell.lock().unwrap_or_else(PoisonError::into_inner).take();
+                // The job was rejected, so it was not run, and nobody else has the cell.
+                given_back.unwrap_or_else(|| unreachable!("a rejected job does not run"))
+            })
+        })
+    }
+
+    // ---- the socket ---------------------------------------------------------------------
+
+    /// The socket, for options that have no method here. Its blocking mode must stay off.
+    ///
+    /// # Errors
+    /// `NotConnected` if the socket is gone, or there is none.
+    #[doc(alias = "Dup")]
+    pub fn socket(&self) -> io::Result<SockRef<'_>> {
+        self.sockets
+            .socket(self.token)
+            .ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    /// Turns Nagle's algorithm off (`true`, the server's default) or on. TCP only.
+    ///
+    /// # Errors
+    /// The system's, for other sockets.
+    #[doc(alias = "SetNoDelay")]
+    pub fn set_nodelay(&self, on: bool) -> io::Result<()> {
+        self.socket()?.set_tcp_nodelay(on)
+    }
+
+    /// Sets TCP keepalive, or turns it off.
+    ///
+    /// # Errors
+    /// `InvalidInput` for durations below a second; the system's, for other sockets.
+    #[doc(alias = "SetKeepAlive")]
+    #[doc(alias = "SetKeepAlivePeriod")]
+    pub fn set_keepalive(&self, keepalive: Option<Keepalive>) -> io::Result<()> {
+        match keepalive {
+            Some(keepalive) => keepalive.apply(&*self.socket()?),
+            None => self.socket()?.set_keepalive(false),
+        }
+    }
+
+    /// Sets the kernel's send buffer, in bytes.
+    ///
+    /// # Errors
+    /// The system's.
+    #[doc(alias = "SetWriteBuffer")]
+    pub fn set_send_buffer_size(&self, bytes: usize) -> io::Result<()> {
+        self.socket()?.set_send_buffer_size(bytes)
+    }
+
+    /// Sets the kernel's receive buffer, in bytes.
+    ///
+    /// # Errors
+    /// The system's.
+    #[doc(alias = "SetReadBuffer")]
+    pub fn set_receive_buffer_size(&self, bytes: usize) -> io::Result<()> {
+        self.socket()?.set_recv_buffer_size(bytes)
+    }
+
+    /// Sets what the kernel does with unsent bytes at close (SO_LINGER).
+    ///
+    /// # Errors
+    /// The system's.
+    #[doc(alias = "SetLinger")]
+    pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
+        self.socket()?.set_linger(linger)
+    }
+}
+
+impl fmt::Debug for Conn<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Conn")
+            .field("id", &self.id())
+            .field("peer", &self.peer_addr())
+            .field("pending", &self.pending())
+            .finish()
+    }
+}

@@ -1,0 +1,226 @@
+//! What the loop knows of one connection: its phase, its buffers, and what was asked of it.
+//!
+//! ```text
+//!             connect()                accept, adopt
+//!                |                          |
+//!                v        connected         v
+//!           Connecting ----------------> [on_open]
+//!                |                          |
+//!      failed    |                          v        half-close allowed: on_eof, stays Open
+//!   [on_connect_ |                        Open ---------------------------------------------+
+//!     failed]    |                          |                                               |
+//!                |    close(), Action::Close, FIN, stop()         abort(), reset, a limit   |
+//!                |                          |                               |               |
+//!                |                          v    reset, abort, no progress  |      FIN and  |
+//!                |                      Closing ------------------------+   |   write side  |
+//!                |           output is delivered, input is dropped      |   |    shut down  |
+//!                |                          |                           |   |               |
+//!                |                          | nothing pending           |   |               |
+//!                |                          v                           v   v               |
+//!                |                     [on_close]                    [on_close] <-----------+
+//!                |                          |                           |
+//!                |      the peer may still  |  the peer's FIN           |
+//!                |      send: we send FIN   |  is here already          |
+//!                |                          v                           |
+//!                |                      Lingering                       |
+//!                |           input is dropped, bounded in               |
+//!                |             bytes and in time, until FIN             |
+//!                v                          v                           v
+//!              Free <-------------------- Free <--------------------- Free
+//! ```
+//!
+//! Lingering exists because a socket that is closed with unread input, or that receives input
+//! after it was closed, answers with a reset, and a reset may destroy our last bytes before the
+//! peer has read them.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::addr::Address;
+use crate::buf::inbound::Inbound;
+use crate::buf::outbound::Outbound;
+use crate::conn::command::Completion;
+use crate::conn::handle::Shared;
+use crate::conn::id::ConnId;
+use crate::error::CloseReason;
+use crate::time::wheel::TimerKey;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Phase {
+    /// The slot holds no connection.
+    #[default]
+    Free,
+    /// A connect is under way; there is no state of the user's yet.
+    Connecting,
+    /// on_open was called; bytes flow.
+    Open,
+    /// No more input for the handler; what is pending is delivered.
+    Closing,
+    /// on_close was called; FIN is sent; input is dropped until the peer's FIN.
+    Lingering,
+}
+
+/// Where a connection came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Accepted by a listener, or adopted.
+    Incoming,
+    /// Made by `connect`.
+    Outgoing,
+}
+
+/// The rarely used part of a connection, kept apart to keep an idle one small.
+#[derive(Default)]
+pub(crate) struct Extra {
+    /// Who waits for which byte to be sent, in order.
+    pub(crate) completions: VecDeque<Completion>,
+    /// Made when the first handle is asked for.
+    pub(crate) shared: Option<Arc<Shared>>,
+    /// The connection whose callback asked for this one.
+    pub(crate) initiator: Option<ConnId>,
+    /// Addresses still to be tried, last one first. Valid in Connecting.
+    pub(crate) candidates: Vec<SocketAddr>,
+}
+
+/// One connection. The fields named `want_*` are what callbacks asked for and the reactor has
+/// yet to do.
+pub(crate) struct ConnCore {
+    pub(crate) phase: Phase,
+    pub(crate) outgoing: bool,
+    /// What the driver was told last.
+    pub(crate) receiving: bool,
+    /// The handler asked for no input.
+    pub(crate) paused: bool,
+    /// Reading rests because the output is above the high watermark.
+    pub(crate) auto_paused: bool,
+    /// The output has passed the high watermark and not yet fallen to the low one.
+    pub(crate) above_high: bool,
+    /// The driver will tell when the socket takes more.
+    pub(crate) send_blocked: bool,
+    /// The peer's FIN was received.
+    pub(crate) eof: bool,
+    /// Our FIN was sent.
+    pub(crate) write_shut: bool,
+    /// On the loop's list of connections to attend.
+    pub(crate) dirty: bool,
+    pub(crate) want_close: bool,
+    pub(crate) want_shutdown_write: bool,
+    /// Leftover input is to be offered once more.
+    pub(crate) want_offer: bool,
+    /// on_drain is due.
+    pub(crate) want_drain: bool,
+    /// The handler is to be told of the peer's FIN, once it has been offered all input.
+    pub(crate) want_eof: bool,
+    /// The connection is to end now, without delivering what is pending.
+    pub(crate) want_end: bool,
+    /// What on_close will be told. The first reason stays, but for one that ends a close that
+    /// was under way.
+    pub(crate) reason: Option<CloseReason>,
+    pub(crate) peer: Address,
+    pub(crate) inbound: Inbound,
+    pub(crate) outbound: Outbound,
+    /// Bytes that the socket took since the connection opened.
+    pub(crate) sent: u64,
+    /// What most connections never have.
+    pub(crate) extra: Option<Box<Extra>>,
+    /// The user's timer.
+    pub(crate) timer: Option<TimerKey>,
+    /// The watch: idle timeout while Open, progress while Closing, patience while Lingering.
+    pub(crate) watch: Option<TimerKey>,
+    /// Zero: none. Milliseconds.
+    pub(crate) idle_timeout: u32,
+    /// Milliseconds of the loop's clock at the last receive or send, wrapping.
+    pub(crate) last_active: u32,
+    /// Valid in Closing: `sent` when the watch was set. In Lingering: bytes dropped so far.
+    pub(crate) mark: u64,
+}
+
+impl ConnCore {
+    pub(crate) fn new(peer: Address, phase: Phase) -> Self {
+        ConnCore {
+            phase,
+            outgoing: false,
+            receiving: true,
+            paused: false,
+            auto_paused: false,
+            above_high: false,
+            send_blocked: false,
+            eof: false,
+            write_shut: false,
+            dirty: false,
+            want_close: false,
+            want_shutdown_write: false,
+            want_offer: false,
+            want_drain: false,
+            want_eof: false,
+            want_end: false,
+            reason: None,
+            peer,
+            inbound: Inbound::default(),
+            outbound: Outbound::default(),
+            sent: 0,
+            extra: None,
+            timer: None,
+            watch: None,
+            idle_timeout: 0,
+            last_active: 0,
+            mark: 0,
+        }
+    }
+
+    /// Asks for an end that does not wait for pending output.
+    pub(crate) fn end(&mut self, reason: CloseReason) {
+        if !self.want_end {
+            self.want_end = true;
+            self.reason = Some(reason);
+        }
+    }
+
+    /// Asks for an end that delivers pending output first.
+    pub(crate) fn close(&mut self, reason: CloseReason) {
+        if !self.is_ending() && self.reason.is_none() {
+            self.want_close = true;
+            self.reason = Some(reason);
+        }
+    }
+
+    pub(crate) fn extra_mut(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
+    }
+
+    /// Whether the handler may still be given input.
+    pub(crate) fn takes_input(&self) -> bool {
+        self.phase == Phase::Open && !self.paused && !self.auto_paused && !self.is_ending()
+    }
+
+    /// Whether what is written now can still be sent.
+    pub(crate) fn takes_output(&self) -> bool {
+        matches!(self.phase, Phase::Open | Phase::Connecting)
+            && !self.want_shutdown_write
+            && !self.write_shut
+            && !self.is_ending()
+    }
+
+    /// Whether a close of any kind was asked for and is yet to be done.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.want_close || self.want_end
+    }
+
+    /// Whether the driver should receive.
+    pub(crate) fn wants_receiving(&self) -> bool {
+        match self.phase {
+            // Leftover input is offered before more is fetched, or the end is noticed.
+            Phase::Open => self.takes_input() && !self.eof && !self.want_offer,
+            // Input is dropped then, so that the peer can get on to reading ours.
+            Phase::Closing | Phase::Lingering => !self.eof,
+            Phase::Free | Phase::Connecting => false,
+        }
+    }
+}
+
+impl Default for ConnCore {
+    fn default() -> Self {
+        ConnCore::new(Address::Unix(None), Phase::Free)
+    }
+}

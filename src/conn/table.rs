@@ -1,0 +1,162 @@
+//! The loop's connections: a slab whose slots carry a generation, so that a stale token finds
+//! nothing. It grows by pages; open connections never move, and a million of them are added
+//! without one long copy.
+
+use crate::buf::pages::Pages;
+use crate::conn::state::{ConnCore, Phase};
+use crate::driver::{MAX_STREAMS, Token};
+
+const NONE: u32 = u32::MAX;
+
+#[derive(Default)]
+struct Slot {
+    generation: u32,
+    /// Valid while the slot is free.
+    next_free: u32,
+    core: ConnCore,
+}
+
+/// Generational slab of connections.
+pub(crate) struct Table {
+    slots: Pages<Slot>,
+    /// Slots ever used: the ones below this index are initialised.
+    used: u32,
+    free: u32,
+    len: usize,
+}
+
+impl Table {
+    pub(crate) fn new() -> Self {
+        Table {
+            slots: Pages::new(),
+            used: 0,
+            free: NONE,
+            len: 0,
+        }
+    }
+
+    /// Connections in the table, in whatever phase.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Puts a connection in; gives it back when the table is full (2^30 connections).
+    pub(crate) fn insert(&mut self, core: ConnCore) -> Result<Token, ConnCore> {
+        debug_assert!(core.phase != Phase::Free);
+        let index = if self.free != NONE {
+            self.free
+        } else if self.used < MAX_STREAMS {
+            self.slots.ensure(self.used);
+            self.used += 1;
+            self.used - 1
+        } else {
+            return Err(core);
+        };
+        let Some(slot) = self.slots.get_mut(index) else {
+            return Err(core);
+        };
+        if self.free == index {
+            self.free = slot.next_free;
+        }
+        slot.core = core;
+        self.len += 1;
+        Ok(Token {
+            index,
+            generation: slot.generation,
+        })
+    }
+
+    /// Frees the slot. What the connection still held is the caller's.
+    pub(crate) fn remove(&mut self, token: Token) -> Option<ConnCore> {
+        let slot = self.slots.get_mut(token.index)?;
+        if slot.generation != token.generation || slot.core.phase == Phase::Free {
+            return None;
+        }
+        slot.generation = slot.generation.wrapping_add(1);
+        slot.next_free = self.free;
+        self.free = token.index;
+        self.len -= 1;
+        Some(std::mem::take(&mut slot.core))
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, token: Token) -> Option<&ConnCore> {
+        let slot = self.slots.get(token.index)?;
+        let lives = slot.generation == token.generation && slot.core.phase != Phase::Free;
+        lives.then_some(&slot.core)
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, token: Token) -> Option<&mut ConnCore> {
+        let slot = self.slots.get_mut(token.index)?;
+        let lives = slot.generation == token.generation && slot.core.phase != Phase::Free;
+        lives.then_some(&mut slot.core)
+    }
+
+    /// The token of the connection in slot `index`, if there is one. Walking `0..bound()` visits
+    /// all of them, also while some are removed or added on the way.
+    pub(crate) fn token_at(&self, index: u32) -> Option<Token> {
+        let slot = self.slots.get(index)?;
+        (slot.core.phase != Phase::Free).then_some(Token {
+            index,
+            generation: slot.generation,
+        })
+    }
+
+    /// One more than the highest slot ever used.
+    pub(crate) fn bound(&self) -> u32 {
+        self.used
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::Address;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+
+    fn conn(mark: u64) -> ConnCore {
+        let mut core = ConnCore::new(Address::Unix(None), Phase::Open);
+        core.mark = mark;
+        core
+    }
+
+    #[test]
+    fn a_stale_token_finds_nothing_after_its_slot_is_used_again() {
+        let mut table = Table::new();
+        let old = table.insert(conn(1)).unwrap_or_else(|_| panic!("full"));
+        table.remove(old).unwrap();
+        let new = table.insert(conn(2)).unwrap_or_else(|_| panic!("full"));
+        assert_eq!(old.index, new.index);
+        assert!(table.get(old).is_none() && table.remove(old).is_none());
+        assert_eq!(table.get(new).unwrap().mark, 2);
+    }
+
+    proptest! {
+        #[test]
+        fn the_table_agrees_with_a_map(steps in prop::collection::vec((0u8..3, any::<u16>()), 0..400)) {
+            let mut table = Table::new();
+            let mut model: HashMap<(u32, u32), u64> = HashMap::new();
+            let mut seen = Vec::new();
+            for (count, (kind, pick)) in steps.into_iter().enumerate() {
+                if kind > 0 || seen.is_empty() {
+                    let token = table.insert(conn(count as u64)).unwrap_or_else(|_| panic!("full"));
+                    prop_assert!(model.insert((token.index, token.generation), count as u64).is_none());
+                    seen.push(token);
+                } else {
+                    let token = seen[usize::from(pick) % seen.len()];
+                    let removed = table.remove(token).map(|c| c.mark);
+                    prop_assert_eq!(removed, model.remove(&(token.index, token.generation)));
+                }
+                prop_assert_eq!(table.len(), model.len());
+            }
+            for token in seen {
+                let found = table.get(token).map(|c| c.mark);
+                prop_assert_eq!(found, model.get(&(token.index, token.generation)).copied());
+            }
+            let walked = (0..table.bound()).filter_map(|i| table.token_at(i)).count();
+            prop_assert_eq!(walked, model.len());
+        }
+    }
+}

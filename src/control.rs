@@ -1,0 +1,185 @@
+//! A running server as other threads see it: [`ServerHandle`], and what it shares with the loops.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::addr::Address;
+use crate::conn::command::Command;
+use crate::driver::Waker;
+use crate::error::HandleError;
+use crate::metrics::{Counter, LoopMetrics, Stats};
+use crate::sync::mailbox::{Mailbox, Rejected};
+use crate::sync::wake::WakeFlag;
+
+/// What one loop shares with other threads.
+pub(crate) struct LoopShared {
+    pub(crate) index: u16,
+    pub(crate) commands: Mailbox<Command>,
+    pub(crate) wake: WakeFlag,
+    /// Set when the loop's driver exists; before that the loop is awake and looks at its
+    /// mailboxes before it first sleeps.
+    pub(crate) waker: OnceLock<Waker>,
+    pub(crate) metrics: LoopMetrics,
+    /// Connections handed over by the acceptor; it alone writes this.
+    pub(crate) handed: Counter,
+    /// Connections taken over from the acceptor; the loop alone writes this.
+    pub(crate) taken: Counter,
+}
+
+impl LoopShared {
+    pub(crate) fn new(index: u16, mailbox_capacity: usize) -> Self {
+        LoopShared {
+            index,
+            commands: Mailbox::new(mailbox_capacity),
+            wake: WakeFlag::new(),
+            waker: OnceLock::new(),
+            metrics: LoopMetrics::default(),
+            handed: Counter::default(),
+            taken: Counter::default(),
+        }
+    }
+
+    /// Queues a command and rings the loop if it sleeps.
+    pub(crate) fn send(&self, command: Command) -> Result<(), HandleError> {
+        self.commands
+            .push(command)
+            .map_err(|rejected| match rejected {
+                Rejected::Full(_) => HandleError::Full,
+                Rejected::Closed(_) => HandleError::Closed,
+            })?;
+        self.ring();
+        Ok(())
+    }
+
+    /// As `send`, past the mailbox's bound, for what is bounded elsewhere. A command that cannot
+    /// be queued, because the loop has ended, comes back.
+    pub(crate) fn send_reserved(&self, command: Command) -> Result<(), Command> {
+        self.commands
+            .push_reserved(command)
+            .map_err(|rejected| match rejected {
+                Rejected::Full(command) | Rejected::Closed(command) => command,
+            })?;
+        self.ring();
+        Ok(())
+    }
+
+    /// Wakes the loop if it sleeps.
+    pub(crate) fn ring(&self) {
+        if self.wake.must_ring()
+            && let Some(waker) = self.waker.get()
+        {
+            waker();
+        }
+    }
+
+    /// Connections that the loop serves or is about to.
+    pub(crate) fn load(&self) -> usize {
+        let open = self
+            .metrics
+            .opened
+            .get()
+            .saturating_sub(self.metrics.closed.get());
+        let on_the_way = self.handed.get().saturating_sub(self.taken.get());
+        (open + on_the_way) as usize
+    }
+}
+
+/// What all loops and handles of one server share.
+pub(crate) struct ServerShared {
+    /// The event loops.
+    pub(crate) loops: Vec<Arc<LoopShared>>,
+    /// The acceptor's loop, where one thread accepts for several.
+    pub(crate) acceptor: Option<Arc<LoopShared>>,
+    pub(crate) addresses: Vec<Address>,
+    pub(crate) stop_timeout: Duration,
+    pub(crate) stopping: AtomicBool,
+}
+
+/// A running server, seen from any thread. Cheap to clone; no method blocks.
+#[derive(Clone)]
+#[doc(alias = "Engine")]
+pub struct ServerHandle {
+    pub(crate) shared: Arc<ServerShared>,
+}
+
+impl ServerHandle {
+    /// Open connections on all loops: those whose `on_open` was called and `on_close` was not.
+    /// Unconnected UDP sockets do not count.
+    #[doc(alias = "CountConnections")]
+    pub fn connections(&self) -> usize {
+        let stats = self.stats();
+        stats.opened.saturating_sub(stats.closed) as usize
+    }
+
+    /// What the loops have counted since the server started.
+    pub fn stats(&self) -> Stats {
+        let mut total = Stats::default();
+        for shared in self.shared.loops.iter().chain(&self.shared.acceptor) {
+            shared.metrics.add_to(&mut total);
+        }
+        total
+    }
+
+    /// The addresses listened on, in the order of the `listen` calls, with the ports that the
+    /// system chose where port 0 was asked for.
+    pub fn local_addrs(&self) -> &[Address] {
+        &self.shared.addresses
+    }
+
+    /// The number of event loops.
+    pub fn loops(&self) -> usize {
+        self.shared.loops.len()
+    }
+
+    /// Writes `bytes` to every connection that is open when its loop gets to it. The payload is
+    /// shared, not copied for each connection (below 512 bytes it is, which is cheaper).
+    ///
+    /// # Errors
+    /// [`HandleError::Closed`] if the server has stopped, [`HandleError::Full`] if a loop's
+    /// mailbox is full: the other loops have the bytes nevertheless.
+    pub fn broadcast(&self, bytes: impl Into<Bytes>) -> Result<(), HandleError> {
+        let bytes = bytes.into();
+        let mut result = Ok(());
+        for shared in &self.shared.loops {
+            result = result.and(shared.send(Command::Broadcast(bytes.clone())));
+        }
+        result
+    }
+
+    /// Stops the server as [`stop_within`](ServerHandle::stop_within) does, with the option
+    /// `stop_timeout` as the deadline.
+    #[doc(alias = "Stop")]
+    pub fn stop(&self) {
+        self.stop_within(self.shared.stop_timeout);
+    }
+
+    /// Stops the server in order: listeners close, what was written is delivered (for at most
+    /// `deadline`), every connection gets its `on_close`, each loop its `on_shutdown`, and `run`
+    /// returns. Returns at once. A server that is stopping already takes the shorter deadline.
+    pub fn stop_within(&self, deadline: Duration) {
+        self.shared.stopping.store(true, Ordering::Release);
+        for shared in self.shared.acceptor.iter().chain(&self.shared.loops) {
+            // A loop that has ended needs no more stopping.
+            drop(shared.send_reserved(Command::Stop(deadline)));
+        }
+    }
+
+    /// Whether the server was asked to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.shared.stopping.load(Ordering::Acquire)
+    }
+}
+
+impl fmt::Debug for ServerHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerHandle")
+            .field("addresses", &self.shared.addresses)
+            .field("loops", &self.shared.loops.len())
+            .field("stopping", &self.is_stopping())
+            .finish_non_exhaustive()
+    }
+}

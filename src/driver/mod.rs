@@ -1,0 +1,182 @@
+//! The door to the kernel: operations go in, events come out. A driver knows tokens, never
+//! connections, and never calls user code.
+//!
+//! # The contract
+//! Every driver passes the same integration tests. It is shaped by completions; the readiness
+//! driver emulates them and owns all edge-trigger bookkeeping.
+//!
+//! - `wait` is the only call that may block. `next_event` yields what happened, one event at a
+//!   time, and does its receiving at that moment, so that the bytes are still in cache when the
+//!   handler sees them.
+//! - Received bytes stay in the driver's memory: `bytes` lends them until `recycle`. A reactor
+//!   recycles one buffer before it asks for the next event.
+//! - A stream whose receiving is off yields neither bytes nor its end; a reset is still told.
+//! - `send` takes what the socket takes. When `blocked` is answered, one `Writable` event follows
+//!   as soon as a further `send` makes sense, and until then `send` must not be called again.
+//! - A stream that always has input gives way to the others after each buffer.
+//! - `close` ends everything for a token: no event carries it afterwards, and its index may be
+//!   used again with another generation.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use socket2::SockRef;
+
+use crate::addr::Address;
+use crate::buf::outbound::Outbound;
+use crate::sys::socket::{Listener, Stream};
+
+pub(crate) mod ready;
+
+/// Names one stream: an index, which is used again, and a generation, which is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Token {
+    pub(crate) index: u32,
+    pub(crate) generation: u32,
+}
+
+/// Indices of streams stay below this: drivers keep two bits to tell kinds of sockets apart.
+pub(crate) const MAX_STREAMS: u32 = 1 << 30;
+
+/// Rings a sleeping loop from another thread.
+pub(crate) type Waker = Arc<dyn Fn() + Send + Sync>;
+
+/// Received bytes in the driver's memory, to be read by `bytes` and given back by `recycle`.
+#[derive(Debug)]
+pub(crate) struct Buffer {
+    pub(crate) length: usize,
+}
+
+/// What a `send` did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sent {
+    /// Bytes that the socket took.
+    pub(crate) bytes: usize,
+    /// The socket takes no more now; `Event::Writable` follows.
+    pub(crate) blocked: bool,
+}
+
+/// How a stream is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CloseMode {
+    /// In order: what the socket took is still sent, then FIN.
+    Orderly,
+    /// At once: unsent bytes are dropped and the peer gets a reset.
+    Abort,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A listener has a new connection, non-blocking and not yet opened.
+    Accepted {
+        listener: u32,
+        stream: Stream,
+        peer: Address,
+    },
+    /// Accepting failed for want of descriptors or memory: the listener rests until
+    /// `resume_accepting`.
+    AcceptFailed { listener: u32, error: io::Error },
+    /// The stream given to `connect` is connected and open, or could not be.
+    Connected {
+        token: Token,
+        result: io::Result<()>,
+    },
+    /// Bytes arrived (at least one).
+    Received { token: Token, buffer: Buffer },
+    /// The peer closed its sending side; nothing more will be received.
+    Ended { token: Token },
+    /// The connection is broken.
+    Failed { token: Token, error: io::Error },
+    /// A `send` that was blocked may go on.
+    Writable { token: Token },
+    /// A datagram arrived, whole.
+    Datagram {
+        socket: u32,
+        buffer: Buffer,
+        peer: SocketAddr,
+        local: SocketAddr,
+    },
+    /// A datagram arrived that did not fit the receive buffer; it is lost.
+    DatagramTruncated { socket: u32 },
+    /// A `send_datagram` that would have blocked may be tried again.
+    DatagramWritable { socket: u32 },
+    /// Another thread rang.
+    Woken,
+}
+
+/// What callbacks may ask about sockets without the driver's type being known to them. These are
+/// cold calls; they go through a `dyn`.
+pub(crate) trait Sockets {
+    /// The stream's socket, to set options on; `None` where there is none (a simulated network).
+    fn socket(&self, token: Token) -> Option<SockRef<'_>>;
+
+    /// The stream's own address.
+    fn local_address(&self, token: Token) -> io::Result<Address>;
+}
+
+/// A driver; see the module's contract.
+pub(crate) trait Driver: Sockets {
+    /// Rings this driver's `wait` from any thread.
+    fn waker(&self) -> Waker;
+
+    /// The present moment of this driver's clock.
+    fn now(&self) -> Instant;
+
+    /// Sleeps until something happened or the time is over (`None`: for ever).
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()>;
+
+    /// The next event of this turn.
+    fn next_event(&mut self) -> Option<Event>;
+
+    /// The bytes of a received buffer.
+    fn bytes(&self, buffer: &Buffer) -> &[u8];
+
+    /// Gives a received buffer back.
+    fn recycle(&mut self, buffer: Buffer);
+
+    /// Accepts on `listener` and reports under this number.
+    fn listen(&mut self, number: u32, listener: Listener) -> io::Result<()>;
+
+    /// Ends an `AcceptFailed`'s rest.
+    fn resume_accepting(&mut self, number: u32);
+
+    /// Closes a listener.
+    fn close_listener(&mut self, number: u32);
+
+    /// Takes over a connected stream and receives from it.
+    fn open(&mut self, token: Token, stream: Stream) -> io::Result<()>;
+
+    /// Takes over a stream whose connect is under way; `Connected` follows.
+    fn connect(&mut self, token: Token, stream: Stream) -> io::Result<()>;
+
+    /// Turns receiving on or off.
+    fn set_receiving(&mut self, token: Token, on: bool);
+
+    /// Gives the socket what it takes of `output`, at most `limit` bytes or one chunk more. The
+    /// caller advances `output` by the answer.
+    fn send(&mut self, token: Token, output: &Outbound, limit: usize) -> io::Result<Sent>;
+
+    /// Sends FIN after what the socket has taken.
+    fn shutdown_write(&mut self, token: Token) -> io::Result<()>;
+
+    /// Ends the stream.
+    fn close(&mut self, token: Token, mode: CloseMode);
+
+    /// Receives datagrams on `socket` and reports under this number.
+    fn open_datagram(&mut self, number: u32, socket: UdpSocket) -> io::Result<()>;
+
+    /// Sends one datagram, from the given source address where one is wanted.
+    fn send_datagram(
+        &mut self,
+        number: u32,
+        payload: &[u8],
+        to: SocketAddr,
+        from: Option<IpAddr>,
+    ) -> io::Result<()>;
+
+    /// Closes a datagram socket.
+    fn close_datagram(&mut self, number: u32);
+}

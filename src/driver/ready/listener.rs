@@ -1,0 +1,83 @@
+//! Listening sockets of the readiness driver. One connection is accepted per event; the listener
+//! then goes to the queue's end, so that a storm of connections leaves room for those that are
+//! open.
+
+use std::collections::VecDeque;
+use std::io;
+
+use crate::driver::Event;
+use crate::driver::ready::socket::ReadyListener;
+use crate::driver::ready::{Place, Ready};
+use crate::sys::socket::Listener;
+
+pub(super) struct ListenerEntry {
+    socket: ReadyListener,
+    queued: bool,
+}
+
+impl ListenerEntry {
+    /// There may be a connection.
+    pub(super) fn note(&mut self, place: Place, queue: &mut VecDeque<Place>) {
+        if !self.queued {
+            self.queued = true;
+            queue.push_back(place);
+        }
+    }
+}
+
+impl Ready {
+    pub(super) fn add_listener(&mut self, number: u32, listener: Listener) -> io::Result<()> {
+        let mut socket = ReadyListener::from(listener);
+        socket.register(self.poll.registry(), Place::Listener(number).pack(0))?;
+        let index = number as usize;
+        if self.listeners.len() <= index {
+            self.listeners.resize_with(index + 1, || None);
+        }
+        self.listeners[index] = Some(ListenerEntry {
+            socket,
+            queued: false,
+        });
+        Ok(())
+    }
+
+    pub(super) fn listener_event(&mut self, number: u32) -> Option<Event> {
+        let entry = self.listeners.get_mut(number as usize)?.as_mut()?;
+        entry.queued = false;
+        loop {
+            match entry.socket.accept() {
+                Ok((stream, peer)) => {
+                    entry.note(Place::Listener(number), &mut self.queue);
+                    return Some(Event::Accepted {
+                        listener: number,
+                        stream,
+                        peer,
+                    });
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+                Err(error) if is_about_one_connection(&error) => {}
+                Err(error) => {
+                    return Some(Event::AcceptFailed {
+                        listener: number,
+                        error,
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// Whether an accept error concerns only the connection that would have been accepted, which is
+/// gone: the next one may be fine. Linux also hands errors of the network through accept
+/// (accept(2), "Error handling").
+fn is_about_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::Interrupted
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::NetworkDown
+            | io::ErrorKind::TimedOut
+    ) || crate::sys::socket::is_passing_accept_error(error)
+}

@@ -1,0 +1,467 @@
+//! The readiness driver, over mio: epoll, kqueue and Windows by the same code.
+//!
+//! A socket is registered once, edge-triggered, for reading and writing together; nothing is
+//! re-armed. What the poller reports becomes a flag on the socket's entry and a place in one
+//! queue; `next_event` takes sockets from the queue's head and does the system call. A socket
+//! that still has something goes back to the queue's end: that is the whole of fairness.
+//!
+//! A receive that comes back short has emptied the socket: a new edge follows when more arrives.
+//! That is trusted only as long as no end of stream was reported with the edge, for the end
+//! brings no further edge; and not on Windows, where mio re-arms on `WouldBlock` only.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Interest, Poll};
+use socket2::SockRef;
+
+use crate::addr::Address;
+use crate::buf::outbound::Outbound;
+use crate::buf::pages::Pages;
+use crate::driver::{Buffer, CloseMode, Driver, Event, MAX_STREAMS, Sent, Sockets, Token, Waker};
+use crate::sys::socket::{Listener, Stream};
+
+mod datagram;
+mod listener;
+mod socket;
+
+use datagram::DatagramEntry;
+use listener::ListenerEntry;
+use socket::ReadyStream;
+
+/// Events fetched by one system call; more wait in the kernel for the next turn.
+const EVENTS_PER_WAIT: usize = 1024;
+
+/// Slices given to one vectored send; the kernel's own limit is 1,024, and past some tens a
+/// longer vector gains nothing.
+const SLICES_PER_SEND: usize = 64;
+
+const SHORT_RECEIVE_EMPTIES: bool = cfg!(unix);
+
+/// Where a socket is found: two bits for its kind, the rest its index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Stream(u32),
+    Listener(u32),
+    Datagram(u32),
+    Waker,
+}
+
+impl Place {
+    fn pack(self, generation: u32) -> mio::Token {
+        let low = match self {
+            Place::Stream(index) => index,
+            Place::Listener(index) => MAX_STREAMS | index,
+            Place::Datagram(index) => (2 << 30) | index,
+            Place::Waker => 3 << 30,
+        };
+        // Where usize has 32 bits the generation falls away; a late event then finds a younger
+        // stream, whose receive answers WouldBlock.
+        mio::Token(((u64::from(generation) << 32) | u64::from(low)) as usize)
+    }
+
+    fn unpack(token: mio::Token) -> (Self, Option<u32>) {
+        let low = token.0 as u32;
+        let index = low & (MAX_STREAMS - 1);
+        let place = match low >> 30 {
+            0 => Place::Stream(index),
+            1 => Place::Listener(index),
+            2 => Place::Datagram(index),
+            _ => Place::Waker,
+        };
+        let generation = (usize::BITS == 64).then_some((token.0 as u64 >> 32) as u32);
+        (place, generation)
+    }
+}
+
+/// What is known of one stream.
+#[derive(Debug, Default)]
+struct StreamEntry {
+    /// `None` while the index is free.
+    socket: Option<ReadyStream>,
+    generation: u32,
+    /// Has a place in the queue.
+    queued: bool,
+    /// A connect is under way.
+    connecting: bool,
+    /// The reactor wants bytes.
+    receiving: bool,
+    /// There may be something to receive.
+    readable: bool,
+    /// The end or an error was reported: receive until it shows, short or not.
+    ending: bool,
+    /// A send came back blocked.
+    blocked: bool,
+    /// The socket may take more, since the last send that was blocked.
+    writable: bool,
+    /// An error was reported.
+    failed: bool,
+}
+
+/// The readiness driver.
+pub(crate) struct Ready {
+    poll: Poll,
+    waker: Arc<mio::Waker>,
+    fetched: Events,
+    woken: bool,
+    queue: VecDeque<Place>,
+    streams: Pages<StreamEntry>,
+    listeners: Vec<Option<ListenerEntry>>,
+    datagrams: Vec<Option<DatagramEntry>>,
+    /// The loop's one receive buffer.
+    receive: Box<[u8]>,
+}
+
+impl Ready {
+    /// A driver whose receive buffer holds `receive_buffer` bytes.
+    pub(crate) fn new(receive_buffer: usize) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let waker = mio::Waker::new(poll.registry(), Place::Waker.pack(0))?;
+        Ok(Ready {
+            poll,
+            waker: Arc::new(waker),
+            fetched: Events::with_capacity(EVENTS_PER_WAIT),
+            woken: false,
+            queue: VecDeque::new(),
+            streams: Pages::new(),
+            listeners: Vec::new(),
+            datagrams: Vec::new(),
+            receive: vec![0; receive_buffer].into_boxed_slice(),
+        })
+    }
+
+    fn stream(&self, token: Token) -> Option<&StreamEntry> {
+        self.streams
+            .get(token.index)
+            .filter(|e| e.socket.is_some() && e.generation == token.generation)
+    }
+
+    fn stream_mut(&mut self, token: Token) -> Option<&mut StreamEntry> {
+        self.streams
+            .get_mut(token.index)
+            .filter(|e| e.socket.is_some() && e.generation == token.generation)
+    }
+
+    /// Turns what the poller reported into flags and places in the queue.
+    fn note(&mut self) {
+        for event in &self.fetched {
+            let (place, generation) = Place::unpack(event.token());
+            match place {
+                Place::Waker => self.woken = true,
+                Place::Stream(index) => {
+                    let Some(entry) = self.streams.get_mut(index) else {
+                        continue;
+                    };
+                    if generation.is_some_and(|g| g != entry.generation) {
+                        continue;
+                    }
+                    let ending = event.is_read_closed() || event.is_error();
+                    entry.readable |= event.is_readable() || ending;
+                    entry.ending |= ending;
+                    entry.writable |= event.is_writable() || event.is_error();
+                    entry.failed |= event.is_error();
+                    if !entry.queued {
+                        entry.queued = true;
+                        self.queue.push_back(place);
+                    }
+                }
+                Place::Listener(index) => {
+                    if let Some(Some(entry)) = self.listeners.get_mut(index as usize) {
+                        entry.note(place, &mut self.queue);
+                    }
+                }
+                Place::Datagram(index) => {
+                    if let Some(Some(entry)) = self.datagrams.get_mut(index as usize) {
+                        entry.note(event, place, &mut self.queue);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What the stream at the queue's head has for the reactor, if anything.
+    fn stream_event(&mut self, index: u32) -> Option<Event> {
+        let entry = self.streams.get_mut(index)?;
+        entry.queued = false;
+        let socket = entry.socket.as_ref()?;
+        let token = Token {
+            index,
+            generation: entry.generation,
+        };
+        if entry.connecting {
+            let result = socket.connect_result()?;
+            entry.connecting = false;
+            entry.receiving = result.is_ok();
+            // The edge that told of the connection may have told of first bytes as well.
+            requeue(entry, index, &mut self.queue);
+            return Some(Event::Connected { token, result });
+        }
+        if entry.blocked && entry.writable {
+            entry.blocked = false;
+            requeue(entry, index, &mut self.queue);
+            return Some(Event::Writable { token });
+        }
+        if !entry.receiving {
+            let failed = std::mem::take(&mut entry.failed);
+            let error = failed
+                .then(|| socket.as_socket().take_error().ok().flatten())
+                .flatten()?;
+            return Some(Event::Failed { token, error });
+        }
+        if !entry.readable {
+            return None;
+        }
+        loop {
+            match socket.receive(&mut self.receive) {
+                Ok(0) => {
+                    entry.readable = false;
+                    entry.receiving = false;
+                    return Some(Event::Ended { token });
+                }
+                Ok(length) => {
+                    let short = length < self.receive.len();
+                    entry.readable = entry.ending || !short || !SHORT_RECEIVE_EMPTIES;
+                    requeue(entry, index, &mut self.queue);
+                    return Some(Event::Received {
+                        token,
+                        buffer: Buffer { length },
+                    });
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    entry.readable = false;
+                    entry.ending = false;
+                    return None;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    entry.readable = false;
+                    return Some(Event::Failed { token, error });
+                }
+            }
+        }
+    }
+
+    fn adopt(&mut self, token: Token, stream: Stream, connecting: bool) -> io::Result<()> {
+        self.streams.ensure(token.index);
+        let mut socket = ReadyStream::from(stream);
+        self.poll.registry().register(
+            socket.source(),
+            Place::Stream(token.index).pack(token.generation),
+            Interest::READABLE | Interest::WRITABLE,
+        )?;
+        let Some(entry) = self.streams.get_mut(token.index) else {
+            return Ok(());
+        };
+        // The index may still stand in the queue from its last use: harmless, and not twice.
+        let queued = entry.queued;
+        *entry = StreamEntry {
+            socket: Some(socket),
+            generation: token.generation,
+            queued,
+            connecting,
+            receiving: !connecting,
+            ..StreamEntry::default()
+        };
+        Ok(())
+    }
+}
+
+/// Puts a stream that may have more at the queue's end.
+fn requeue(entry: &mut StreamEntry, index: u32, queue: &mut VecDeque<Place>) {
+    let more = (entry.readable && entry.receiving)
+        || (entry.writable && entry.blocked)
+        || (entry.failed && !entry.receiving);
+    if more && !entry.queued {
+        entry.queued = true;
+        queue.push_back(Place::Stream(index));
+    }
+}
+
+impl Sockets for Ready {
+    fn socket(&self, token: Token) -> Option<SockRef<'_>> {
+        Some(self.stream(token)?.socket.as_ref()?.as_socket())
+    }
+
+    fn local_address(&self, token: Token) -> io::Result<Address> {
+        match self.stream(token).and_then(|entry| entry.socket.as_ref()) {
+            Some(socket) => socket.local_address(),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+}
+
+impl Driver for Ready {
+    fn waker(&self) -> Waker {
+        let waker = Arc::clone(&self.waker);
+        Arc::new(move || {
+            if let Err(error) = waker.wake() {
+                log::error!("an event loop could not be woken: {error}");
+            }
+        })
+    }
+
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let timeout = if self.queue.is_empty() {
+            timeout
+        } else {
+            Some(Duration::ZERO)
+        };
+        match self.poll.poll(&mut self.fetched, timeout) {
+            Ok(()) => self.note(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn next_event(&mut self) -> Option<Event> {
+        if std::mem::take(&mut self.woken) {
+            return Some(Event::Woken);
+        }
+        while let Some(place) = self.queue.pop_front() {
+            let event = match place {
+                Place::Stream(index) => self.stream_event(index),
+                Place::Listener(index) => self.listener_event(index),
+                Place::Datagram(index) => self.datagram_event(index),
+                Place::Waker => None,
+            };
+            if event.is_some() {
+                return event;
+            }
+        }
+        None
+    }
+
+    fn bytes(&self, buffer: &Buffer) -> &[u8] {
+        &self.receive[..buffer.length]
+    }
+
+    fn recycle(&mut self, _buffer: Buffer) {}
+
+    fn listen(&mut self, number: u32, listener: Listener) -> io::Result<()> {
+        self.add_listener(number, listener)
+    }
+
+    fn resume_accepting(&mut self, number: u32) {
+        if let Some(Some(entry)) = self.listeners.get_mut(number as usize) {
+            entry.note(Place::Listener(number), &mut self.queue);
+        }
+    }
+
+    fn close_listener(&mut self, number: u32) {
+        if let Some(entry) = self.listeners.get_mut(number as usize) {
+            *entry = None;
+        }
+    }
+
+    fn open(&mut self, token: Token, stream: Stream) -> io::Result<()> {
+        self.adopt(token, stream, false)
+    }
+
+    fn connect(&mut self, token: Token, stream: Stream) -> io::Result<()> {
+        self.adopt(token, stream, true)
+    }
+
+    fn set_receiving(&mut self, token: Token, on: bool) {
+        let Self { streams, queue, .. } = self;
+        let entry = streams.get_mut(token.index);
+        let Some(entry) = entry.filter(|e| e.generation == token.generation) else {
+            return;
+        };
+        entry.receiving = on;
+        requeue(entry, token.index, queue);
+    }
+
+    fn send(&mut self, token: Token, output: &Outbound, limit: usize) -> io::Result<Sent> {
+        let Some(entry) = self.stream_mut(token) else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        let Some(socket) = entry.socket.as_ref() else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        let result = if output.chunks() == 1 {
+            let first = output.first();
+            retry(|| socket.send(&first[..first.len().min(limit)]))
+        } else {
+            let mut slices = [IoSlice::new(&[]); SLICES_PER_SEND];
+            let filled = output.slices(&mut slices);
+            retry(|| socket.send_vectored(&slices[..filled]))
+        };
+        match result {
+            Ok(bytes) => Ok(Sent {
+                bytes,
+                blocked: false,
+            }),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                entry.blocked = true;
+                entry.writable = false;
+                Ok(Sent {
+                    bytes: 0,
+                    blocked: true,
+                })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn shutdown_write(&mut self, token: Token) -> io::Result<()> {
+        match self.stream(token).and_then(|entry| entry.socket.as_ref()) {
+            Some(socket) => socket.shutdown_write(),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    fn close(&mut self, token: Token, mode: CloseMode) {
+        let Some(entry) = self.stream_mut(token) else {
+            return;
+        };
+        let Some(socket) = entry.socket.take() else {
+            return;
+        };
+        if mode == CloseMode::Abort
+            && let Err(error) = socket.as_socket().set_linger(Some(Duration::ZERO))
+        {
+            // A Unix socket has no reset; one that is gone already needs none.
+            log::debug!("closing without a reset: {error}");
+        }
+        // Closing the descriptor ends its registration.
+        drop(socket);
+    }
+
+    fn open_datagram(&mut self, number: u32, socket: UdpSocket) -> io::Result<()> {
+        self.add_datagram(number, socket)
+    }
+
+    fn send_datagram(
+        &mut self,
+        number: u32,
+        payload: &[u8],
+        to: SocketAddr,
+        from: Option<IpAddr>,
+    ) -> io::Result<()> {
+        self.send_one_datagram(number, payload, to, from)
+    }
+
+    fn close_datagram(&mut self, number: u32) {
+        if let Some(entry) = self.datagrams.get_mut(number as usize) {
+            *entry = None;
+        }
+    }
+}
+
+/// Repeats a call that a signal interrupted.
+fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Binding: from what the user asked to listen on to sockets, each with the loop that gets it.
+
+use std::io;
+use std::net::{TcpListener, UdpSocket};
+#[cfg(unix)]
+use std::os::unix::net::UnixListener;
+
+use socket2::SockRef;
+
+use crate::addr::{Address, Endpoint};
+use crate::error::{Error, Result};
+use crate::options::Options;
+use crate::sys::socket::{Listener, UnixPathGuard, bind_first, bind_tcp, bind_udp, bind_unix};
+
+/// One thing to listen on.
+#[derive(Debug)]
+pub(crate) enum ListenOn {
+    Url(String),
+    Tcp(TcpListener),
+    #[cfg(unix)]
+    Unix(UnixListener),
+    Udp(UdpSocket),
+}
+
+/// The sockets of a server. Dropping them closes them, and removes Unix paths.
+pub(super) struct Bound {
+    /// One for each thing listened on, in order.
+    pub(super) addresses: Vec<Address>,
+    /// Listeners that one thread accepts from for all loops.
+    pub(super) shared: Vec<Listener>,
+    /// For each loop, listeners of its own (reuse_port).
+    pub(super) own: Vec<Vec<Listener>>,
+    /// For each loop, its datagram sockets.
+    pub(super) datagrams: Vec<Vec<UdpSocket>>,
+    pub(super) paths: Vec<UnixPathGuard>,
+}
+
+pub(super) fn bind_all(listen: Vec<ListenOn>, options: &Options, loops: usize) -> Result<Bound> {
+    let mut bound = Bound {
+        addresses: Vec::new(),
+        shared: Vec::new(),
+        own: (0..loops).map(|_| Vec::new()).collect(),
+        datagrams: (0..loops).map(|_| Vec::new()).collect(),
+        paths: Vec::new(),
+    };
+    for listen_on in listen {
+        match listen_on {
+            ListenOn::Url(url) => {
+                let endpoint: Endpoint = url.parse()?;
+                bound
+                    .bind(&endpoint, options)
+                    .map_err(|source| listen_error(url, source))?;
+            }
+            ListenOn::Tcp(listener) => bound
+                .adopt(listener.set_nonblocking(true), Listener::Tcp(listener))
+                .map_err(|source| listen_error("the given TCP listener", source))?,
+            #[cfg(unix)]
+            ListenOn::Unix(listener) => bound
+                .adopt(listener.set_nonblocking(true), Listener::Unix(listener))
+                .map_err(|source| listen_error("the given Unix listener", source))?,
+            ListenOn::Udp(socket) => bound
+                .adopt_datagram(socket)
+                .map_err(|source| listen_error("the given UDP socket", source))?,
+        }
+    }
+    Ok(bound)
+}
+
+fn listen_error(address: impl Into<String>, source: io::Error) -> Error {
+    Error::Listen {
+        address: address.into(),
+        source,
+    }
+}
+
+impl Bound {
+    fn bind(&mut self, endpoint: &Endpoint, options: &Options) -> io::Result<()> {
+        if let Some(path) = endpoint.unix_path() {
+            let (listener, guard) = bind_unix(path, &options.listen)?;
+            self.paths.push(guard);
+            self.addresses.push(Address::Unix(Some(path.into())));
+            hook(options, &listener.as_socket())?;
+            self.shared.push(listener);
+            return Ok(());
+        }
+        if endpoint.is_datagram() {
+            return self.bind_datagram(endpoint, options);
+        }
+        let only = endpoint.ipv6_only();
+        let first = bind_first(&endpoint.resolve()?, |a| bind_tcp(a, only, &options.listen))?;
+        hook(options, &SockRef::from(&first))?;
+        let address = first.local_addr()?;
+        self.addresses.push(Address::from(address));
+        if !options.listen.reuse_port {
+            self.shared.push(Listener::Tcp(first));
+            return Ok(());
+        }
+        let mut first = Some(first);
+        for own in &mut self.own {
+            // The first has settled the port that all others share.
+            let listener = match first.take() {
+                Some(first) => first,
+                None => {
+                    let listener = bind_tcp(address, only, &options.listen)?;
+                    hook(options, &SockRef::from(&listener))?;
+                    listener
+                }
+            };
+            own.push(Listener::Tcp(listener));
+        }
+        Ok(())
+    }
+
+    fn bind_datagram(&mut self, endpoint: &Endpoint, options: &Options) -> io::Result<()> {
+        let only = endpoint.ipv6_only();
+        let first = bind_first(&endpoint.resolve()?, |a| bind_udp(a, only, &options.listen))?;
+        hook(options, &SockRef::from(&first))?;
+        let address = first.local_addr()?;
+        self.addresses.push(Address::from(address));
+        let copies = if options.listen.reuse_port {
+            self.datagrams.len()
+        } else {
+            1
+        };
+        let mut first = Some(first);
+        for sockets in self.datagrams.iter_mut().take(copies) {
+            let socket = match first.take() {
+                Some(first) => first,
+                None => {
+                    let socket = bind_udp(address, only, &options.listen)?;
+                    hook(options, &SockRef::from(&socket))?;
+                    socket
+                }
+            };
+            sockets.push(socket);
+        }
+        Ok(())
+    }
+
+    fn adopt(&mut self, prepared: io::Result<()>, listener: Listener) -> io::Result<()> {
+        prepared?;
+        self.addresses.push(listener.local_address()?);
+        self.shared.push(listener);
+        Ok(())
+    }
+
+    fn adopt_datagram(&mut self, socket: UdpSocket) -> io::Result<()> {
+        socket.set_nonblocking(true)?;
+        self.addresses.push(Address::from(socket.local_addr()?));
+        // Taking turns spreads several adopted sockets over the loops.
+        let emptiest = self
+            .datagrams
+            .iter_mut()
+            .min_by_key(|sockets| sockets.len());
+        if let Some(sockets) = emptiest {
+            sockets.push(socket);
+        }
+        Ok(())
+    }
+}
+
+/// Lets the user set further options on a listening socket.
+fn hook(options: &Options, socket: &SockRef<'_>) -> io::Result<()> {
+    options
+        .listener_hook
+        .as_ref()
+        .map_or(Ok(()), |hook| hook(socket))
+}

@@ -1,0 +1,173 @@
+//! Threads and life-cycle: booting -> running -> draining -> stopped.
+//!
+//! ```text
+//!   start()                     each loop's thread
+//!     bind everything
+//!     spawn -----------------> make driver, handler, listeners
+//!     all built? <------------ report
+//!     go --------------------> on_boot
+//!     all booted? <----------- report
+//!     go --------------------> serve ... until stopped
+//! ```
+//! No loop serves before every loop has been built and booted, so an error leaves nothing
+//! half-started: the sockets close as the parts are dropped. After start, the engine speaks to
+//! loops through their mailboxes only.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use crate::addr::Address;
+use crate::conn::handle::LoopHandle;
+use crate::control::{LoopShared, ServerHandle, ServerShared};
+use crate::error::Result;
+use crate::handler::{Handler, LoopInfo};
+use crate::options::Options;
+use crate::reactor::{Parts, Placement};
+use crate::sync::mailbox::Mailbox;
+use crate::sys::socket::UnixPathGuard;
+use crate::workers::{WorkerOptions, WorkerPool};
+
+mod acceptor;
+mod listener;
+mod thread;
+
+pub(crate) use listener::ListenOn;
+
+use acceptor::Acceptor;
+use listener::Bound;
+use thread::Threads;
+
+/// How long the end of a server waits for jobs that still run on the worker pool. They cannot be
+/// interrupted; the rest of the process should not hang on them.
+const WORKERS_END: Duration = Duration::from_secs(1);
+
+/// A server's threads, and what must outlive them.
+pub(crate) struct Engine<H: Handler> {
+    pub(crate) server: ServerHandle,
+    pub(crate) loops: Vec<LoopHandle<H>>,
+    pub(crate) workers: WorkerPool,
+    threads: Threads,
+    /// Remove the Unix sockets' paths when dropped.
+    _paths: Vec<UnixPathGuard>,
+}
+
+impl<H: Handler> Engine<H> {
+    /// Binds, starts the threads and boots the handlers.
+    pub(crate) fn start<F>(options: Options, listen: Vec<ListenOn>, factory: F) -> Result<Self>
+    where
+        F: Fn(LoopInfo) -> H + Send + Sync + 'static,
+    {
+        options.check()?;
+        let count = options.loop_count();
+        let Bound {
+            addresses,
+            shared,
+            own,
+            datagrams,
+            paths,
+        } = listener::bind_all(listen, &options, count)?;
+        let options = Arc::new(options);
+        // With a single loop nobody else is needed to accept.
+        let needs_acceptor = count > 1 && !shared.is_empty();
+        let server = new_server(&options, count, needs_acceptor, addresses);
+        let workers = WorkerPool::new(WorkerOptions {
+            max_threads: options.worker_threads,
+            queue_capacity: options.worker_queue,
+            ..WorkerOptions::default()
+        });
+
+        let mut threads = Threads::new(server.clone());
+        let (for_acceptor, mut for_first) = if needs_acceptor {
+            (shared, Vec::new())
+        } else {
+            (Vec::new(), shared)
+        };
+        let factory = Arc::new(factory);
+        let mut loops = Vec::with_capacity(count);
+        let places = server
+            .shared
+            .loops
+            .iter()
+            .zip(own)
+            .zip(datagrams)
+            .enumerate();
+        for (index, ((shared, own), datagram_sockets)) in places {
+            let jobs = Arc::new(Mailbox::new(options.mailbox_capacity));
+            loops.push(LoopHandle::new(Arc::clone(shared), Arc::clone(&jobs)));
+            let parts = Parts {
+                shared: Arc::clone(shared),
+                server: server.clone(),
+                options: Arc::clone(&options),
+                workers: workers.clone(),
+                jobs,
+                listeners: std::mem::take(&mut for_first)
+                    .into_iter()
+                    .chain(own)
+                    .collect(),
+                datagram_sockets,
+                placement: Placement::Here,
+            };
+            let (factory, info) = (
+                Arc::clone(&factory),
+                LoopInfo {
+                    index,
+                    loops: count,
+                },
+            );
+            threads.spawn(format!("tl-loop-{index}"), index, parts, move || {
+                factory(info)
+            })?;
+        }
+        if let Some(shared) = &server.shared.acceptor {
+            let parts = Parts {
+                shared: Arc::clone(shared),
+                server: server.clone(),
+                options: Arc::clone(&options),
+                workers: workers.clone(),
+                jobs: Arc::new(Mailbox::new(1)),
+                listeners: for_acceptor,
+                datagram_sockets: Vec::new(),
+                placement: Placement::Balanced((options.balancer)()),
+            };
+            threads.spawn("tl-acceptor".to_owned(), count, parts, || Acceptor)?;
+        }
+        threads.boot()?;
+        Ok(Engine {
+            server,
+            loops,
+            workers,
+            threads,
+            _paths: paths,
+        })
+    }
+
+    /// Waits until every loop has ended. The first loop that ended by an error tells it.
+    pub(crate) fn join(&mut self) -> Result<()> {
+        let result = self.threads.join();
+        self.workers.stop();
+        if !self.workers.join(WORKERS_END) {
+            log::warn!("jobs on the worker pool outlive the server");
+        }
+        result
+    }
+}
+
+fn new_server(
+    options: &Options,
+    loops: usize,
+    acceptor: bool,
+    addresses: Vec<Address>,
+) -> ServerHandle {
+    let new = |index| Arc::new(LoopShared::new(index, options.mailbox_capacity));
+    ServerHandle {
+        shared: Arc::new(ServerShared {
+            // Options::check holds the number below 2^16.
+            loops: (0..loops).map(|index| new(index as u16)).collect(),
+            acceptor: acceptor.then(|| new(u16::MAX)),
+            addresses,
+            stop_timeout: options.stop_timeout,
+            stopping: AtomicBool::new(false),
+        }),
+    }
+}

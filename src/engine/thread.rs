@@ -1,0 +1,200 @@
+//! The loops' threads: how one starts in step with the others, and how it ends.
+
+use std::any::Any;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+use crate::control::{LoopShared, ServerHandle};
+use crate::driver::Driver;
+use crate::driver::ready::Ready;
+use crate::error::{Error, Result};
+use crate::handler::{Action, Handler};
+use crate::reactor::{Parts, Reactor};
+use crate::sys::affinity;
+
+/// The threads of one server while they boot and until they have ended.
+pub(super) struct Threads {
+    server: ServerHandle,
+    threads: Vec<JoinHandle<()>>,
+    /// One for each thread: it goes on when told so, and gives up when the sender is gone.
+    go: Vec<Sender<()>>,
+    reports: Receiver<Report>,
+    reporter: Option<Sender<Report>>,
+}
+
+enum Report {
+    /// Built, or booted.
+    Ready,
+    Ended(Result<()>),
+}
+
+/// A thread's end of the boot protocol.
+struct Step {
+    reporter: Sender<Report>,
+    go: Receiver<()>,
+}
+
+impl Step {
+    /// Reports, and answers whether to go on.
+    fn done(&self) -> bool {
+        self.reporter.send(Report::Ready).is_ok() && self.go.recv().is_ok()
+    }
+}
+
+impl Threads {
+    pub(super) fn new(server: ServerHandle) -> Self {
+        let (reporter, reports) = channel();
+        Threads {
+            server,
+            threads: Vec::new(),
+            go: Vec::new(),
+            reports,
+            reporter: Some(reporter),
+        }
+    }
+
+    /// Starts a thread, which builds its loop and then waits.
+    pub(super) fn spawn<H: Handler>(
+        &mut self,
+        name: String,
+        index: usize,
+        parts: Parts<H>,
+        make_handler: impl FnOnce() -> H + Send + 'static,
+    ) -> Result<()> {
+        let (go, wait) = channel();
+        let Some(reporter) = self.reporter.clone() else {
+            return Ok(());
+        };
+        let step = Step {
+            reporter: reporter.clone(),
+            go: wait,
+        };
+        let (server, shared) = (self.server.clone(), Arc::clone(&parts.shared));
+        let body = move || {
+            let life = AssertUnwindSafe(|| live(index, parts, make_handler, &step));
+            let result = catch_unwind(life).unwrap_or_else(|panic| {
+                let message = panic_message(&*panic);
+                log::error!("event loop {index} panicked: {message}");
+                Err(Error::LoopPanicked { index, message })
+            });
+            bury(&shared);
+            if result.is_err() {
+                // Half a server is worse than none.
+                server.stop();
+            }
+            // Nobody listens when the server was not joined.
+            drop(reporter.send(Report::Ended(result)));
+        };
+        let thread = std::thread::Builder::new()
+            .name(name)
+            .spawn(body)
+            .map_err(|source| Error::LoopStart { index, source })?;
+        self.threads.push(thread);
+        self.go.push(go);
+        Ok(())
+    }
+
+    /// Lets all threads boot in step, and then serve.
+    pub(super) fn boot(&mut self) -> Result<()> {
+        self.reporter = None;
+        for _ in ["built", "booted"] {
+            for _ in 0..self.threads.len() {
+                match self.reports.recv() {
+                    Ok(Report::Ready) => {}
+                    Ok(Report::Ended(Err(error))) => return Err(self.give_up(error)),
+                    Ok(Report::Ended(Ok(()))) | Err(_) => {
+                        let source = io::Error::other("its thread ended while it started");
+                        return Err(self.give_up(Error::LoopStart { index: 0, source }));
+                    }
+                }
+            }
+            for go in &self.go {
+                // A thread that has ended reports so itself.
+                let _ = go.send(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the threads that wait to go on, so that everything they hold is closed.
+    fn give_up(&mut self, error: Error) -> Error {
+        self.go.clear();
+        // Their own results say no more than the first error.
+        drop(self.join());
+        error
+    }
+
+    /// Waits for the end of all threads; answers the first error that one of them ended with.
+    pub(super) fn join(&mut self) -> Result<()> {
+        for thread in self.threads.drain(..) {
+            // The thread's body has caught its panics.
+            drop(thread.join());
+        }
+        let mut outcome = Ok(());
+        while let Ok(report) = self.reports.try_recv() {
+            if let Report::Ended(Err(error)) = report
+                && outcome.is_ok()
+            {
+                outcome = Err(error);
+            }
+        }
+        outcome
+    }
+}
+
+impl Drop for Threads {
+    /// A server that could not start leaves no thread behind.
+    fn drop(&mut self) {
+        self.go.clear();
+    }
+}
+
+/// A loop's thread from beginning to end.
+fn live<H: Handler>(
+    index: usize,
+    parts: Parts<H>,
+    make_handler: impl FnOnce() -> H,
+    step: &Step,
+) -> Result<()> {
+    let failed = |source| Error::LoopStart { index, source };
+    if parts.options.pin_loops {
+        let cpus = affinity::available_cpus();
+        if let Some(&cpu) = cpus.get(index % cpus.len().max(1)) {
+            affinity::pin_current_thread(cpu).map_err(failed)?;
+        }
+    }
+    let driver = Ready::new(parts.options.receive_buffer).map_err(failed)?;
+    let (server, shared) = (parts.server.clone(), Arc::clone(&parts.shared));
+    // The loop is not running yet, so nobody else has set it.
+    drop(shared.waker.set(driver.waker()));
+    let mut reactor = Reactor::new(driver, make_handler(), parts).map_err(failed)?;
+    if !step.done() {
+        return Ok(());
+    }
+    if reactor.boot() == Action::Shutdown {
+        server.stop();
+    }
+    if !step.done() {
+        return Ok(());
+    }
+    reactor
+        .run()
+        .map_err(|source| Error::LoopFailed { index, source })
+}
+
+/// Answers everybody who still waits for something from a loop that has ended.
+fn bury(shared: &LoopShared) {
+    for command in shared.commands.close() {
+        command.refuse();
+    }
+}
+
+/// What a panic says of itself.
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("a panic without a message").to_owned()
+}

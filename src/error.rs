@@ -1,0 +1,191 @@
+//! What can go wrong, said as values: [`Error`] when a server is set up or ends, [`CloseReason`]
+//! when a connection ends, [`HandleError`] when another thread speaks to something that is gone.
+//!
+//! What a peer causes is a [`CloseReason`], never an `Error`: no peer can end a server.
+
+use std::fmt;
+use std::io;
+
+use crate::addr::AddressError;
+
+/// The result of setting up or running a server.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why a server could not start, or why it ended other than by being asked to.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// A listening address could not be understood.
+    Address(AddressError),
+    /// A listening address was understood, but could not be bound.
+    Listen {
+        /// The address as it was given.
+        address: String,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// An option has a value that cannot be meant.
+    Option {
+        /// The option's name, as the method of the builder is called.
+        name: &'static str,
+        /// What is wrong with the value.
+        reason: String,
+    },
+    /// Something that this platform, or this build, does not have.
+    Unsupported {
+        /// What was asked for.
+        what: String,
+    },
+    /// An event loop could not be set up: its thread, its poller or its wake-up.
+    LoopStart {
+        /// The loop's index.
+        index: usize,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// An event loop ended because the system refused to wait for events.
+    LoopFailed {
+        /// The loop's index.
+        index: usize,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// An event loop's thread ended by a panic. The other loops were stopped in order.
+    LoopPanicked {
+        /// The loop's index.
+        index: usize,
+        /// The panic's message.
+        message: String,
+    },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Address(error) => error.fmt(f),
+            Error::Listen { address, source } => write!(f, "cannot listen on {address}: {source}"),
+            Error::Option { name, reason } => write!(f, "option {name}: {reason}"),
+            Error::Unsupported { what } => write!(f, "not supported here: {what}"),
+            Error::LoopStart { index, source } => {
+                write!(f, "event loop {index} could not start: {source}")
+            }
+            Error::LoopFailed { index, source } => {
+                write!(f, "event loop {index} failed: {source}")
+            }
+            Error::LoopPanicked { index, message } => {
+                write!(f, "event loop {index} panicked: {message}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Address(error) => Some(error),
+            Error::Listen { source, .. }
+            | Error::LoopStart { source, .. }
+            | Error::LoopFailed { source, .. } => Some(source),
+            Error::Option { .. } | Error::Unsupported { .. } | Error::LoopPanicked { .. } => None,
+        }
+    }
+}
+
+impl From<AddressError> for Error {
+    fn from(error: AddressError) -> Self {
+        Error::Address(error)
+    }
+}
+
+/// Why a connection ended, as `on_close` is told.
+///
+/// It tells who ended the connection: ourselves, the peer, a limit or the server's stop. None of
+/// these is an error of the server, and none is logged by the framework above `debug`.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// The handler closed it (`Action::Close`, `Conn::close`, `ConnHandle::close`). What was
+    /// written before was handed to the socket.
+    Local,
+    /// The handler aborted it (`Conn::abort`): pending output was dropped, the peer gets a reset.
+    Aborted,
+    /// The peer closed its side in order (FIN). What was still pending was handed to the socket.
+    PeerClosed,
+    /// The peer reset the connection, or vanished while there was output for it.
+    PeerReset(io::Error),
+    /// The system reported another error on the socket.
+    Failed(io::Error),
+    /// Nothing was received or sent for the connection's idle timeout.
+    IdleTimeout,
+    /// The pending output passed the option `max_pending_output`.
+    OutputLimit,
+    /// The input that the handler left unconsumed passed the option `max_unconsumed_input`.
+    InputLimit,
+    /// Closing, the peer took none of the pending output for the option `close_timeout`.
+    CloseTimeout,
+    /// The server stopped. What was written before was handed to the socket, or the stop's
+    /// deadline passed.
+    ServerStopped,
+}
+
+impl CloseReason {
+    /// The reason for an error of the system: a reset by the peer, or a failure of another kind.
+    pub(crate) fn from_io(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::TimedOut => CloseReason::PeerReset(error),
+            _ => CloseReason::Failed(error),
+        }
+    }
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CloseReason::Local => f.write_str("closed by the handler"),
+            CloseReason::Aborted => f.write_str("aborted by the handler"),
+            CloseReason::PeerClosed => f.write_str("closed by the peer"),
+            CloseReason::PeerReset(error) => write!(f, "reset by the peer: {error}"),
+            CloseReason::Failed(error) => write!(f, "failed: {error}"),
+            CloseReason::IdleTimeout => f.write_str("idle for too long"),
+            CloseReason::OutputLimit => f.write_str("too much pending output"),
+            CloseReason::InputLimit => f.write_str("too much unconsumed input"),
+            CloseReason::CloseTimeout => f.write_str("the peer did not take the last output"),
+            CloseReason::ServerStopped => f.write_str("the server stopped"),
+        }
+    }
+}
+
+/// Why a call from another thread could not be carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HandleError {
+    /// The connection is closed, or its server has stopped. Final.
+    Closed,
+    /// The loop's mailbox is full (option `mailbox_capacity`), or the connection's pending output
+    /// would pass `max_pending_output`. Try again later, or drop the peer.
+    Full,
+}
+
+impl fmt::Display for HandleError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            HandleError::Closed => "the connection or its server is closed",
+            HandleError::Full => "too much is queued already",
+        })
+    }
+}
+
+impl std::error::Error for HandleError {}
+
+impl From<HandleError> for io::Error {
+    fn from(error: HandleError) -> Self {
+        let kind = match error {
+            HandleError::Closed => io::ErrorKind::NotConnected,
+            HandleError::Full => io::ErrorKind::WouldBlock,
+        };
+        io::Error::new(kind, error)
+    }
+}

@@ -1,0 +1,95 @@
+//! tightloop: event loops own the sockets, the buffers and the timers, and call your handler.
+//!
+//! ```text
+//!      your threads                          a loop's thread, one a core
+//!   +----------------+        +-----------------------------------------------------+
+//!   | ConnHandle     |  mail- |   kernel --> driver --> connection --> on_traffic   |
+//!   | LoopHandle     |--box-->|                             |              |        |
+//!   | ServerHandle   |  bell  |   kernel <-- driver <-- outbound <----- write       |
+//!   +----------------+        |                                                     |
+//!          ^                  |   timing wheel --> on_timer, on_tick                |
+//!          |                  +-----------------------------------------------------+
+//!   +----------------+                               |  Conn::spawn
+//!   | worker pool    |<------------------------------+
+//!   +----------------+   blocking jobs, answered on the loop
+//! ```
+//!
+//! A [`Handler`] value lives on each loop and is called with `&mut self`: it needs no lock and
+//! need not be `Send`. What is kept per connection is its [`State`](Handler::State). Input is
+//! lent, contiguous, straight from the receive buffer; what a callback writes leaves when it
+//! returns, in one system call. What is not consumed is offered again.
+//!
+//! ```
+//! use std::io::{Read, Write};
+//! use std::net::TcpStream;
+//! use tightloop::{Action, Conn, Handler, Input, Server};
+//!
+//! struct Echo;
+//!
+//! impl Handler for Echo {
+//!     type State = ();
+//!
+//!     fn on_open(&mut self, _conn: &mut Conn<'_>) {}
+//!
+//!     fn on_traffic(&mut self, conn: &mut Conn<'_>, _: &mut (), input: &mut Input<'_>) -> Action {
+//!         conn.write(input.take_all());
+//!         Action::Continue
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let server = Server::new().listen("tcp://127.0.0.1:0").start(|_loop| Echo)?;
+//!
+//! let mut client = TcpStream::connect(server.local_addrs()[0].socket_addr().unwrap())?;
+//! client.write_all(b"hello")?;
+//! let mut answer = [0; 5];
+//! client.read_exact(&mut answer)?;
+//! assert_eq!(&answer, b"hello");
+//!
+//! server.stop();
+//! server.join()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Where to read on: [`Handler`] for the callbacks, [`Conn`] for what they can do, [`Server`] for
+//! the options, [`ConnHandle`] and [`ServerHandle`] for other threads.
+
+mod addr;
+mod balance;
+mod buf;
+mod conn;
+mod control;
+mod driver;
+mod engine;
+mod error;
+mod handler;
+mod metrics;
+mod options;
+mod per_conn;
+mod reactor;
+mod server;
+mod sync;
+mod sys;
+mod time;
+mod workers;
+
+pub use addr::{Address, AddressError, AddressFault, Endpoint, MAX_UNIX_PATH, Transport};
+pub use balance::{Balance, Balancer};
+pub use buf::writer::Writer;
+pub use conn::Conn;
+pub use conn::context::Context;
+pub use conn::datagram::{Datagram, DatagramHandle};
+pub use conn::handle::{ConnHandle, LoopHandle};
+pub use conn::id::ConnId;
+pub use conn::input::Input;
+pub use conn::state::Direction;
+pub use control::ServerHandle;
+pub use error::{CloseReason, Error, HandleError, Result};
+pub use handler::{Action, Handler, LoopInfo};
+pub use metrics::Stats;
+pub use per_conn::{PerConn, Session, per_conn};
+pub use server::{RunningServer, Server};
+pub use socket2::SockRef;
+pub use sys::sockopt::Keepalive;
+pub use workers::{JobPanic, SpawnError, WorkerOptions, WorkerPool, WorkerStats};

@@ -1,0 +1,232 @@
+//! Every limit and setting of a server: name, unit, default and the reason for it.
+//!
+//! The builder in `server.rs` fills this in; [`Options::check`] refuses what cannot be meant
+//! before anything is started.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::SockRef;
+
+use crate::balance::{Balance, Balancer, BuiltIn};
+use crate::error::{Error, Result};
+use crate::sys::sockopt::{Keepalive, ListenOptions, SocketOptions};
+
+/// Events taken from the driver in one turn before commands and timers get theirs. Bounds how
+/// long a busy loop lets other threads wait: some hundred microseconds of ordinary handler work.
+pub(crate) const EVENTS_PER_TURN: usize = 1024;
+
+/// Commands of other threads carried out in one turn, for the same reason the other way round.
+pub(crate) const COMMANDS_PER_TURN: usize = 1024;
+
+/// Timers expired in one turn.
+pub(crate) const TIMERS_PER_TURN: usize = 1024;
+
+/// Connections attended at the end of a turn (flushed for peers, offered leftover input again).
+pub(crate) const ATTENDED_PER_TURN: usize = 1024;
+
+/// Bytes given to one socket before other connections get their turn: a fast reader of a large
+/// output must not hold the loop.
+pub(crate) const WRITE_BYTES_PER_TURN: usize = 1 << 20;
+
+/// How long a listener rests after the system refused to accept for want of descriptors or
+/// memory: long enough to cost no CPU, short enough that nobody waits long once some are free.
+pub(crate) const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+/// Most event loops of a server; the index travels in 16 bits of a connection's identity.
+pub(crate) const MAX_LOOPS: usize = 1024;
+
+/// A user's function that sets further options on a socket.
+pub(crate) type SocketHook = Arc<dyn Fn(&SockRef<'_>) -> io::Result<()> + Send + Sync>;
+
+/// Makes the balancer for one acceptor.
+pub(crate) type BalancerFactory = Arc<dyn Fn() -> Box<dyn Balancer> + Send + Sync>;
+
+#[derive(Clone)]
+pub(crate) struct Options {
+    /// Number of event loops; 0 means one a core.
+    pub(crate) loops: usize,
+    pub(crate) pin_loops: bool,
+    pub(crate) balancer: BalancerFactory,
+    pub(crate) listen: ListenOptions,
+    pub(crate) listener_hook: Option<SocketHook>,
+    pub(crate) connection_hook: Option<SocketHook>,
+    pub(crate) receive_buffer: usize,
+    pub(crate) pool_retain: usize,
+    pub(crate) high_watermark: usize,
+    pub(crate) low_watermark: usize,
+    pub(crate) auto_pause: bool,
+    pub(crate) max_pending_output: usize,
+    pub(crate) max_unconsumed_input: usize,
+    pub(crate) mailbox_capacity: usize,
+    pub(crate) half_close: bool,
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) close_timeout: Duration,
+    pub(crate) linger_timeout: Duration,
+    pub(crate) linger_bytes: usize,
+    pub(crate) stop_timeout: Duration,
+    pub(crate) worker_threads: usize,
+    pub(crate) worker_queue: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            loops: 1,
+            pin_loops: false,
+            balancer: Arc::new(|| Box::new(BuiltIn::new(Balance::RoundRobin))),
+            listen: ListenOptions {
+                // The kernel caps it at somaxconn (4,096 on present Linux).
+                backlog: 4096,
+                reuse_addr: true,
+                reuse_port: false,
+                ipv6_only: None,
+                socket: SocketOptions {
+                    nodelay: true,
+                    keepalive: None,
+                    send_buffer: None,
+                    receive_buffer: None,
+                    linger: None,
+                },
+            },
+            listener_hook: None,
+            connection_hook: None,
+            receive_buffer: 64 * 1024,
+            pool_retain: 4 << 20,
+            high_watermark: 1 << 20,
+            low_watermark: 256 << 10,
+            auto_pause: true,
+            max_pending_output: 64 << 20,
+            max_unconsumed_input: 64 << 20,
+            mailbox_capacity: 65_536,
+            half_close: false,
+            idle_timeout: None,
+            close_timeout: Duration::from_secs(30),
+            linger_timeout: Duration::from_secs(2),
+            linger_bytes: 1 << 20,
+            stop_timeout: Duration::from_secs(5),
+            worker_threads: 64,
+            worker_queue: 4096,
+        }
+    }
+}
+
+/// One rule: what is refused, the option's name, and why.
+type Rule = (bool, &'static str, &'static str);
+
+impl Options {
+    /// Refuses values that cannot be meant, naming the option.
+    pub(crate) fn check(&self) -> Result<()> {
+        let rules: [Rule; 9] = [
+            (self.loops > MAX_LOOPS, "loops", "at most 1024"),
+            (
+                !(1024..=16 << 20).contains(&self.receive_buffer),
+                "receive_buffer",
+                "between 1 KiB and 16 MiB",
+            ),
+            (
+                self.low_watermark > self.high_watermark,
+                "watermarks",
+                "the low one must not be above the high one",
+            ),
+            (
+                self.max_pending_output < self.high_watermark,
+                "max_pending_output",
+                "at least the high watermark",
+            ),
+            (
+                self.max_unconsumed_input == 0,
+                "max_unconsumed_input",
+                "at least 1 byte",
+            ),
+            (
+                self.mailbox_capacity == 0,
+                "mailbox_capacity",
+                "at least 1 command",
+            ),
+            (
+                self.worker_threads == 0,
+                "worker_threads",
+                "at least 1 thread",
+            ),
+            (self.worker_queue == 0, "worker_queue", "at least 1 job"),
+            (
+                self.idle_timeout.is_some_and(|t| t.is_zero()),
+                "idle_timeout",
+                "longer than zero",
+            ),
+        ];
+        match rules.iter().find(|(refused, ..)| *refused) {
+            Some(&(_, name, reason)) => Err(Error::Option {
+                name,
+                reason: format!("must be {reason}"),
+            }),
+            None => self
+                .listen
+                .socket
+                .keepalive
+                .as_ref()
+                .map_or(Ok(()), check_keepalive),
+        }
+    }
+
+    /// The number of loops to start: as told, or one a core.
+    pub(crate) fn loop_count(&self) -> usize {
+        match self.loops {
+            0 => std::thread::available_parallelism().map_or(1, |n| n.get().min(MAX_LOOPS)),
+            n => n,
+        }
+    }
+}
+
+fn check_keepalive(keepalive: &Keepalive) -> Result<()> {
+    keepalive.check().map_err(|error| Error::Option {
+        name: "keepalive",
+        reason: error.to_string(),
+    })
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("loops", &self.loops)
+            .field("listen", &self.listen)
+            .field("receive_buffer", &self.receive_buffer)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(change: impl FnOnce(&mut Options)) -> &'static str {
+        let mut options = Options::default();
+        change(&mut options);
+        match options.check() {
+            Err(Error::Option { name, .. }) => name,
+            other => panic!("expected an option to be refused, got {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_accepted() {
+        Options::default().check().unwrap();
+    }
+
+    #[test]
+    fn values_that_cannot_be_meant_are_refused_by_name() {
+        assert_eq!(refused(|o| o.loops = 10_001), "loops");
+        assert_eq!(refused(|o| o.receive_buffer = 0), "receive_buffer");
+        assert_eq!(refused(|o| o.low_watermark = usize::MAX), "watermarks");
+        assert_eq!(refused(|o| o.max_pending_output = 1), "max_pending_output");
+        assert_eq!(refused(|o| o.mailbox_capacity = 0), "mailbox_capacity");
+        assert_eq!(refused(|o| o.worker_threads = 0), "worker_threads");
+        assert_eq!(
+            refused(|o| o.idle_timeout = Some(Duration::ZERO)),
+            "idle_timeout"
+        );
+    }
+}

@@ -1,0 +1,94 @@
+//! New connections: from this loop's listeners, from the acceptor, or brought by the user.
+
+use std::io;
+
+use crate::addr::Address;
+use crate::conn::command::Command;
+use crate::conn::core::{Timer, deadline};
+use crate::conn::state::{ConnCore, Phase};
+use crate::driver::{Driver, Token};
+use crate::handler::Handler;
+use crate::options::ACCEPT_REST;
+use crate::reactor::{Placement, Reactor};
+use crate::sys::socket::{ACCEPTED_INHERITS_OPTIONS, Stream};
+
+impl<D: Driver, H: Handler> Reactor<D, H> {
+    pub(super) fn accepted(&mut self, stream: Stream, peer: Address) {
+        self.core.shared.metrics.accepted.add(1);
+        self.accept_failure_logged = false;
+        match &mut self.placement {
+            Placement::Here => self.adopt(stream, peer),
+            Placement::Balanced(balancer) => {
+                let loops = &self.core.server.shared.loops;
+                let loads: Vec<usize> = loops.iter().map(|shared| shared.load()).collect();
+                let chosen = &loops[balancer.pick(&peer, &loads) % loops.len()];
+                chosen.handed.add(1);
+                // A loop that has ended serves nobody: the stream is closed by dropping it.
+                drop(chosen.send_reserved(Command::Adopt { stream, peer }));
+            }
+        }
+    }
+
+    /// The system has no descriptors or no memory left. That passes; a server lives on.
+    pub(super) fn accept_failed(&mut self, listener: u32, error: &io::Error) {
+        self.core.shared.metrics.accept_failures.add(1);
+        if !self.accept_failure_logged {
+            self.accept_failure_logged = true;
+            log::warn!("cannot accept connections, trying again every {ACCEPT_REST:?}: {error}");
+        }
+        let deadline = deadline(self.core.now, ACCEPT_REST);
+        self.core
+            .wheel
+            .insert(deadline, Timer::AcceptRest(listener));
+    }
+
+    /// Makes a connected stream a connection of this loop.
+    pub(super) fn adopt(&mut self, stream: Stream, peer: Address) {
+        if self.core.stopping {
+            return;
+        }
+        if let Err(error) = self.prepare(&stream, !ACCEPTED_INHERITS_OPTIONS) {
+            log::warn!("a connection from {peer} was refused: {error}");
+            return;
+        }
+        let Ok(token) = self.core.table.insert(ConnCore::new(peer, Phase::Open)) else {
+            log::warn!("a connection was refused: this loop's table is full");
+            return;
+        };
+        if let Err(error) = self.driver.open(token, stream) {
+            self.core.table.remove(token);
+            log::warn!("a connection was refused: {error}");
+            return;
+        }
+        self.opened(token);
+    }
+
+    /// Sets the options of a new connection's socket.
+    pub(super) fn prepare(&self, stream: &Stream, all: bool) -> io::Result<()> {
+        let options = &self.core.options;
+        if all {
+            options
+                .listen
+                .socket
+                .apply(stream.as_socket(), stream.is_tcp())?;
+        }
+        match &options.connection_hook {
+            Some(hook) => hook(&stream.as_socket()),
+            None => Ok(()),
+        }
+    }
+
+    /// Calls on_open for a connection that the driver has opened.
+    pub(super) fn opened(&mut self, token: Token) {
+        self.core.shared.metrics.opened.add(1);
+        self.states.ensure(token.index);
+        if let Some(timeout) = self.core.options.idle_timeout {
+            self.core.set_idle_timeout(token, Some(timeout));
+        }
+        let state = self.with_conn(token, |handler, conn| handler.on_open(conn));
+        if let Some(place) = self.states.get_mut(token.index) {
+            *place = Some(state);
+        }
+        self.settle(token);
+    }
+}

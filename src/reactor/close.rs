@@ -1,0 +1,145 @@
+//! The end of a connection; the phases are drawn in `conn/state.rs`.
+
+use std::time::Duration;
+
+use crate::conn::state::Phase;
+use crate::driver::{CloseMode, Driver, Token};
+use crate::error::{CloseReason, HandleError};
+use crate::handler::Handler;
+use crate::reactor::Reactor;
+
+/// Patience with lingering peers while the server stops: what they need is one round trip.
+const LINGER_WHILE_STOPPING: Duration = Duration::from_millis(250);
+
+impl<D: Driver, H: Handler> Reactor<D, H> {
+    /// Moves a connection towards its end as far as it can go now.
+    pub(super) fn settle_ending(&mut self, token: Token) {
+        let Some(conn) = self.core.table.get_mut(token) else {
+            return;
+        };
+        if conn.phase == Phase::Connecting && conn.is_ending() {
+            return self.connect_failed(token, std::io::ErrorKind::ConnectionAborted.into());
+        }
+        if conn.want_end && matches!(conn.phase, Phase::Open | Phase::Closing) {
+            return self.finish(token);
+        }
+        if conn.phase == Phase::Open && conn.want_close {
+            self.begin_closing(token);
+        }
+        let Some(conn) = self.core.table.get_mut(token) else {
+            return;
+        };
+        if !conn.outbound.is_empty() {
+            return;
+        }
+        match conn.phase {
+            Phase::Closing => self.finish(token),
+            Phase::Open => self.settle_half_close(token),
+            Phase::Free | Phase::Connecting | Phase::Lingering => {}
+        }
+    }
+
+    /// No more input for the handler; the watch now looks after the output's progress.
+    fn begin_closing(&mut self, token: Token) {
+        let Some(conn) = self.core.table.get_mut(token) else {
+            return;
+        };
+        conn.phase = Phase::Closing;
+        conn.mark = conn.sent;
+        let mut inbound = std::mem::take(&mut conn.inbound);
+        inbound.clear(&mut self.core.pool);
+        let delivered = conn.outbound.is_empty();
+        if !delivered {
+            let patience = self.core.options.close_timeout;
+            self.core.set_watch(token, Some(patience));
+            self.settle_reading(token);
+        }
+    }
+
+    /// Sends FIN when it was asked for, and closes when both sides have.
+    fn settle_half_close(&mut self, token: Token) {
+        let Some(conn) = self.core.table.get_mut(token) else {
+            return;
+        };
+        if conn.want_shutdown_write && !conn.write_shut {
+            conn.write_shut = true;
+            if let Err(error) = self.driver.shutdown_write(token) {
+                conn.end(CloseReason::from_io(error));
+                return self.finish(token);
+            }
+        }
+        if conn.write_shut && conn.eof && !conn.want_eof {
+            conn.close(CloseReason::PeerClosed);
+            self.begin_closing(token);
+            self.finish(token);
+        }
+    }
+
+    /// Calls on_close and lets go of the socket, at once or by way of lingering.
+    fn finish(&mut self, token: Token) {
+        let Some(conn) = self.core.table.get_mut(token) else {
+            return;
+        };
+        let reason = conn.reason.take().unwrap_or(CloseReason::Local);
+        let delivered = conn.outbound.is_empty() && !matches!(reason, CloseReason::Aborted);
+        let broken = matches!(reason, CloseReason::PeerReset(_) | CloseReason::Failed(_));
+        // A reset can only destroy what was sent, and only before the peer's FIN can it come.
+        let lingers = delivered && !broken && !conn.eof && conn.sent > 0;
+        conn.phase = Phase::Lingering;
+        conn.mark = 0;
+        self.let_go_of_memory(token);
+        self.tell_closed(token, reason);
+        if lingers && self.driver.shutdown_write(token).is_ok() {
+            let options = &self.core.options;
+            let patience = match self.core.stopping {
+                true => options.linger_timeout.min(LINGER_WHILE_STOPPING),
+                false => options.linger_timeout,
+            };
+            self.core.set_watch(token, Some(patience));
+            self.settle_reading(token);
+        } else {
+            let mode = if delivered {
+                CloseMode::Orderly
+            } else {
+                CloseMode::Abort
+            };
+            self.release(token, mode);
+        }
+    }
+
+    fn tell_closed(&mut self, token: Token, reason: CloseReason) {
+        if let Some(state) = self.states.get_mut(token.index).and_then(Option::take) {
+            self.core.shared.metrics.closed.add(1);
+            self.with_conn(token, |handler, conn| handler.on_close(conn, state, reason));
+        }
+    }
+
+    /// Gives buffers and timers back, and tells those who wait for output that it is lost.
+    pub(super) fn let_go_of_memory(&mut self, token: Token) {
+        let core = &mut self.core;
+        let Some(conn) = core.table.get_mut(token) else {
+            return;
+        };
+        conn.inbound.clear(&mut core.pool);
+        conn.outbound.clear(&mut core.pool);
+        for key in [conn.timer.take(), conn.watch.take()].into_iter().flatten() {
+            core.wheel.cancel(key);
+        }
+        let Some(extra) = conn.extra.as_mut() else {
+            return;
+        };
+        if let Some(shared) = &extra.shared {
+            shared.mark_closed();
+        }
+        for completion in std::mem::take(&mut extra.completions) {
+            (completion.done)(Err(HandleError::Closed));
+        }
+    }
+
+    /// Closes the socket and frees the slot.
+    pub(super) fn release(&mut self, token: Token, mode: CloseMode) {
+        self.driver.close(token, mode);
+        self.let_go_of_memory(token);
+        self.core.table.remove(token);
+    }
+}

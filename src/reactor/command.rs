@@ -1,0 +1,94 @@
+//! What other threads asked for, carried out on the loop.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::conn::command::{Command, Completion, WriteDone};
+use crate::conn::handle::Shared;
+use crate::conn::state::Phase;
+use crate::driver::{Driver, Token};
+use crate::error::{CloseReason, HandleError};
+use crate::handler::{Action, Handler};
+use crate::reactor::Reactor;
+
+impl<D: Driver, H: Handler> Reactor<D, H> {
+    pub(super) fn carry_out(&mut self, command: Command) {
+        match command {
+            Command::Write {
+                token,
+                shared,
+                bytes,
+                done,
+            } => {
+                self.write(token, &shared, bytes, done);
+            }
+            Command::Wake(token) => {
+                if self.is_open(token) {
+                    let action = self.with_state(token, |h, conn, state| h.on_wake(conn, state));
+                    self.act(token, action.unwrap_or(Action::Continue));
+                }
+            }
+            Command::Close(token) => {
+                if let Some(conn) = self.core.table.get_mut(token) {
+                    conn.close(CloseReason::Local);
+                    self.settle(token);
+                }
+            }
+            Command::JobDone(token, done) => {
+                if self.is_open(token) {
+                    self.with_state(token, |_, conn, state| done(conn, state));
+                    self.settle(token);
+                }
+            }
+            Command::Adopt { stream, peer } => {
+                self.core.shared.taken.add(1);
+                self.adopt(stream, peer);
+            }
+            Command::Resolved { token, result } => self.resolved(token, result),
+            Command::Broadcast(bytes) => self.core.broadcast(&bytes),
+            Command::Datagram {
+                socket,
+                to,
+                payload,
+            } => {
+                self.send_datagram(socket, to, None, &payload);
+            }
+            Command::Stop(deadline) => self.begin_stop(deadline),
+        }
+    }
+
+    fn is_open(&self, token: Token) -> bool {
+        let conn = self.core.table.get(token);
+        conn.is_some_and(|conn| conn.phase == Phase::Open && !conn.is_ending())
+    }
+
+    /// Applies a write of another thread. It leaves at the end of the turn, together with what
+    /// else is written to the connection until then.
+    fn write(&mut self, token: Token, shared: &Arc<Shared>, bytes: Bytes, done: Option<WriteDone>) {
+        shared.applied(bytes.len());
+        let taken = self
+            .core
+            .table
+            .get(token)
+            .is_some_and(|conn| conn.takes_output());
+        if !taken {
+            if let Some(done) = done {
+                done(Err(HandleError::Closed));
+            }
+            return;
+        }
+        self.core
+            .write_with(token, |conn, pool| conn.outbound.append_bytes(bytes, pool));
+        let (Some(done), Some(conn)) = (done, self.core.table.get_mut(token)) else {
+            return;
+        };
+        if conn.outbound.is_empty() {
+            return done(Ok(()));
+        }
+        let at = conn.sent + conn.outbound.len() as u64;
+        conn.extra_mut()
+            .completions
+            .push_back(Completion { at, done });
+    }
+}

@@ -1,0 +1,194 @@
+//! From the driver's events to connections.
+
+use crate::conn::state::Phase;
+use crate::driver::{Buffer, CloseMode, Driver, Event, Token};
+use crate::error::CloseReason;
+use crate::handler::{Action, Handler};
+use crate::reactor::Reactor;
+use crate::reactor::callback::Fed;
+
+impl<D: Driver, H: Handler> Reactor<D, H> {
+    pub(super) fn dispatch(&mut self, event: Event) {
+        match event {
+            Event::Received { token, buffer } => self.received(token, buffer),
+            Event::Writable { token } => {
+                if let Some(conn) = self.core.table.get_mut(token) {
+                    conn.send_blocked = false;
+                    self.settle(token);
+                }
+            }
+            Event::Ended { token } => self.ended(token),
+            Event::Failed { token, error } => self.end(token, CloseReason::from_io(error)),
+            Event::Accepted {
+                listener: _,
+                stream,
+                peer,
+            } => self.accepted(stream, peer),
+            Event::AcceptFailed { listener, error } => self.accept_failed(listener, &error),
+            Event::Connected { token, result } => self.connected(token, result),
+            Event::Datagram {
+                socket,
+                buffer,
+                peer,
+                local,
+            } => {
+                self.core.shared.metrics.datagrams_in.add(1);
+                let action = self.with_datagram(socket, &buffer, peer, local);
+                self.driver.recycle(buffer);
+                if action == Action::Shutdown {
+                    self.core.server.stop();
+                }
+            }
+            Event::DatagramTruncated { socket } => {
+                self.core.shared.metrics.datagrams_truncated.add(1);
+                log::debug!("a datagram on socket {socket} did not fit the receive buffer");
+            }
+            Event::DatagramWritable { socket } => self.flush_datagrams(socket),
+            Event::Woken => self.core.shared.metrics.wakeups.add(1),
+        }
+    }
+
+    fn received(&mut self, token: Token, buffer: Buffer) {
+        self.core.shared.metrics.bytes_in.add(buffer.length as u64);
+        let now = self.core.now_ms();
+        let Some(conn) = self.core.table.get_mut(token) else {
+            return self.driver.recycle(buffer);
+        };
+        conn.last_active = now;
+        if !conn.takes_input() {
+            return self.received_out_of_turn(token, buffer);
+        }
+        if !conn.inbound.is_empty() {
+            conn.inbound
+                .append(self.driver.bytes(&buffer), &mut self.core.pool);
+            self.driver.recycle(buffer);
+            return self.offer(token);
+        }
+        let fed = self.feed_buffer(token, &buffer);
+        if fed.consumed < buffer.length
+            && let Some(conn) = self.core.table.get_mut(token)
+        {
+            let left = &self.driver.bytes(&buffer)[fed.consumed..];
+            conn.inbound.append(left, &mut self.core.pool);
+        }
+        self.driver.recycle(buffer);
+        self.after_traffic(token, fed.action);
+    }
+
+    /// Offers leftover input to the handler.
+    pub(super) fn offer(&mut self, token: Token) {
+        let Some(conn) = self.core.table.get_mut(token) else {
+            return;
+        };
+        conn.want_offer = false;
+        if !conn.takes_input() || conn.inbound.is_empty() {
+            return self.settle(token);
+        }
+        let mut inbound = std::mem::take(&mut conn.inbound);
+        let Fed { consumed, action } = self.feed_bytes(token, inbound.as_slice());
+        inbound.consume(consumed, &mut self.core.pool);
+        match self.core.table.get_mut(token) {
+            Some(conn) => conn.inbound = inbound,
+            None => inbound.clear(&mut self.core.pool),
+        }
+        self.after_traffic(token, action);
+    }
+
+    fn after_traffic(&mut self, token: Token, action: Action) {
+        if let Some(conn) = self.core.table.get_mut(token)
+            && conn.inbound.len() > self.core.options.max_unconsumed_input
+        {
+            conn.end(CloseReason::InputLimit);
+        }
+        self.act(token, action);
+    }
+
+    /// Carries out a callback's answer and whatever else it asked of its connection.
+    pub(super) fn act(&mut self, token: Token, action: Action) {
+        match action {
+            Action::Continue => {}
+            Action::Close => {
+                if let Some(conn) = self.core.table.get_mut(token) {
+                    conn.close(CloseReason::Local);
+                }
+            }
+            Action::Shutdown => self.core.server.stop(),
+        }
+        self.settle(token);
+    }
+
+    /// Bytes for a connection whose handler takes none: dropped when it is closing, kept when it
+    /// has just been paused.
+    fn received_out_of_turn(&mut self, token: Token, buffer: Buffer) {
+        let limit = self.core.options.linger_bytes as u64;
+        let Some(conn) = self.core.table.get_mut(token) else {
+            return self.driver.recycle(buffer);
+        };
+        match conn.phase {
+            Phase::Open if !conn.is_ending() => {
+                conn.inbound
+                    .append(self.driver.bytes(&buffer), &mut self.core.pool);
+                conn.want_offer = true;
+                self.driver.recycle(buffer);
+            }
+            Phase::Lingering => {
+                conn.mark += buffer.length as u64;
+                let too_much = conn.mark > limit;
+                self.driver.recycle(buffer);
+                if too_much {
+                    self.release(token, CloseMode::Orderly);
+                }
+            }
+            _ => self.driver.recycle(buffer),
+        }
+    }
+
+    /// The peer closed its sending side.
+    fn ended(&mut self, token: Token) {
+        let Some(conn) = self.core.table.get_mut(token) else {
+            return;
+        };
+        conn.eof = true;
+        conn.receiving = false;
+        match conn.phase {
+            Phase::Lingering => self.release(token, CloseMode::Orderly),
+            Phase::Open => {
+                conn.want_eof = true;
+                self.tell_end(token);
+                self.settle(token);
+            }
+            _ => self.settle(token),
+        }
+    }
+
+    /// Tells the handler of the peer's FIN, or closes, once all input has been offered.
+    pub(super) fn tell_end(&mut self, token: Token) {
+        let Some(conn) = self.core.table.get_mut(token) else {
+            return;
+        };
+        if !conn.want_eof || conn.want_offer || !conn.takes_input() {
+            return;
+        }
+        conn.want_eof = false;
+        if self.core.options.half_close {
+            let action = self.with_state(token, |h, conn, state| h.on_eof(conn, state));
+            self.act(token, action.unwrap_or(Action::Close));
+        } else {
+            conn.close(CloseReason::PeerClosed);
+        }
+    }
+
+    /// Ends a connection without delivering what is pending.
+    pub(super) fn end(&mut self, token: Token, reason: CloseReason) {
+        let Some(conn) = self.core.table.get_mut(token) else {
+            return;
+        };
+        match conn.phase {
+            Phase::Lingering => self.release(token, CloseMode::Orderly),
+            _ => {
+                conn.end(reason);
+                self.settle(token);
+            }
+        }
+    }
+}

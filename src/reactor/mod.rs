@@ -1,0 +1,257 @@
+//! The event loop: the one place where driver, connections and handler meet.
+//!
+//! ```text
+//!            +--------------------------- one turn ---------------------------+
+//!            |                                                                |
+//!   kernel --+--> wait --> events --> dispatch --> callback --> settle: send, |
+//!            |      ^      commands                              pause, close |
+//!            |      |      timers                                     |       |
+//!            |      +------------- end of turn: attend the others <---+       |
+//!            +----------------------------------------------------------------+
+//! ```
+//!
+//! Every callback is called from `callback.rs`, with nothing half changed; what it asked for is
+//! carried out by `settle`, which is the only way from a mark on a connection to the driver.
+
+use std::any::TypeId;
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::balance::Balancer;
+use crate::buf::pages::Pages;
+use crate::buf::pool::Pool;
+use crate::conn::command::Command;
+use crate::conn::context::{Job, LocalJobs, States};
+use crate::conn::core::{Core, Timer};
+use crate::conn::table::Table;
+use crate::control::{LoopShared, ServerHandle};
+use crate::driver::{Driver, Token};
+use crate::handler::{Action, Handler};
+use crate::options::{COMMANDS_PER_TURN, EVENTS_PER_TURN, Options};
+use crate::sync::mailbox::Mailbox;
+use crate::sys::socket::Listener;
+use crate::time::wheel::Wheel;
+use crate::workers::WorkerPool;
+
+mod accept;
+mod callback;
+mod close;
+mod command;
+mod connect;
+mod datagram;
+mod dispatch;
+mod settle;
+mod stop;
+mod timers;
+
+use datagram::DatagramQueue;
+
+/// What a loop is built from, made by the engine.
+pub(crate) struct Parts<H: Handler> {
+    pub(crate) shared: Arc<LoopShared>,
+    pub(crate) server: ServerHandle,
+    pub(crate) options: Arc<Options>,
+    pub(crate) workers: WorkerPool,
+    pub(crate) jobs: Arc<Mailbox<Job<H>>>,
+    pub(crate) listeners: Vec<Listener>,
+    pub(crate) datagram_sockets: Vec<std::net::UdpSocket>,
+    pub(crate) placement: Placement,
+}
+
+/// Where accepted connections go.
+pub(crate) enum Placement {
+    /// To this loop.
+    Here,
+    /// To the loop that the balancer picks.
+    Balanced(Box<dyn Balancer>),
+}
+
+/// How far a loop is.
+enum Stage {
+    Running,
+    /// Listeners are closed; connections deliver what is pending.
+    Draining,
+    Stopped,
+}
+
+pub(crate) struct Reactor<D, H: Handler> {
+    driver: D,
+    handler: H,
+    core: Core,
+    states: States<H::State>,
+    local_jobs: LocalJobs<H>,
+    jobs: Arc<Mailbox<Job<H>>>,
+    placement: Placement,
+    listeners: u32,
+    datagram_queues: Vec<DatagramQueue>,
+    stage: Stage,
+    /// Commands taken from the mailbox and not yet carried out.
+    commands: VecDeque<Command>,
+    /// Empty between turns; kept for their memory.
+    command_batch: Vec<Command>,
+    job_batch: Vec<Job<H>>,
+    attending: Vec<Token>,
+    /// More timers were due than one turn expires.
+    timers_left: bool,
+    /// An accept failure was logged and none has succeeded since.
+    accept_failure_logged: bool,
+}
+
+impl<D: Driver, H: Handler> Reactor<D, H> {
+    /// A loop with its listeners open.
+    pub(crate) fn new(driver: D, handler: H, parts: Parts<H>) -> io::Result<Self> {
+        let now = driver.now();
+        let core = Core {
+            index: parts.shared.index,
+            table: Table::new(),
+            pool: Pool::new(parts.options.pool_retain),
+            wheel: Wheel::new(now),
+            now,
+            started: now,
+            current: None,
+            dirty: Vec::new(),
+            urgent: Vec::new(),
+            connects: Vec::new(),
+            datagrams: Vec::new(),
+            datagram_bytes: Vec::new(),
+            stop_requested: false,
+            stopping: false,
+            shared: parts.shared,
+            server: parts.server,
+            options: parts.options,
+            workers: parts.workers,
+            state_type: TypeId::of::<H::State>(),
+        };
+        let mut reactor = Reactor {
+            driver,
+            handler,
+            core,
+            states: Pages::new(),
+            local_jobs: LocalJobs::new(),
+            jobs: parts.jobs,
+            placement: parts.placement,
+            listeners: 0,
+            datagram_queues: Vec::new(),
+            stage: Stage::Running,
+            commands: VecDeque::new(),
+            command_batch: Vec::new(),
+            job_batch: Vec::new(),
+            attending: Vec::new(),
+            timers_left: false,
+            accept_failure_logged: false,
+        };
+        for listener in parts.listeners {
+            reactor.driver.listen(reactor.listeners, listener)?;
+            reactor.listeners += 1;
+        }
+        for socket in parts.datagram_sockets {
+            reactor
+                .driver
+                .open_datagram(reactor.datagram_queues.len() as u32, socket)?;
+            reactor.datagram_queues.push(DatagramQueue::default());
+        }
+        Ok(reactor)
+    }
+
+    /// Calls on_boot; `Shutdown` means that the handler refuses to serve.
+    pub(crate) fn boot(&mut self) -> Action {
+        self.handler.on_boot(&self.core.server)
+    }
+
+    /// Serves until the server is stopped.
+    pub(crate) fn run(&mut self) -> io::Result<()> {
+        self.core.now = self.driver.now();
+        self.tick();
+        while !matches!(self.stage, Stage::Stopped) {
+            if let Err(error) = self.sleep() {
+                self.abandon();
+                return Err(error);
+            }
+            self.core.now = self.driver.now();
+            self.core.shared.metrics.turns.add(1);
+            self.run_events();
+            self.run_commands();
+            self.run_jobs();
+            self.expire_timers();
+            self.attend_urgent();
+            self.attend_dirty();
+            self.start_connects();
+            self.finish_stopping();
+        }
+        Ok(())
+    }
+
+    /// Waits for something to do: the only place that blocks.
+    fn sleep(&mut self) -> io::Result<()> {
+        let shared = &self.core.shared;
+        shared.wake.begin_sleep();
+        let busy = !self.commands.is_empty()
+            || !shared.commands.is_empty()
+            || !self.jobs.is_empty()
+            || !self.core.dirty.is_empty()
+            || !self.core.urgent.is_empty()
+            || !self.core.connects.is_empty()
+            || self.timers_left;
+        let timeout = if busy {
+            shared.wake.end_sleep();
+            Some(Duration::ZERO)
+        } else {
+            self.time_until_next_timer()
+        };
+        let result = self.driver.wait(timeout);
+        self.core.shared.wake.end_sleep();
+        result
+    }
+
+    fn time_until_next_timer(&self) -> Option<Duration> {
+        let deadline: Instant = self.core.wheel.next_deadline()?;
+        // The clock of this turn's beginning would let a long turn oversleep.
+        Some(deadline.saturating_duration_since(self.driver.now()))
+    }
+
+    fn run_events(&mut self) {
+        for _ in 0..EVENTS_PER_TURN {
+            let Some(event) = self.driver.next_event() else {
+                break;
+            };
+            self.dispatch(event);
+            self.attend_urgent();
+        }
+    }
+
+    fn run_commands(&mut self) {
+        self.core.shared.commands.swap_into(&mut self.command_batch);
+        self.commands.extend(self.command_batch.drain(..));
+        for _ in 0..COMMANDS_PER_TURN {
+            let Some(command) = self.commands.pop_front() else {
+                break;
+            };
+            self.core.shared.metrics.commands.add(1);
+            self.carry_out(command);
+        }
+    }
+
+    fn run_jobs(&mut self) {
+        if self.jobs.is_empty() {
+            return;
+        }
+        let mut batch = std::mem::take(&mut self.job_batch);
+        self.jobs.swap_into(&mut batch);
+        for job in batch.drain(..) {
+            self.core.shared.metrics.commands.add(1);
+            self.with_context(job);
+        }
+        self.job_batch = batch;
+    }
+
+    /// Sets the timer that calls on_tick again, if it wants so.
+    fn tick(&mut self) {
+        if let Some(delay) = self.with_context(|handler, cx| handler.on_tick(cx)) {
+            // A delay of nothing still lets the sockets have their turn.
+            let deadline = crate::conn::core::deadline(self.driver.now(), delay);
+            self.core.wheel.insert(deadline, Timer::Tick);
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! From marks on a connection to the driver: [`Reactor::settle`] sends what is pending, starts
+//! or stops receiving, and moves the connection towards its end. It is called after every
+//! callback for the callback's own connection, and at the end of the turn for the others.
+
+use crate::conn::command::Completion;
+use crate::conn::state::Phase;
+use crate::driver::{Driver, Token};
+use crate::error::CloseReason;
+use crate::handler::{Action, Handler};
+use crate::options::{ATTENDED_PER_TURN, WRITE_BYTES_PER_TURN};
+use crate::reactor::Reactor;
+
+impl<D: Driver, H: Handler> Reactor<D, H> {
+    /// Brings a connection's socket in line with what was asked of the connection.
+    pub(super) fn settle(&mut self, token: Token) {
+        let Some(conn) = self.core.table.get_mut(token) else {
+            return;
+        };
+        if conn.outbound.len() > self.core.options.max_pending_output {
+            conn.end(CloseReason::OutputLimit);
+        }
+        let sends = matches!(conn.phase, Phase::Open | Phase::Closing) && !conn.want_end;
+        if sends && !conn.outbound.is_empty() && !conn.send_blocked {
+            self.flush(token);
+        }
+        self.settle_reading(token);
+        let Some(conn) = self.core.table.get(token) else {
+            return;
+        };
+        if conn.is_ending()
+            || conn.want_shutdown_write
+            || conn.phase == Phase::Closing
+            || (conn.eof && conn.write_shut)
+        {
+            self.settle_ending(token);
+        }
+    }
+
+    /// Gives pending output to the socket. At most one stretch a call: what a fast peer could
+    /// still take waits for the end of the turn, so that the others get theirs.
+    fn flush(&mut self, token: Token) {
+        let mut budget = WRITE_BYTES_PER_TURN;
+        while budget > 0 {
+            self.before_write(token);
+            let Some(conn) = self.core.table.get_mut(token) else {
+                return;
+            };
+            if conn.want_end {
+                return;
+            }
+            let sent = match self.driver.send(token, &conn.outbound, budget) {
+                Ok(sent) => sent,
+                Err(error) => return conn.end(CloseReason::from_io(error)),
+            };
+            self.core.shared.metrics.bytes_out.add(sent.bytes as u64);
+            conn.outbound.advance(sent.bytes, &mut self.core.pool);
+            conn.sent += sent.bytes as u64;
+            conn.send_blocked = sent.blocked;
+            budget = budget.saturating_sub(sent.bytes);
+            let done = conn.outbound.is_empty();
+            if sent.bytes > 0 {
+                self.sent_some(token);
+            }
+            if sent.blocked {
+                self.core.shared.metrics.partial_writes.add(1);
+            }
+            if done || sent.blocked {
+                return self.check_watermarks(token);
+            }
+        }
+        self.check_watermarks(token);
+        self.core.touch(token);
+    }
+
+    #[inline]
+    fn before_write(&mut self, token: Token) {
+        let pending = self
+            .core
+            .table
+            .get(token)
+            .map_or(0, |conn| conn.outbound.len());
+        self.with_state(token, |handler, conn, state| {
+            handler.pre_write(conn, state, pending)
+        });
+    }
+
+    /// The socket took something: note the time, and tell those who wait for it.
+    fn sent_some(&mut self, token: Token) {
+        let now = self.core.now_ms();
+        let Some(conn) = self.core.table.get_mut(token) else {
+            return;
+        };
+        conn.last_active = now;
+        while let Some(done) = next_completion(conn) {
+            (done.done)(Ok(()));
+        }
+    }
+
+    /// Pauses reading above the high watermark, and at the low one resumes it and notes that
+    /// on_drain is due.
+    fn check_watermarks(&mut self, token: Token) {
+        let options = &self.core.options;
+        let (high, low, auto_pause) = (
+            options.high_watermark,
+            options.low_watermark,
+            options.auto_pause,
+        );
+        let Some(conn) = self.core.table.get_mut(token) else {
+            return;
+        };
+        let pending = conn.outbound.len();
+        if !conn.above_high && pending > high {
+            conn.above_high = true;
+            if auto_pause {
+                conn.auto_paused = true;
+                self.core.shared.metrics.pauses.add(1);
+            }
+        } else if conn.above_high && pending <= low {
+            conn.above_high = false;
+            conn.auto_paused = false;
+            conn.want_drain = true;
+        }
+    }
+
+    /// Tells the driver when receiving is to begin or to end.
+    pub(super) fn settle_reading(&mut self, token: Token) {
+        let Some(conn) = self.core.table.get_mut(token) else {
+            return;
+        };
+        let wanted = conn.wants_receiving();
+        if wanted != conn.receiving && conn.phase != Phase::Connecting {
+            conn.receiving = wanted;
+            self.driver.set_receiving(token, wanted);
+        }
+        let due = (conn.want_offer && conn.takes_input()) || conn.want_drain;
+        if due && conn.phase == Phase::Open && !conn.dirty {
+            conn.dirty = true;
+            self.core.dirty.push(token);
+        }
+    }
+
+    /// Attends the connections whose output a callback wants sent at once. One round: those that
+    /// pre_write adds wait for the next.
+    pub(super) fn attend_urgent(&mut self) {
+        if self.core.urgent.is_empty() {
+            return;
+        }
+        for token in std::mem::take(&mut self.core.urgent) {
+            self.settle(token);
+        }
+    }
+
+    /// Attends the connections that somebody else's callback, a command or this turn's own work
+    /// has marked. What is marked meanwhile waits for the next turn, which then does not sleep.
+    pub(super) fn attend_dirty(&mut self) {
+        if self.core.dirty.is_empty() {
+            return;
+        }
+        let mut attending = std::mem::take(&mut self.attending);
+        std::mem::swap(&mut attending, &mut self.core.dirty);
+        let now = attending.len().min(ATTENDED_PER_TURN);
+        for token in attending.drain(..now) {
+            self.attend(token);
+        }
+        // Those over the bound keep their place before the newly marked.
+        if !attending.is_empty() {
+            attending.append(&mut self.core.dirty);
+            std::mem::swap(&mut attending, &mut self.core.dirty);
+        }
+        self.attending = attending;
+    }
+
+    fn attend(&mut self, token: Token) {
+        let Some(conn) = self.core.table.get_mut(token) else {
+            return;
+        };
+        conn.dirty = false;
+        if conn.phase == Phase::Open && !conn.is_ending() {
+            if std::mem::take(&mut conn.want_drain) {
+                let action = self.with_state(token, |h, conn, state| h.on_drain(conn, state));
+                self.act(token, action.unwrap_or(Action::Continue));
+            }
+            if self
+                .core
+                .table
+                .get(token)
+                .is_some_and(|conn| conn.want_offer)
+            {
+                self.offer(token);
+            }
+            self.tell_end(token);
+        }
+        self.settle(token);
+    }
+}
+
+/// The next one whose byte was sent.
+fn next_completion(conn: &mut crate::conn::state::ConnCore) -> Option<Completion> {
+    let sent = conn.sent;
+    let completions = &mut conn.extra.as_mut()?.completions;
+    if completions.front()?.at > sent {
+        return None;
+    }
+    completions.pop_front()
+}

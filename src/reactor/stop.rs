@@ -1,0 +1,86 @@
+//! The end of a loop: listeners close, connections deliver what is pending, everybody is told.
+
+use std::time::Duration;
+
+use crate::conn::core::{Timer, deadline};
+use crate::conn::state::Phase;
+use crate::driver::{CloseMode, Driver};
+use crate::error::CloseReason;
+use crate::handler::Handler;
+use crate::reactor::{Reactor, Stage};
+
+impl<D: Driver, H: Handler> Reactor<D, H> {
+    /// Closes listeners and connections in order; whoever is left at the deadline is cut off.
+    pub(super) fn begin_stop(&mut self, patience: Duration) {
+        // A second stop may only shorten the time: the earlier deadline comes first.
+        let deadline = deadline(self.core.now, patience);
+        self.core.wheel.insert(deadline, Timer::StopDeadline);
+        if self.core.stopping {
+            return;
+        }
+        self.core.stopping = true;
+        self.stage = Stage::Draining;
+        for listener in 0..self.listeners {
+            self.driver.close_listener(listener);
+        }
+        for index in 0..self.core.table.bound() {
+            let Some(token) = self.core.table.token_at(index) else {
+                continue;
+            };
+            if let Some(conn) = self.core.table.get_mut(token)
+                && matches!(conn.phase, Phase::Open | Phase::Connecting)
+            {
+                conn.close(CloseReason::ServerStopped);
+                self.settle(token);
+            }
+        }
+    }
+
+    /// Ends every connection now.
+    pub(super) fn end_all(&mut self) {
+        for index in 0..self.core.table.bound() {
+            let Some(token) = self.core.table.token_at(index) else {
+                continue;
+            };
+            self.end(token, CloseReason::ServerStopped);
+        }
+        // Those that had delivered everything linger; there is no time for that any more.
+        for index in 0..self.core.table.bound() {
+            if let Some(token) = self.core.table.token_at(index) {
+                self.release(token, CloseMode::Orderly);
+            }
+        }
+    }
+
+    /// Ends the loop once the last connection is gone.
+    pub(super) fn finish_stopping(&mut self) {
+        if matches!(self.stage, Stage::Draining) && self.core.table.len() == 0 {
+            self.end_loop();
+        }
+    }
+
+    /// The system does not let the loop wait any more: ends it without delivering.
+    pub(super) fn abandon(&mut self) {
+        self.core.stopping = true;
+        self.end_all();
+        self.end_loop();
+    }
+
+    /// Answers everybody who still waits for something, and tells the handler.
+    fn end_loop(&mut self) {
+        self.stage = Stage::Stopped;
+        for command in self.commands.drain(..) {
+            command.refuse();
+        }
+        for command in self.core.shared.commands.close() {
+            command.refuse();
+        }
+        for job in self.jobs.close() {
+            self.with_context(job);
+        }
+        self.with_context(|handler, cx| handler.on_shutdown(cx));
+        for socket in 0..self.datagram_queues.len() {
+            self.flush_datagrams(socket as u32);
+        }
+    }
+}

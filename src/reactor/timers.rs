@@ -1,0 +1,88 @@
+//! What happens when a timer of the loop is due.
+
+use std::io;
+use std::time::Duration;
+
+use crate::conn::core::Timer;
+use crate::conn::state::Phase;
+use crate::driver::{CloseMode, Driver, Token};
+use crate::error::CloseReason;
+use crate::handler::{Action, Handler};
+use crate::options::TIMERS_PER_TURN;
+use crate::reactor::Reactor;
+
+impl<D: Driver, H: Handler> Reactor<D, H> {
+    pub(super) fn expire_timers(&mut self) {
+        self.timers_left = false;
+        for count in 1..=TIMERS_PER_TURN {
+            let Some(timer) = self.core.wheel.expire(self.core.now) else {
+                return;
+            };
+            self.expired(timer);
+            self.timers_left = count == TIMERS_PER_TURN;
+        }
+    }
+
+    fn expired(&mut self, timer: Timer) {
+        match timer {
+            Timer::Conn(token) => {
+                let Some(conn) = self.core.table.get_mut(token) else {
+                    return;
+                };
+                conn.timer = None;
+                if conn.phase != Phase::Open || conn.is_ending() {
+                    return;
+                }
+                let action = self.with_state(token, |h, conn, state| h.on_timer(conn, state));
+                self.act(token, action.unwrap_or(Action::Continue));
+            }
+            Timer::Watch(token) => self.watch_due(token),
+            Timer::Tick => {
+                if !self.core.stopping {
+                    self.tick();
+                }
+            }
+            Timer::Job(place) => {
+                if let Some(job) = self.local_jobs.remove(place) {
+                    self.with_context(job);
+                }
+            }
+            Timer::AcceptRest(listener) => {
+                if !self.core.stopping {
+                    self.driver.resume_accepting(listener);
+                }
+            }
+            Timer::StopDeadline => self.end_all(),
+        }
+    }
+
+    /// A connection's watch is due; what it watches for depends on the phase.
+    fn watch_due(&mut self, token: Token) {
+        let now = self.core.now_ms();
+        let close_timeout = self.core.options.close_timeout;
+        let Some(conn) = self.core.table.get_mut(token) else {
+            return;
+        };
+        conn.watch = None;
+        match conn.phase {
+            Phase::Connecting => self.attempt_failed(token, io::ErrorKind::TimedOut.into()),
+            Phase::Open => {
+                // One timer stands for all activity: it looks when it is due, and waits for the
+                // rest. Traffic costs it nothing.
+                let idle = now.wrapping_sub(conn.last_active);
+                if idle >= conn.idle_timeout {
+                    return self.end(token, CloseReason::IdleTimeout);
+                }
+                let rest = Duration::from_millis((conn.idle_timeout - idle).into());
+                self.core.set_watch(token, Some(rest));
+            }
+            Phase::Closing if conn.sent > conn.mark => {
+                conn.mark = conn.sent;
+                self.core.set_watch(token, Some(close_timeout));
+            }
+            Phase::Closing => self.end(token, CloseReason::CloseTimeout),
+            Phase::Lingering => self.release(token, CloseMode::Orderly),
+            Phase::Free => {}
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! Binding and connecting. Every socket made here is non-blocking and closed on exec.
+//!
+//! Nothing waits: a connect is only started, and the driver reports how it ended.
+
+use std::io::{self, IoSlice};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+#[cfg(unix)]
+use std::os::unix::net::{UnixListener, UnixStream};
+
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+
+use super::sockopt::{ListenOptions, SocketOptions};
+pub(crate) use super::unix::{UnixPathGuard, bind_unix};
+use crate::addr::Address;
+
+/// Whether an accepted TCP socket has the options of its listener (no delay, keepalive, linger,
+/// buffers), so that accepting costs no system call for each of them.
+pub(crate) const ACCEPTED_INHERITS_OPTIONS: bool =
+    cfg!(any(target_os = "linux", target_os = "android"));
+
+/// The most slices for one system call: IOV_MAX of Linux, the BSDs, macOS; more is refused there.
+pub(crate) const MAX_SLICES: usize = 1024;
+
+/// A peer that has gone must be an error to the writer, not a SIGPIPE to the process.
+#[cfg(all(unix, not(target_vendor = "apple")))]
+const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL;
+/// Windows has no such signal; on Apple's systems the socket has SO_NOSIGPIPE.
+#[cfg(not(all(unix, not(target_vendor = "apple"))))]
+const SEND_FLAGS: i32 = 0;
+
+/// What connect says when it goes on in the background.
+#[cfg(unix)]
+pub(super) const CONNECT_GOES_ON: i32 = libc::EINPROGRESS;
+/// What connect says when it goes on in the background: WSAEWOULDBLOCK.
+#[cfg(windows)]
+pub(super) const CONNECT_GOES_ON: i32 = 10_035;
+
+/// Errors of the network that accept(2) of Linux passes on from the connection it took out of the
+/// queue, beyond those that have a kind in std. EPERM and EOPNOTSUPP, which the manual lists with
+/// them, can also be about the listener, and would then come back for ever.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const PASSING_ACCEPT_ERRORS: &[i32] = &[
+    libc::EPROTO,
+    libc::ENOPROTOOPT,
+    libc::EHOSTDOWN,
+    libc::ENONET,
+];
+/// A handshake that failed while it waited to be accepted, as the System V family says it.
+#[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
+const PASSING_ACCEPT_ERRORS: &[i32] = &[libc::EPROTO];
+/// Windows says everything with codes that have a kind in std.
+#[cfg(windows)]
+const PASSING_ACCEPT_ERRORS: &[i32] = &[];
+
+/// A listening stream socket.
+#[derive(Debug)]
+pub(crate) enum Listener {
+    Tcp(TcpListener),
+    #[cfg(unix)]
+    Unix(UnixListener),
+}
+
+impl Listener {
+    /// Where it listens, with the port that the system chose for port 0.
+    pub(crate) fn local_address(&self) -> io::Result<Address> {
+        address_of(&self.as_socket().local_addr()?)
+    }
+
+    pub(crate) fn as_socket(&self) -> SockRef<'_> {
+        match self {
+            Listener::Tcp(listener) => SockRef::from(listener),
+            #[cfg(unix)]
+            Listener::Unix(listener) => SockRef::from(listener),
+        }
+    }
+}
+
+/// A stream socket, connected or connecting.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Tcp(TcpStream),
+    #[cfg(unix)]
+    Unix(UnixStream),
+}
+
+impl Stream {
+    /// This end.
+    pub(crate) fn local_address(&self) -> io::Result<Address> {
+        address_of(&self.as_socket().local_addr()?)
+    }
+
+    /// Whether TCP's options make sense.
+    pub(crate) fn is_tcp(&self) -> bool {
+        matches!(self, Stream::Tcp(_))
+    }
+
+    /// The other end; `NotConnected` while the connect goes on.
+    pub(crate) fn peer_address(&self) -> io::Result<Address> {
+        address_of(&self.as_socket().peer_addr()?)
+    }
+
+    pub(crate) fn as_socket(&self) -> SockRef<'_> {
+        match self {
+            Stream::Tcp(stream) => SockRef::from(stream),
+            #[cfg(unix)]
+            Stream::Unix(stream) => SockRef::from(stream),
+        }
+    }
+}
+
+/// Listens on one TCP address. `v6only` is what the URL demands, see
+/// [`ListenOptions::apply_before_bind`].
+pub(crate) fn bind_tcp(
+    address: SocketAddr,
+    v6only: Option<bool>,
+    options: &ListenOptions,
+) -> io::Result<TcpListener> {
+    let socket = open(address, Type::STREAM, Protocol::TCP)?;
+    options.apply_before_bind(&socket, address, v6only)?;
+    socket.bind(&address.into())?;
+    socket.listen(backlog(options))?;
+    Ok(socket.into())
+}
+
+/// Binds one UDP address; the backlog is not looked at. Sending to a broadcast address is allowed.
+pub(crate) fn bind_udp(
+    address: SocketAddr,
+    v6only: Option<bool>,
+    options: &ListenOptions,
+) -> io::Result<UdpSocket> {
+    let socket = open(address, Type::DGRAM, Protocol::UDP)?;
+    options.apply_before_bind(&socket, address, v6only)?;
+    socket.set_broadcast(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+/// Binds the first of `addresses` that this system has: the next one is tried only if the family
+/// or the address does not exist here. An address that is taken is an error at once, since a
+/// server that quietly serves half of what it was asked for is worse than one that does not start.
+pub(crate) fn bind_first<T>(
+    addresses: &[SocketAddr],
+    mut bind: impl FnMut(SocketAddr) -> io::Result<T>,
+) -> io::Result<T> {
+    let mut outcome = Err(io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "no address to bind",
+    ));
+    for &address in addresses {
+        outcome = bind(address);
+        match &outcome {
+            Err(error) if is_absent(error, address) => continue,
+            _ => break,
+        }
+    }
+    outcome
+}
+
+/// Starts to connect. The stream becomes writable when that has ended, and `take_error` of its
+/// socket then says how. Options are set before, as buffers must be.
+///
+/// # Errors
+/// Whatever connect knows at once, such as a refused connection to a Unix socket;
+/// `InvalidInput` for a Unix socket without a path.
+pub(crate) fn start_connect(address: &Address, options: &SocketOptions) -> io::Result<Stream> {
+    match address {
+        Address::Ip(address) => {
+            let socket = open(*address, Type::STREAM, Protocol::TCP)?;
+            options.apply(SockRef::from(&socket), true)?;
+            connect_socket(&socket, &(*address).into())?;
+            Ok(Stream::Tcp(socket.into()))
+        }
+        Address::Unix(Some(path)) => super::unix::start_connect(path, options),
+        Address::Unix(None) => {
+            let message = "a Unix socket without a path cannot be connected to";
+            Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+        }
+    }
+}
+
+/// Sends as much of `slices` as the socket takes, at most [`MAX_SLICES`] of them.
+pub(crate) fn send_vectored(socket: SockRef<'_>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    let slices = &slices[..slices.len().min(MAX_SLICES)];
+    socket.send_vectored_with_flags(slices, SEND_FLAGS)
+}
+
+/// Whether accept failed for a reason that ended with the one connection that it was about.
+pub(crate) fn is_passing_accept_error(error: &io::Error) -> bool {
+    error
+        .raw_os_error()
+        .is_some_and(|code| PASSING_ACCEPT_ERRORS.contains(&code))
+}
+
+/// For IPv6 nearly every error counts: a system without it says EAFNOSUPPORT, one without dual
+/// stack EINVAL, and if the trouble is another one, the next address has it too.
+fn is_absent(error: &io::Error, address: SocketAddr) -> bool {
+    match error.kind() {
+        io::ErrorKind::AddrNotAvailable => true,
+        io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied => false,
+        kind => address.is_ipv6() && kind != io::ErrorKind::Unsupported,
+    }
+}
+
+/// A non-blocking socket for the family of `address`, not yet bound.
+fn open(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// Connects a non-blocking socket, where "it goes on" is success.
+pub(super) fn connect_socket(socket: &Socket, address: &SockAddr) -> io::Result<()> {
+    match socket.connect(address) {
+        Err(error) if error.raw_os_error() == Some(CONNECT_GOES_ON) => Ok(()),
+        outcome => outcome,
+    }
+}
+
+pub(super) fn backlog(options: &ListenOptions) -> i32 {
+    i32::try_from(options.backlog).unwrap_or(i32::MAX)
+}
+
+fn address_of(address: &SockAddr) -> io::Result<Address> {
+    if let Some(address) = address.as_socket() {
+        return Ok(Address::from(address));
+    }
+    if address.is_unix() {
+        return Ok(Address::Unix(super::unix::path_of(address)));
+    }
+    let message = "the socket is neither of IP nor of Unix";
+    Err(io::Error::new(io::ErrorKind::InvalidData, message))
+}
+
+#[cfg(test)]
+mod tests;

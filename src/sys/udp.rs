@@ -1,0 +1,110 @@
+//! Datagrams one at a time, with the two things that std's calls do not tell: to which of the
+//! host's addresses a datagram came, and whether it was cut.
+//!
+//! A socket bound to the wildcard answers from whatever address the route prefers. A client that
+//! asked another one drops the answer, so the answer must name its source; where the system can
+//! tell and take addresses (IP_PKTINFO), it does.
+//!
+//! Addresses here are what users see: an IPv4 peer of a dual-stack socket is an IPv4 address, and
+//! `bound` (what getsockname said after bind) is what turns it back into `::ffff:a.b.c.d`.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use socket2::Socket;
+
+use crate::addr::canonical;
+
+#[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+#[path = "udp/pktinfo.rs"]
+mod platform;
+#[cfg(all(
+    unix,
+    not(any(target_os = "linux", target_os = "android", target_vendor = "apple"))
+))]
+#[path = "udp/plain.rs"]
+mod platform;
+#[cfg(windows)]
+#[path = "udp/windows.rs"]
+mod platform;
+
+/// The most that one datagram over IPv4 carries: 65,535 less the headers of IP and UDP.
+pub(crate) const MAX_PAYLOAD: usize = 65_507;
+
+/// One datagram that was received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Received {
+    /// Bytes in the buffer.
+    pub(crate) length: usize,
+    /// Who sent it.
+    pub(crate) peer: SocketAddr,
+    /// The address that it came to and the port of the socket. The address bound, perhaps the
+    /// wildcard, where it was not asked for or the system cannot tell.
+    pub(crate) local: SocketAddr,
+    /// The datagram was longer than the buffer, and the rest is lost.
+    pub(crate) truncated: bool,
+}
+
+/// Asks the system to tell the local address of each datagram. Does nothing where it cannot.
+pub(crate) fn enable_local_address(socket: &Socket, is_v6: bool) -> io::Result<()> {
+    platform::enable_local_address(socket, is_v6)
+}
+
+/// Receives one datagram, which may be empty, without waiting.
+///
+/// # Errors
+/// `WouldBlock` if there is none. On Windows `ConnectionReset` says that an earlier datagram met a
+/// closed port, and nothing about this socket: call again.
+pub(crate) fn receive(
+    socket: &Socket,
+    buffer: &mut [u8],
+    bound: SocketAddr,
+    want_local: bool,
+) -> io::Result<Received> {
+    // A socket of one address cannot have been reached by another.
+    let want_local = want_local && bound.ip().is_unspecified();
+    let received = platform::receive(socket, buffer, bound, want_local)?;
+    Ok(Received {
+        peer: canonical(received.peer),
+        local: canonical(received.local),
+        ..received
+    })
+}
+
+/// Sends one datagram without waiting. `from` is the source address, if the socket is bound to the
+/// wildcard and `from` can be a source: of the family of `peer`, and not a group or a wildcard.
+/// Otherwise, or where the system takes no address, the system chooses.
+///
+/// # Errors
+/// `WouldBlock` if there is no room in the send buffer; an error for more bytes than a datagram has.
+pub(crate) fn send(
+    socket: &Socket,
+    bytes: &[u8],
+    peer: SocketAddr,
+    from: Option<IpAddr>,
+    bound: SocketAddr,
+) -> io::Result<usize> {
+    let peer = canonical(peer);
+    let target = if bound.is_ipv6() { mapped(peer) } else { peer };
+    match from.filter(|from| bound.ip().is_unspecified() && can_be_source(*from, peer)) {
+        Some(from) => platform::send_from(socket, bytes, target, from),
+        None => socket.send_to(bytes, &target.into()),
+    }
+}
+
+fn can_be_source(from: IpAddr, peer: SocketAddr) -> bool {
+    let is_broadcast = matches!(from, IpAddr::V4(ip) if ip.is_broadcast());
+    let is_group = from.is_multicast() || is_broadcast;
+    from.is_ipv4() == peer.is_ipv4() && !from.is_unspecified() && !is_group
+}
+
+/// An IPv4 address as an IPv6 socket writes it.
+fn mapped(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(v4) => SocketAddr::from((v4.ip().to_ipv6_mapped(), v4.port())),
+        SocketAddr::V6(_) => address,
+    }
+}
+
+#[cfg(test)]
+mod tests;

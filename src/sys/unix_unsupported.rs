@@ -1,0 +1,43 @@
+//! Unix sockets where the standard library has none: each call is an `Unsupported` error, so that
+//! the callers need no `cfg`.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use socket2::SockAddr;
+
+use super::socket::{Listener, Stream};
+use super::sockopt::{ListenOptions, SocketOptions};
+
+pub(crate) fn bind_unix(
+    _path: &Path,
+    _options: &ListenOptions,
+) -> io::Result<(Listener, UnixPathGuard)> {
+    Err(unsupported())
+}
+
+pub(super) fn start_connect(_path: &Path, _options: &SocketOptions) -> io::Result<Stream> {
+    Err(unsupported())
+}
+
+pub(super) fn path_of(_address: &SockAddr) -> Option<Arc<Path>> {
+    None
+}
+
+/// No value of it exists here.
+#[derive(Debug)]
+pub(crate) enum UnixPathGuard {}
+
+impl UnixPathGuard {
+    pub(crate) fn path(&self) -> &Path {
+        match *self {}
+    }
+}
+
+fn unsupported() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::Unsupported,
+        "Unix sockets are not supported on this system",
+    )
+}

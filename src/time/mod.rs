@@ -1,0 +1,6 @@
+//! Timers. Nothing here reads a clock: the time is an argument.
+
+pub(crate) mod wheel;
+
+#[cfg(test)]
+mod tests;

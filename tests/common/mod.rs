@@ -1,0 +1,174 @@
+//! What the integration tests share: the macro that runs a test over every driver, and clients
+//! that wait on events with a deadline.
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use tightloop::{Handler, RunningServer, Server};
+
+/// No test waits longer than this for anything: far more than a loaded machine needs.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Runs each test once over every driver. The test gets the driver's name and makes its servers
+/// by `common::server(driver)`.
+///
+/// ```ignore
+/// every_driver! {
+///     fn what_comes_in_goes_out(driver) {
+///         let server = common::start(common::server(driver).listen("tcp://127.0.0.1:0"), |_| Echo);
+///     }
+/// }
+/// ```
+#[macro_export]
+macro_rules! every_driver {
+    ($($(#[$attribute:meta])* fn $name:ident($driver:ident) $body:block)*) => {
+        mod ready {
+            #[allow(unused_imports)]
+            use super::*;
+            $($(#[$attribute])* #[test] fn $name() {
+                let $driver = $crate::common::Driver::Ready;
+                $body
+            })*
+        }
+    };
+}
+
+/// The drivers there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Driver {
+    /// Readiness, over mio.
+    Ready,
+}
+
+/// A server over the given driver.
+pub fn server(driver: Driver) -> Server {
+    match driver {
+        Driver::Ready => Server::new(),
+    }
+}
+
+/// Starts a server that must start.
+pub fn start<H, F>(server: Server, factory: F) -> RunningServer<H>
+where
+    H: Handler,
+    F: Fn(tightloop::LoopInfo) -> H + Send + Sync + 'static,
+{
+    server.start(factory).expect("the server starts")
+}
+
+/// Stops a server and waits for its end, which must be in order.
+pub fn stop<H: Handler>(server: RunningServer<H>) {
+    server.stop();
+    server.join().expect("the server ends in order");
+}
+
+/// The address of the server's `n`th listener.
+pub fn address<H: Handler>(server: &RunningServer<H>, n: usize) -> SocketAddr {
+    server.local_addrs()[n]
+        .socket_addr()
+        .expect("an IP listener")
+}
+
+/// A client whose every call fails after the deadline instead of hanging.
+pub fn connect(to: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect_timeout(&to, DEADLINE).expect("the server accepts");
+    stream
+        .set_read_timeout(Some(DEADLINE))
+        .expect("a read timeout");
+    stream
+        .set_write_timeout(Some(DEADLINE))
+        .expect("a write timeout");
+    stream.set_nodelay(true).expect("no delay");
+    stream
+}
+
+/// Reads exactly `n` bytes.
+pub fn read(stream: &mut impl Read, n: usize) -> Vec<u8> {
+    let mut bytes = vec![0; n];
+    stream.read_exact(&mut bytes).expect("the bytes arrive");
+    bytes
+}
+
+/// Reads until the peer closes in order. A reset, or the deadline, fails the test.
+pub fn read_to_end(stream: &mut impl Read) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    stream
+        .read_to_end(&mut bytes)
+        .expect("the stream ends in order");
+    bytes
+}
+
+/// Whether the next read finds the end of the stream or a broken connection, without data.
+pub fn is_closed(stream: &mut impl Read) -> bool {
+    match stream.read(&mut [0; 1]) {
+        Ok(0) => true,
+        Ok(_) => false,
+        Err(error) => {
+            error.kind() != io::ErrorKind::WouldBlock && error.kind() != io::ErrorKind::TimedOut
+        }
+    }
+}
+
+/// Sends and reads the same number of bytes back, in step, so that no buffer overflows.
+pub fn exchange(stream: &mut TcpStream, message: &[u8]) -> Vec<u8> {
+    stream.write_all(message).expect("the message leaves");
+    read(stream, message.len())
+}
+
+/// Writes everything from a thread of its own, then shuts down the sending side if asked to.
+pub fn write_in_background(
+    stream: &TcpStream,
+    bytes: Vec<u8>,
+    shutdown: bool,
+) -> std::thread::JoinHandle<io::Result<()>> {
+    let mut stream = stream.try_clone().expect("a second handle");
+    std::thread::spawn(move || {
+        stream.write_all(&bytes)?;
+        if shutdown {
+            stream.shutdown(Shutdown::Write)
+        } else {
+            Ok(())
+        }
+    })
+}
+
+/// Bytes whose every position can be told from its neighbours'.
+pub fn pattern(n: usize) -> Vec<u8> {
+    (0..n)
+        .map(|i| (i.wrapping_mul(31) ^ (i >> 8) ^ (i >> 16)) as u8)
+        .collect()
+}
+
+/// A channel on which a handler tells what happened to it.
+pub fn events<T>() -> (Sender<T>, Events<T>) {
+    let (sender, receiver) = channel();
+    (sender, Events(receiver))
+}
+
+/// The test's end of [`events`].
+pub struct Events<T>(Receiver<T>);
+
+impl<T> Events<T> {
+    /// The next event; none within the deadline fails the test.
+    pub fn next(&self) -> T {
+        self.0.recv_timeout(DEADLINE).expect("the event happens")
+    }
+
+    /// The events that have arrived already.
+    pub fn drain(&self) -> Vec<T> {
+        self.0.try_iter().collect()
+    }
+}
+
+/// Waits until `condition` holds; fails the test at the deadline.
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + DEADLINE;
+    while !condition() {
+        assert!(Instant::now() < end, "not within {DEADLINE:?}: {what}");
+        // sleep-ok: the pause of a poll with a deadline; the outcome does not depend on it.
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
