@@ -17,20 +17,10 @@ use std::sync::Arc;
 pub use parse::{AddressError, AddressFault};
 
 /// The longest path of a Unix socket in bytes: `sun_path` less its closing NUL.
-#[cfg(any(
-    target_os = "linux",
-    target_os = "android",
-    target_os = "illumos",
-    windows
-))]
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "illumos", windows))]
 pub const MAX_UNIX_PATH: usize = 107;
 /// The longest path of a Unix socket in bytes: `sun_path` less its closing NUL.
-#[cfg(not(any(
-    target_os = "linux",
-    target_os = "android",
-    target_os = "illumos",
-    windows
-)))]
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "illumos", windows)))]
 pub const MAX_UNIX_PATH: usize = 103;
 
 /// Where one end of a socket is.
@@ -257,35 +247,17 @@ impl Endpoint {
 
     /// Whether connecting needs a name to be looked up first, which blocks.
     pub(crate) fn is_host_name(&self) -> bool {
-        matches!(
-            &self.target,
-            Target::Network {
-                host: Host::Name(_),
-                ..
-            }
-        )
+        matches!(&self.target, Target::Network { host: Host::Name(_), .. })
     }
 
     /// Whether it names every interface (`:80`, `0.0.0.0:80`, `[::]:80`): good for listening,
     /// no place to connect to.
     pub fn is_wildcard(&self) -> bool {
         match &self.target {
-            Target::Network {
-                host: Host::Wildcard,
-                ..
-            } => true,
-            Target::Network {
-                host: Host::V4(ip), ..
-            } => ip.is_unspecified(),
-            Target::Network {
-                host: Host::V6(ip, _),
-                ..
-            } => ip.is_unspecified(),
-            Target::Network {
-                host: Host::Name(_),
-                ..
-            }
-            | Target::Path(_) => false,
+            Target::Network { host: Host::Wildcard, .. } => true,
+            Target::Network { host: Host::V4(ip), .. } => ip.is_unspecified(),
+            Target::Network { host: Host::V6(ip, _), .. } => ip.is_unspecified(),
+            Target::Network { host: Host::Name(_), .. } | Target::Path(_) => false,
         }
     }
 

@@ -64,11 +64,7 @@ impl BuiltIn {
     pub(crate) fn new(kind: Balance) -> Self {
         // The hasher's fixed keys make SourceAddrHash the same over restarts; the random
         // sequence only has to be spread evenly, not to be unguessable.
-        BuiltIn {
-            kind,
-            turn: usize::MAX,
-            random: 0x9e37_79b9_7f4a_7c15,
-        }
+        BuiltIn { kind, turn: usize::MAX, random: 0x9e37_79b9_7f4a_7c15 }
     }
 
     fn next_turn(&mut self, loops: usize) -> usize {
@@ -87,9 +83,7 @@ impl BuiltIn {
     fn fewest(&mut self, connections: &[usize]) -> usize {
         let loops = connections.len();
         let start = self.next_turn(loops);
-        let fewest = (0..loops)
-            .map(|i| (start + i) % loops)
-            .min_by_key(|&i| connections[i]);
+        let fewest = (0..loops).map(|i| (start + i) % loops).min_by_key(|&i| connections[i]);
         self.turn = fewest.unwrap_or(start);
         self.turn
     }
@@ -121,41 +115,25 @@ mod tests {
 
     fn picks(kind: Balance, peers: &[Address], connections: &[usize]) -> Vec<usize> {
         let mut balancer = BuiltIn::new(kind);
-        peers
-            .iter()
-            .map(|p| balancer.pick(p, connections))
-            .collect()
+        peers.iter().map(|p| balancer.pick(p, connections)).collect()
     }
 
     #[test]
     fn round_robin_takes_each_loop_in_turn() {
         let peers = vec![peer("10.0.0.1:1"); 5];
-        assert_eq!(
-            picks(Balance::RoundRobin, &peers, &[9, 0, 0]),
-            [0, 1, 2, 0, 1]
-        );
+        assert_eq!(picks(Balance::RoundRobin, &peers, &[9, 0, 0]), [0, 1, 2, 0, 1]);
     }
 
     #[test]
     fn least_connections_takes_the_emptiest_and_rotates_on_a_tie() {
         let peers = vec![peer("10.0.0.1:1"); 3];
-        assert_eq!(
-            picks(Balance::LeastConnections, &peers, &[2, 1, 3]),
-            [1, 1, 1]
-        );
-        assert_eq!(
-            picks(Balance::LeastConnections, &peers, &[0, 0, 0]),
-            [0, 1, 2]
-        );
+        assert_eq!(picks(Balance::LeastConnections, &peers, &[2, 1, 3]), [1, 1, 1]);
+        assert_eq!(picks(Balance::LeastConnections, &peers, &[0, 0, 0]), [0, 1, 2]);
     }
 
     #[test]
     fn source_addr_hash_ignores_the_port_and_spreads_hosts() {
-        let same = [
-            peer("10.0.0.1:1"),
-            peer("10.0.0.1:999"),
-            peer("10.0.0.1:65535"),
-        ];
+        let same = [peer("10.0.0.1:1"), peer("10.0.0.1:999"), peer("10.0.0.1:65535")];
         let picked = picks(Balance::SourceAddrHash, &same, &[0; 4]);
         assert!(picked.iter().all(|&p| p == picked[0]));
         let hosts: Vec<_> = (0..64).map(|i| peer(&format!("10.0.0.{i}:1"))).collect();

@@ -45,12 +45,10 @@ impl LoopShared {
 
     /// Queues a command and rings the loop if it sleeps.
     pub(crate) fn send(&self, command: Command) -> Result<(), HandleError> {
-        self.commands
-            .push(command)
-            .map_err(|rejected| match rejected {
-                Rejected::Full(_) => HandleError::Full,
-                Rejected::Closed(_) => HandleError::Closed,
-            })?;
+        self.commands.push(command).map_err(|rejected| match rejected {
+            Rejected::Full(_) => HandleError::Full,
+            Rejected::Closed(_) => HandleError::Closed,
+        })?;
         self.ring();
         Ok(())
     }
@@ -58,11 +56,9 @@ impl LoopShared {
     /// As `send`, past the mailbox's bound, for what is bounded elsewhere. A command that cannot
     /// be queued, because the loop has ended, comes back.
     pub(crate) fn send_reserved(&self, command: Command) -> Result<(), Command> {
-        self.commands
-            .push_reserved(command)
-            .map_err(|rejected| match rejected {
-                Rejected::Full(command) | Rejected::Closed(command) => command,
-            })?;
+        self.commands.push_reserved(command).map_err(|rejected| match rejected {
+            Rejected::Full(command) | Rejected::Closed(command) => command,
+        })?;
         self.ring();
         Ok(())
     }
@@ -78,11 +74,7 @@ impl LoopShared {
 
     /// Connections that the loop serves or is about to.
     pub(crate) fn load(&self) -> usize {
-        let open = self
-            .metrics
-            .opened
-            .get()
-            .saturating_sub(self.metrics.closed.get());
+        let open = self.metrics.opened.get().saturating_sub(self.metrics.closed.get());
         let on_the_way = self.handed.get().saturating_sub(self.taken.get());
         (open + on_the_way) as usize
     }

@@ -82,7 +82,7 @@ pub use conn::context::Context;
 pub use conn::datagram::{Datagram, DatagramHandle};
 pub use conn::handle::{ConnHandle, LoopHandle};
 pub use conn::id::ConnId;
-pub use conn::input::Input;
+pub use conn::input::{Input, InputReader};
 pub use conn::state::Direction;
 pub use control::ServerHandle;
 pub use error::{CloseReason, Error, HandleError, Result};

@@ -136,39 +136,17 @@ impl Options {
                 "max_pending_output",
                 "at least the high watermark",
             ),
-            (
-                self.max_unconsumed_input == 0,
-                "max_unconsumed_input",
-                "at least 1 byte",
-            ),
-            (
-                self.mailbox_capacity == 0,
-                "mailbox_capacity",
-                "at least 1 command",
-            ),
-            (
-                self.worker_threads == 0,
-                "worker_threads",
-                "at least 1 thread",
-            ),
+            (self.max_unconsumed_input == 0, "max_unconsumed_input", "at least 1 byte"),
+            (self.mailbox_capacity == 0, "mailbox_capacity", "at least 1 command"),
+            (self.worker_threads == 0, "worker_threads", "at least 1 thread"),
             (self.worker_queue == 0, "worker_queue", "at least 1 job"),
-            (
-                self.idle_timeout.is_some_and(|t| t.is_zero()),
-                "idle_timeout",
-                "longer than zero",
-            ),
+            (self.idle_timeout.is_some_and(|t| t.is_zero()), "idle_timeout", "longer than zero"),
         ];
         match rules.iter().find(|(refused, ..)| *refused) {
-            Some(&(_, name, reason)) => Err(Error::Option {
-                name,
-                reason: format!("must be {reason}"),
-            }),
-            None => self
-                .listen
-                .socket
-                .keepalive
-                .as_ref()
-                .map_or(Ok(()), check_keepalive),
+            Some(&(_, name, reason)) => {
+                Err(Error::Option { name, reason: format!("must be {reason}") })
+            }
+            None => self.listen.socket.keepalive.as_ref().map_or(Ok(()), check_keepalive),
         }
     }
 
@@ -182,10 +160,9 @@ impl Options {
 }
 
 fn check_keepalive(keepalive: &Keepalive) -> Result<()> {
-    keepalive.check().map_err(|error| Error::Option {
-        name: "keepalive",
-        reason: error.to_string(),
-    })
+    keepalive
+        .check()
+        .map_err(|error| Error::Option { name: "keepalive", reason: error.to_string() })
 }
 
 impl fmt::Debug for Options {
@@ -224,9 +201,6 @@ mod tests {
         assert_eq!(refused(|o| o.max_pending_output = 1), "max_pending_output");
         assert_eq!(refused(|o| o.mailbox_capacity = 0), "mailbox_capacity");
         assert_eq!(refused(|o| o.worker_threads = 0), "worker_threads");
-        assert_eq!(
-            refused(|o| o.idle_timeout = Some(Duration::ZERO)),
-            "idle_timeout"
-        );
+        assert_eq!(refused(|o| o.idle_timeout = Some(Duration::ZERO)), "idle_timeout");
     }
 }

@@ -332,9 +332,7 @@ impl Server {
         H: Handler,
         F: Fn(LoopInfo) -> H + Send + Sync + 'static,
     {
-        Ok(RunningServer {
-            engine: Engine::start(self.options, self.listen, factory)?,
-        })
+        Ok(RunningServer { engine: Engine::start(self.options, self.listen, factory)? })
     }
 }
 
@@ -393,8 +391,6 @@ impl<H: Handler> Drop for RunningServer<H> {
 
 impl<H: Handler> fmt::Debug for RunningServer<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RunningServer")
-            .field("server", &self.engine.server)
-            .finish_non_exhaustive()
+        f.debug_struct("RunningServer").field("server", &self.engine.server).finish_non_exhaustive()
     }
 }

@@ -118,9 +118,7 @@ impl WorkerPool {
             work_ready: Condvar::new(),
             all_ended: Condvar::new(),
         });
-        WorkerPool {
-            owner: Arc::new(Owner { shared }),
-        }
+        WorkerPool { owner: Arc::new(Owner { shared }) }
     }
 
     /// Runs `job` on a thread of the pool, or gives it back.
@@ -134,9 +132,7 @@ impl WorkerPool {
     where
         J: FnOnce() + Send + 'static,
     {
-        self.owner
-            .shared
-            .submit(job, |job| Box::new(move || contain(job)))
+        self.owner.shared.submit(job, |job| Box::new(move || contain(job)))
     }
 
     /// Runs `job` on a thread of the pool and then, on the same thread, `done` with its result.
@@ -185,9 +181,7 @@ impl WorkerPool {
     /// only run into its timeout.
     pub fn join(&self, timeout: Duration) -> bool {
         let shared = &self.owner.shared;
-        let ended = shared
-            .all_ended
-            .wait_timeout_while(shared.lock(), timeout, |s| s.threads > 0);
+        let ended = shared.all_ended.wait_timeout_while(shared.lock(), timeout, |s| s.threads > 0);
         ended.unwrap_or_else(PoisonError::into_inner).0.threads == 0
     }
 }
@@ -195,10 +189,7 @@ impl WorkerPool {
 impl fmt::Debug for WorkerPool {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let stats = self.snapshot();
-        formatter
-            .debug_struct("WorkerPool")
-            .field("stats", &stats)
-            .finish_non_exhaustive()
+        formatter.debug_struct("WorkerPool").field("stats", &stats).finish_non_exhaustive()
     }
 }
 
@@ -221,10 +212,7 @@ type Job = Box<dyn FnOnce() -> Result<(), JobPanic> + Send>;
 type StartThread = fn(String, Arc<Shared>) -> io::Result<()>;
 
 fn start_system_thread(name: String, shared: Arc<Shared>) -> io::Result<()> {
-    thread::Builder::new()
-        .name(name)
-        .spawn(move || shared.work())
-        .map(drop)
+    thread::Builder::new().name(name).spawn(move || shared.work()).map(drop)
 }
 
 struct Shared {
@@ -306,11 +294,7 @@ impl Shared {
             }
         }
         let waiting = state.queue.len() - state.idle;
-        if waiting < self.options.queue_capacity {
-            Ok(())
-        } else {
-            Err(SpawnError::Full(()))
-        }
+        if waiting < self.options.queue_capacity { Ok(()) } else { Err(SpawnError::Full(())) }
     }
 
     /// The life of a thread, which `make_room` has counted as idle.

@@ -21,13 +21,9 @@ const STOP: u64 = u64::MAX - 1;
 /// Starts the bare server on a port of its own.
 pub fn start_bare() -> ServerUnderTest {
     let listener = TcpListener::bind("0.0.0.0:0").expect("a free port");
-    let addr = listener
-        .local_addr()
-        .expect("a bound socket has an address");
+    let addr = listener.local_addr().expect("a bound socket has an address");
     set_listener_no_delay(&listener).expect("TCP_NODELAY on a TCP socket");
-    listener
-        .set_nonblocking(true)
-        .expect("a socket can be non-blocking");
+    listener.set_nonblocking(true).expect("a socket can be non-blocking");
     let (stop, stopped) = UnixStream::pair().expect("two descriptors");
     let (sender, receiver) = mpsc::channel();
     let thread = thread::spawn(move || {
@@ -61,20 +57,10 @@ struct Peer {
 impl Bare {
     fn new(listener: TcpListener, stopped: UnixStream) -> Bare {
         let epoll = Epoll::new().expect("an epoll");
-        epoll
-            .add(listener.as_raw_fd(), READABLE, LISTENER)
-            .expect("a listener");
-        epoll
-            .add(stopped.as_raw_fd(), READABLE, STOP)
-            .expect("a stream");
+        epoll.add(listener.as_raw_fd(), READABLE, LISTENER).expect("a listener");
+        epoll.add(stopped.as_raw_fd(), READABLE, STOP).expect("a stream");
         let buffer = vec![0; RECEIVE_BUFFER];
-        Bare {
-            epoll,
-            listener,
-            _stopped: stopped,
-            peers: Vec::new(),
-            buffer,
-        }
+        Bare { epoll, listener, _stopped: stopped, peers: Vec::new(), buffer }
     }
 
     fn serve(mut self) {
@@ -98,10 +84,7 @@ impl Bare {
                 self.peers.resize_with(slot + 1, || None);
             }
             if self.epoll.add(fd, READABLE, slot as u64).is_ok() {
-                self.peers[slot] = Some(Peer {
-                    stream,
-                    pending: Vec::new(),
-                });
+                self.peers[slot] = Some(Peer { stream, pending: Vec::new() });
             }
         }
     }

@@ -21,10 +21,7 @@ impl Epoll {
         let fd = checked(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
         // SAFETY: the descriptor is new and nobody else's.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        Ok(Epoll {
-            fd,
-            events: [libc::epoll_event { events: 0, u64: 0 }; BATCH],
-        })
+        Ok(Epoll { fd, events: [libc::epoll_event { events: 0, u64: 0 }; BATCH] })
     }
 
     pub fn add(&self, fd: RawFd, interest: u32, token: u64) -> io::Result<()> {
@@ -36,10 +33,7 @@ impl Epoll {
     }
 
     fn control(&self, operation: i32, fd: RawFd, interest: u32, token: u64) -> io::Result<()> {
-        let mut event = libc::epoll_event {
-            events: interest,
-            u64: token,
-        };
+        let mut event = libc::epoll_event { events: interest, u64: token };
         // SAFETY: `event` is valid during the call; a wrong descriptor is an error.
         checked(unsafe { libc::epoll_ctl(self.fd.as_raw_fd(), operation, fd, &mut event) })?;
         Ok(())
@@ -85,9 +79,5 @@ pub fn set_listener_no_delay(listener: &TcpListener) -> io::Result<()> {
 }
 
 fn checked(result: i32) -> io::Result<i32> {
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(result)
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }

@@ -125,10 +125,7 @@ impl Load {
             self.send(slot);
         }
         while in_flight > 0 {
-            let count = self
-                .epoll
-                .wait(SILENCE_MAX_MS)
-                .expect("waiting on an open epoll");
+            let count = self.epoll.wait(SILENCE_MAX_MS).expect("waiting on an open epoll");
             assert!(count > 0, "the server does not answer");
             let is_over = start.elapsed() >= duration;
             for index in 0..count {
@@ -151,10 +148,7 @@ impl Load {
                 }
             }
         }
-        Totals {
-            operations,
-            elapsed: start.elapsed(),
-        }
+        Totals { operations, elapsed: start.elapsed() }
     }
 
     fn open(&mut self, slot: usize) -> Connection {
@@ -162,23 +156,11 @@ impl Load {
         self.connected += 1;
         let address = SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), self.port));
         let stream = TcpStream::connect(address).expect("the server accepts");
-        stream
-            .set_nodelay(true)
-            .expect("TCP_NODELAY on a TCP socket");
-        stream
-            .set_nonblocking(true)
-            .expect("a socket can be non-blocking");
-        self.epoll
-            .add(stream.as_raw_fd(), READABLE, slot as u64)
-            .expect("an open socket");
+        stream.set_nodelay(true).expect("TCP_NODELAY on a TCP socket");
+        stream.set_nonblocking(true).expect("a socket can be non-blocking");
+        self.epoll.add(stream.as_raw_fd(), READABLE, slot as u64).expect("an open socket");
         let message = self.connected as usize;
-        Connection {
-            stream,
-            message,
-            sent: 0,
-            received: 0,
-            waits_for_room: false,
-        }
+        Connection { stream, message, sent: 0, received: 0, waits_for_room: false }
     }
 
     /// Starts the next message of an idle connection.
@@ -202,15 +184,9 @@ impl Load {
         let waits_for_room = connection.sent < message.len();
         if waits_for_room != connection.waits_for_room {
             connection.waits_for_room = waits_for_room;
-            let interest = if waits_for_room {
-                READABLE | WRITABLE
-            } else {
-                READABLE
-            };
+            let interest = if waits_for_room { READABLE | WRITABLE } else { READABLE };
             let fd = connection.stream.as_raw_fd();
-            self.epoll
-                .modify(fd, interest, slot as u64)
-                .expect("an open socket");
+            self.epoll.modify(fd, interest, slot as u64).expect("an open socket");
         }
     }
 
@@ -226,10 +202,7 @@ impl Load {
         let message = message_of(connection, &self.pattern, self.workload);
         let expected = &message[connection.received..connection.sent];
         assert!(count <= expected.len(), "the server sends more than it got");
-        assert!(
-            self.buffer[..count] == expected[..count],
-            "the server sends something else"
-        );
+        assert!(self.buffer[..count] == expected[..count], "the server sends something else");
         connection.received += count;
         connection.received == message.len()
     }

@@ -84,10 +84,7 @@ pub fn run() {
         systems.insert(1, System::Tightloop);
     }
     for workload in options.workloads.iter().copied() {
-        println!(
-            "{}, {} rounds x {:?}",
-            workload, options.rounds, options.duration
-        );
+        println!("{}, {} rounds x {:?}", workload, options.rounds, options.duration);
         let rounds = measure(workload, &systems, &options);
         report(&systems, &rounds);
         for system in systems.iter().filter(|system| **system != System::Control) {
@@ -101,11 +98,7 @@ fn measure(workload: Workload, systems: &[System], options: &Options) -> Vec<Rou
     let mut order = systems.to_vec();
     let mut rounds = Vec::new();
     for _ in 0..options.rounds {
-        rounds.extend(
-            order
-                .iter()
-                .map(|system| one_round(*system, workload, options.duration)),
-        );
+        rounds.extend(order.iter().map(|system| one_round(*system, workload, options.duration)));
         order.reverse();
     }
     rounds
@@ -115,16 +108,9 @@ fn one_round(system: System, workload: Workload, duration: Duration) -> Round {
     let server = system.start();
     let mut load = workload.connect(server.addr);
     load.run_for(WARM_UP);
-    let before = (
-        proc::machine_ticks(),
-        proc::process_cpu_ns(),
-        proc::own_cpu_ns(),
-    );
+    let before = (proc::machine_ticks(), proc::process_cpu_ns(), proc::own_cpu_ns());
     let server_before = proc::thread_cpu_ns(server.tid);
-    let Totals {
-        operations,
-        elapsed,
-    } = load.run_for(duration);
+    let Totals { operations, elapsed } = load.run_for(duration);
     let server_ns = proc::thread_cpu_ns(server.tid) - server_before;
     let own_ns = proc::own_cpu_ns() - before.2;
     let process_ns = proc::process_cpu_ns() - before.1;
@@ -144,11 +130,7 @@ fn one_round(system: System, workload: Workload, duration: Duration) -> Round {
 
 fn report(systems: &[System], rounds: &[Round]) {
     let costs = |system| -> Vec<f64> {
-        rounds
-            .iter()
-            .filter(|r| r.system == system)
-            .map(|r| r.ns_per_op)
-            .collect()
+        rounds.iter().filter(|r| r.system == system).map(|r| r.ns_per_op).collect()
     };
     for system in systems {
         let mine = || rounds.iter().filter(|round| round.system == *system);
@@ -161,20 +143,11 @@ fn report(systems: &[System], rounds: &[Round]) {
         );
         let hidden = median(mine().map(|round| round.hidden));
         if hidden > 0.02 {
-            println!(
-                "    note: other threads used {:.1} % as much CPU again",
-                100.0 * hidden
-            );
+            println!("    note: other threads used {:.1} % as much CPU again", 100.0 * hidden);
         }
-        let stolen = mine()
-            .enumerate()
-            .filter(|(_, round)| round.steal > STEAL_MAX);
+        let stolen = mine().enumerate().filter(|(_, round)| round.steal > STEAL_MAX);
         for (index, round) in stolen {
-            println!(
-                "    round {}: {:.1} % steal",
-                index + 1,
-                100.0 * round.steal
-            );
+            println!("    round {}: {:.1} % steal", index + 1, 100.0 * round.steal);
         }
     }
     for system in systems.iter().filter(|system| **system != System::Bare) {

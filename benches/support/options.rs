@@ -36,9 +36,7 @@ impl Options {
                 "--seconds" => options.duration = Duration::from_secs(positive(&value()) as u64),
                 "--workload" => {
                     let name = value();
-                    options
-                        .workloads
-                        .retain(|workload| name == "all" || workload.name() == name);
+                    options.workloads.retain(|workload| name == "all" || workload.name() == name);
                 }
                 _ => refuse(&arg),
             }
@@ -51,10 +49,7 @@ impl Options {
 }
 
 fn positive(text: &str) -> usize {
-    text.parse()
-        .ok()
-        .filter(|number| *number > 0)
-        .unwrap_or_else(|| refuse(text))
+    text.parse().ok().filter(|number| *number > 0).unwrap_or_else(|| refuse(text))
 }
 
 fn refuse(what: &str) -> ! {

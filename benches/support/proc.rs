@@ -45,10 +45,7 @@ pub fn process_cpu_ns() -> u64 {
 }
 
 fn clock_ns(clock: libc::clockid_t) -> u64 {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid place for the answer.
     let result = unsafe { libc::clock_gettime(clock, &mut time) };
     assert_eq!(result, 0, "CPU clocks exist since Linux 2.6.12");
@@ -72,18 +69,9 @@ impl MachineTicks {
 pub fn machine_ticks() -> MachineTicks {
     let text = fs::read_to_string("/proc/stat").expect("/proc is mounted");
     // cpu user nice system idle iowait irq softirq steal guest guest_nice; guests are in user.
-    let line = text
-        .lines()
-        .next()
-        .unwrap_or("")
-        .split_whitespace()
-        .skip(1)
-        .take(8);
+    let line = text.lines().next().unwrap_or("").split_whitespace().skip(1).take(8);
     let fields: Vec<u64> = line.filter_map(|field| field.parse().ok()).collect();
-    MachineTicks {
-        total: fields.iter().sum(),
-        steal: fields.get(7).copied().unwrap_or(0),
-    }
+    MachineTicks { total: fields.iter().sum(), steal: fields.get(7).copied().unwrap_or(0) }
 }
 
 /// A perf that counts the system calls of one thread.
@@ -95,15 +83,7 @@ impl SystemCalls {
     /// Call it while the thread is idle; None where there is no perf, or no right to use it.
     pub fn start(tid: libc::pid_t) -> Option<SystemCalls> {
         let mut perf = Command::new("perf")
-            .args([
-                "stat",
-                "-x",
-                ",",
-                "-e",
-                "raw_syscalls:sys_enter",
-                "-t",
-                &tid.to_string(),
-            ])
+            .args(["stat", "-x", ",", "-e", "raw_syscalls:sys_enter", "-t", &tid.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -15,11 +15,7 @@ impl Samples {
     pub fn of(values: &[f64]) -> Samples {
         let min = values.iter().copied().fold(f64::INFINITY, f64::min);
         let max = values.iter().copied().fold(0.0, f64::max);
-        Samples {
-            median: median(values.iter().copied()),
-            min,
-            max,
-        }
+        Samples { median: median(values.iter().copied()), min, max }
     }
 }
 
@@ -27,10 +23,7 @@ impl fmt::Display for Samples {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Samples { median, min, max } = self;
         let spread = 100.0 * (max - min) / median;
-        write!(
-            f,
-            "{median:>9.0} ns/op ({min:.0}..{max:.0}, spread {spread:.1} %)"
-        )
+        write!(f, "{median:>9.0} ns/op ({min:.0}..{max:.0}, spread {spread:.1} %)")
     }
 }
 
@@ -50,22 +43,14 @@ impl fmt::Display for Ratio {
 
 /// Pairs the values round by round.
 pub fn ratio_of(values: &[f64], baseline: &[f64]) -> Ratio {
-    let ratios: Vec<f64> = values
-        .iter()
-        .zip(baseline)
-        .map(|(value, base)| value / base)
-        .collect();
+    let ratios: Vec<f64> = values.iter().zip(baseline).map(|(value, base)| value / base).collect();
     let mut random = XorShift(0x9E37_79B9_7F4A_7C15);
     let mut medians: Vec<f64> = (0..RESAMPLES)
         .map(|_| median(ratios.iter().map(|_| ratios[random.below(ratios.len())])))
         .collect();
     medians.sort_by(f64::total_cmp);
     let at = |share: f64| medians[(share * (RESAMPLES - 1) as f64) as usize];
-    Ratio {
-        median: median(ratios.iter().copied()),
-        low: at(0.025),
-        high: at(0.975),
-    }
+    Ratio { median: median(ratios.iter().copied()), low: at(0.025), high: at(0.975) }
 }
 
 /// The middle value, or the mean of the two in the middle.

@@ -40,19 +40,10 @@ pub fn start_tightloop(url: &str) -> ServerUnderTest {
         let _ = sender.send(current_tid()); // only the first loop is waited for
         Echo
     };
-    let running = Server::new()
-        .loops(1)
-        .listen(url)
-        .start(factory)
-        .expect("the server starts");
+    let running = Server::new().loops(1).listen(url).start(factory).expect("the server starts");
     let tid = receiver.recv_timeout(START_MAX).expect("a loop starts");
-    assert!(
-        receiver.try_recv().is_err(),
-        "one thread is charged, so there must be one loop"
-    );
-    let addr = running.local_addrs()[0]
-        .socket_addr()
-        .expect("a TCP listener");
+    assert!(receiver.try_recv().is_err(), "one thread is charged, so there must be one loop");
+    let addr = running.local_addrs()[0].socket_addr().expect("a TCP listener");
     let stop = Box::new(move || {
         running.stop();
         running.join().expect("the server ends in order");

@@ -118,10 +118,7 @@ impl FromStr for Endpoint {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Endpoint, AddressError> {
-        parse(text).map_err(|fault| AddressError {
-            input: text.to_owned(),
-            fault,
-        })
+        parse(text).map_err(|fault| AddressError { input: text.to_owned(), fault })
     }
 }
 
@@ -152,10 +149,7 @@ fn path_target(path: &str) -> Result<Target, AddressFault> {
         return Err(AddressFault::PathHasNul);
     }
     if path.len() > MAX_UNIX_PATH {
-        return Err(AddressFault::PathTooLong {
-            length: path.len(),
-            limit: MAX_UNIX_PATH,
-        });
+        return Err(AddressFault::PathTooLong { length: path.len(), limit: MAX_UNIX_PATH });
     }
     Ok(Target::Path(Path::new(path).into()))
 }
@@ -180,17 +174,12 @@ fn network_target(transport: Transport, text: &str) -> Result<Target, AddressFau
     if !is_of_family {
         return Err(AddressFault::FamilyMismatch);
     }
-    Ok(Target::Network {
-        host,
-        port: parse_port(port)?,
-    })
+    Ok(Target::Network { host, port: parse_port(port)? })
 }
 
 /// `::1]:80`, the opening bracket already taken: the host and the text of the port.
 fn bracketed_host(text: &str) -> Result<(Host, &str), AddressFault> {
-    let (inside, after) = text
-        .split_once(']')
-        .ok_or(AddressFault::UnbalancedBrackets)?;
+    let (inside, after) = text.split_once(']').ok_or(AddressFault::UnbalancedBrackets)?;
     let port = match after.strip_prefix(':') {
         Some(port) => port,
         None if after.is_empty() => return Err(AddressFault::MissingPort),
@@ -246,9 +235,7 @@ fn parse_port(text: &str) -> Result<u16, AddressFault> {
     if text.is_empty() {
         return Err(AddressFault::MissingPort);
     }
-    parse_digits(text)
-        .and_then(|port| u16::try_from(port).ok())
-        .ok_or(AddressFault::BadPort)
+    parse_digits(text).and_then(|port| u16::try_from(port).ok()).ok_or(AddressFault::BadPort)
 }
 
 fn parse_scope(text: &str) -> Result<Scope, AddressFault> {
@@ -267,8 +254,5 @@ fn parse_scope(text: &str) -> Result<Scope, AddressFault> {
 
 /// Digits only: `u32::from_str` alone would take `+80`.
 fn parse_digits(text: &str) -> Option<u32> {
-    text.bytes()
-        .all(|byte| byte.is_ascii_digit())
-        .then(|| text.parse().ok())
-        .flatten()
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }

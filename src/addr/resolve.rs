@@ -45,13 +45,7 @@ impl Endpoint {
 
     fn look_up(&self, name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         let found = (name, port).to_socket_addrs().map_err(|source| {
-            io::Error::new(
-                source.kind(),
-                ResolveError {
-                    host: name.into(),
-                    source,
-                },
-            )
+            io::Error::new(source.kind(), ResolveError { host: name.into(), source })
         })?;
         let mut addresses: Vec<SocketAddr> = found.filter(|found| self.allows(found)).collect();
         // A hosts file often lists one name twice; connecting twice to one address helps nobody.
@@ -60,10 +54,7 @@ impl Endpoint {
         if addresses.is_empty() {
             return Err(io::Error::new(
                 io::ErrorKind::AddrNotAvailable,
-                format!(
-                    "the host \"{name}\" has no address that {} can use",
-                    self.transport
-                ),
+                format!("the host \"{name}\" has no address that {} can use", self.transport),
             ));
         }
         Ok(addresses)
@@ -96,11 +87,7 @@ struct ResolveError {
 
 impl fmt::Display for ResolveError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "cannot resolve the host \"{}\": {}",
-            self.host, self.source
-        )
+        write!(formatter, "cannot resolve the host \"{}\": {}", self.host, self.source)
     }
 }
 

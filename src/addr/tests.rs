@@ -23,12 +23,7 @@ fn fault(text: &str) -> AddressFault {
 }
 
 fn resolved(text: &str) -> Vec<String> {
-    endpoint(text)
-        .resolve()
-        .unwrap()
-        .iter()
-        .map(SocketAddr::to_string)
-        .collect()
+    endpoint(text).resolve().unwrap().iter().map(SocketAddr::to_string).collect()
 }
 
 #[test]
@@ -44,15 +39,9 @@ fn good_addresses_are_taken_and_shown_in_one_spelling() {
         ("[fe80::1%eth0]:80", "tcp://[fe80::1%eth0]:80"),
         ("[fe80::1%2]:80", "tcp://[fe80::1%2]:80"),
         ("[fe80::1%0]:80", "tcp://[fe80::1]:80"),
-        (
-            "udp4://my_host-1.example.org.:53",
-            "udp4://my_host-1.example.org.:53",
-        ),
+        ("udp4://my_host-1.example.org.:53", "udp4://my_host-1.example.org.:53"),
         ("unix:///run/app.sock", "unix:///run/app.sock"),
-        (
-            "unix://relative/path with space",
-            "unix://relative/path with space",
-        ),
+        ("unix://relative/path with space", "unix://relative/path with space"),
     ] {
         assert_eq!(endpoint(text).to_string(), shown, "from {text:?}");
     }
@@ -113,15 +102,9 @@ fn each_mistake_has_its_own_reason() {
 #[test]
 fn a_unix_path_may_be_as_long_as_the_system_takes_and_no_byte_longer() {
     let longest = format!("unix://{}", "x".repeat(MAX_UNIX_PATH));
-    assert_eq!(
-        endpoint(&longest).unix_path().unwrap().as_os_str().len(),
-        MAX_UNIX_PATH
-    );
+    assert_eq!(endpoint(&longest).unix_path().unwrap().as_os_str().len(), MAX_UNIX_PATH);
     let length = MAX_UNIX_PATH + 1;
-    let expected = AddressFault::PathTooLong {
-        length,
-        limit: MAX_UNIX_PATH,
-    };
+    let expected = AddressFault::PathTooLong { length, limit: MAX_UNIX_PATH };
     assert_eq!(fault(&format!("{longest}x")), expected);
 }
 
@@ -129,10 +112,7 @@ fn a_unix_path_may_be_as_long_as_the_system_takes_and_no_byte_longer() {
 fn the_message_names_the_input_escaped_and_the_reason() {
     let error = "tcp://evil\nhost:80".parse::<Endpoint>().unwrap_err();
     let message = error.to_string();
-    assert_eq!(
-        message,
-        r#"bad address "tcp://evil\nhost:80": a host has no character '\n'"#
-    );
+    assert_eq!(message, r#"bad address "tcp://evil\nhost:80": a host has no character '\n'"#);
     let hint = "::1:80".parse::<Endpoint>().unwrap_err().to_string();
     assert!(hint.contains("[::1]:80"), "{hint}");
 }
@@ -169,10 +149,7 @@ fn an_address_in_numbers_resolves_to_itself() {
 #[test]
 fn a_scope_by_name_becomes_the_number_of_the_interface() {
     let address = endpoint("[fe80::1%lo]:80").resolve().unwrap()[0];
-    assert!(
-        matches!(address, SocketAddr::V6(v6) if v6.scope_id() > 0),
-        "{address}"
-    );
+    assert!(matches!(address, SocketAddr::V6(v6) if v6.scope_id() > 0), "{address}");
     let error = endpoint("[fe80::1%nosuch]:80").resolve().unwrap_err();
     assert!(error.to_string().contains("nosuch"), "{error}");
 }
@@ -180,25 +157,16 @@ fn a_scope_by_name_becomes_the_number_of_the_interface() {
 #[test]
 fn a_name_resolves_to_addresses_of_the_family_asked_for() {
     let ipv4 = endpoint("tcp4://localhost:80").resolve().unwrap();
-    assert!(
-        !ipv4.is_empty() && ipv4.iter().all(SocketAddr::is_ipv4),
-        "{ipv4:?}"
-    );
+    assert!(!ipv4.is_empty() && ipv4.iter().all(SocketAddr::is_ipv4), "{ipv4:?}");
     let all = endpoint("localhost:80").resolve().unwrap();
-    assert!(
-        all.iter().all(|address| address.ip().is_loopback()),
-        "{all:?}"
-    );
+    assert!(all.iter().all(|address| address.ip().is_loopback()), "{all:?}");
 }
 
 #[test]
 fn an_address_tells_its_parts_and_shows_itself() {
     let v4 = Address::from(SocketAddr::from(([127, 0, 0, 1], 80)));
     assert_eq!(v4.to_string(), "127.0.0.1:80");
-    assert_eq!(
-        (v4.ip(), v4.port()),
-        (Some(IpAddr::from([127, 0, 0, 1])), Some(80))
-    );
+    assert_eq!((v4.ip(), v4.port()), (Some(IpAddr::from([127, 0, 0, 1])), Some(80)));
     let v6 = Address::from(SocketAddr::from((Ipv6Addr::LOCALHOST, 80)));
     assert_eq!(v6.to_string(), "[::1]:80");
     let path: Arc<Path> = Path::new("/run/app.sock").into();

@@ -48,11 +48,7 @@ impl Inbound {
     /// Drops the first `count` bytes; `count <= len()`.
     #[inline]
     pub(crate) fn consume(&mut self, count: usize, pool: &mut Pool) {
-        debug_assert!(
-            count <= self.len(),
-            "consumed {count} of {} bytes",
-            self.len()
-        );
+        debug_assert!(count <= self.len(), "consumed {count} of {} bytes", self.len());
         if count < self.len() {
             self.start += count;
         } else {
@@ -111,10 +107,7 @@ mod tests {
         let mut inbound = Inbound::default();
         inbound.append(&[1; 5_000], &mut pool);
         inbound.clear(&mut pool);
-        assert_eq!(
-            (inbound.len(), pool.lent(), pool.retained()),
-            (0, 0, 16 << 10)
-        );
+        assert_eq!((inbound.len(), pool.lent(), pool.retained()), (0, 0, 16 << 10));
     }
 
     #[test]
@@ -129,10 +122,7 @@ mod tests {
             moves += u32::from(inbound.start < start);
             inbound.consume(1, &mut pool);
         }
-        assert!(
-            (1..=10).contains(&moves),
-            "{moves} moves of 100 kB for 1 MB"
-        );
+        assert!((1..=10).contains(&moves), "{moves} moves of 100 kB for 1 MB");
     }
 
     #[test]

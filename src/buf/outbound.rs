@@ -91,9 +91,7 @@ impl Outbound {
         let queue = self.queue.get_or_insert_with(|| pool.take_queue());
         queue.len += data.len();
         while data.len() > SHARED_MAX_BYTES {
-            queue
-                .chunks
-                .push_back(Chunk::Shared(data.split_to(SHARED_MAX_BYTES)));
+            queue.chunks.push_back(Chunk::Shared(data.split_to(SHARED_MAX_BYTES)));
         }
         queue.chunks.push_back(Chunk::Shared(data));
         self.assert_invariants();
@@ -110,10 +108,7 @@ impl Outbound {
         let Some(queue) = &self.queue else {
             return &[];
         };
-        queue
-            .chunks
-            .front()
-            .map_or(&[][..], |first| &first.as_slice()[queue.sent..])
+        queue.chunks.front().map_or(&[][..], |first| &first.as_slice()[queue.sent..])
     }
 
     /// How many slices everything would take.
@@ -167,10 +162,8 @@ impl Outbound {
     /// The buffer with spare capacity that takes the next bytes: the last chunk if it has room,
     /// otherwise one that the pool keeps prepared and [`claim_spare`](Self::claim_spare) appends.
     pub(super) fn spare<'a>(&'a mut self, pool: &'a mut Pool) -> &'a mut Vec<u8> {
-        let capacity = self
-            .queue
-            .as_ref()
-            .map_or(FIRST_CHUNK_BYTES, |queue| queue.next_capacity(0));
+        let capacity =
+            self.queue.as_ref().map_or(FIRST_CHUNK_BYTES, |queue| queue.next_capacity(0));
         match self.queue.as_mut().and_then(|queue| queue.tail_with_room()) {
             Some(tail) => tail,
             None => pool.prepare(capacity),
@@ -184,10 +177,7 @@ impl Outbound {
     /// If the buffer has less room than that.
     pub(super) fn claim_spare(&mut self, count: usize, pool: &mut Pool) -> &mut Vec<u8> {
         let spare = self.spare(pool);
-        assert!(
-            count > 0 && count <= spare.capacity() - spare.len(),
-            "more bytes than room"
-        );
+        assert!(count > 0 && count <= spare.capacity() - spare.len(), "more bytes than room");
         let queue = self.queue.get_or_insert_with(|| pool.take_queue());
         queue.len += count;
         if queue.tail_with_room().is_none() {
@@ -203,25 +193,11 @@ impl Outbound {
         if cfg!(debug_assertions)
             && let Some(queue) = &self.queue
         {
-            let total: usize = queue
-                .chunks
-                .iter()
-                .map(|chunk| chunk.as_slice().len())
-                .sum();
+            let total: usize = queue.chunks.iter().map(|chunk| chunk.as_slice().len()).sum();
             assert_eq!(queue.len, total - queue.sent);
             assert!(queue.len > 0);
-            assert!(
-                queue
-                    .chunks
-                    .iter()
-                    .all(|chunk| !chunk.as_slice().is_empty())
-            );
-            assert!(
-                queue
-                    .chunks
-                    .front()
-                    .is_some_and(|first| queue.sent < first.as_slice().len())
-            );
+            assert!(queue.chunks.iter().all(|chunk| !chunk.as_slice().is_empty()));
+            assert!(queue.chunks.front().is_some_and(|first| queue.sent < first.as_slice().len()));
         }
     }
 }

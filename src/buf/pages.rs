@@ -91,13 +91,11 @@ mod tests {
     fn growth_keeps_every_item_at_its_address() {
         let mut pages = Pages::<String>::new();
         pages.ensure(300);
-        let before: Vec<*const String> = (0..512)
-            .map(|index| std::ptr::from_ref(pages.get(index).unwrap()))
-            .collect();
+        let before: Vec<*const String> =
+            (0..512).map(|index| std::ptr::from_ref(pages.get(index).unwrap())).collect();
         pages.ensure(100_000);
-        let after: Vec<*const String> = (0..512)
-            .map(|index| std::ptr::from_ref(pages.get(index).unwrap()))
-            .collect();
+        let after: Vec<*const String> =
+            (0..512).map(|index| std::ptr::from_ref(pages.get(index).unwrap())).collect();
         assert_eq!(before, after);
     }
 

@@ -153,11 +153,7 @@ impl Pool {
         if self.retained + bytes <= self.retain_limit {
             return true;
         }
-        match self.free[larger_class..]
-            .iter_mut()
-            .rev()
-            .find_map(Vec::pop)
-        {
+        match self.free[larger_class..].iter_mut().rev().find_map(Vec::pop) {
             Some(larger) => {
                 self.retained -= larger.capacity();
                 true

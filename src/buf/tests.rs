@@ -18,11 +18,7 @@ fn gather(outbound: &Outbound, limit: usize) -> Vec<u8> {
     let filled = outbound.slices(&mut slices);
     assert_eq!(filled, limit.min(outbound.chunks()));
     assert!(slices[..filled].iter().all(|slice| !slice.is_empty()));
-    slices[..filled]
-        .iter()
-        .map(|slice| &**slice)
-        .collect::<Vec<_>>()
-        .concat()
+    slices[..filled].iter().map(|slice| &**slice).collect::<Vec<_>>().concat()
 }
 
 #[test]
@@ -34,10 +30,7 @@ fn an_empty_outbound_is_one_word_and_holds_no_memory() {
     outbound.append_bytes(Bytes::new(), &mut pool);
     outbound.advance(0, &mut pool);
     assert!(outbound.is_empty());
-    assert_eq!(
-        (outbound.len(), outbound.chunks(), outbound.first()),
-        (0, 0, &[][..])
-    );
+    assert_eq!((outbound.len(), outbound.chunks(), outbound.first()), (0, 0, &[][..]));
     assert_eq!((pool.lent(), pool.retained()), (0, 0));
 }
 
@@ -48,10 +41,7 @@ fn small_writes_are_gathered_in_one_chunk() {
     for _ in 0..1_000 {
         outbound.append(b"abcd", &mut pool);
     }
-    assert_eq!(
-        (outbound.chunks(), outbound.len(), pool.lent()),
-        (1, 4_000, 1)
-    );
+    assert_eq!((outbound.chunks(), outbound.len(), pool.lent()), (1, 4_000, 1));
     assert_eq!(outbound.first(), b"abcd".repeat(1_000));
 }
 
@@ -165,10 +155,7 @@ fn what_the_writer_wrote_counts_at_once() {
     assert_eq!(writer.write_vectored(&slices).unwrap(), 3);
     assert_eq!(writer.written(), 10);
     assert_eq!(writer.remaining_mut(), usize::MAX - 12);
-    assert_eq!(
-        (outbound.len(), outbound.first()),
-        (12, &b"> 12-34ABxyz"[..])
-    );
+    assert_eq!((outbound.len(), outbound.first()), (12, &b"> 12-34ABxyz"[..]));
 }
 
 #[test]

@@ -22,11 +22,7 @@ pub struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     pub(super) fn new(outbound: &'a mut Outbound, pool: &'a mut Pool) -> Self {
-        Self {
-            outbound,
-            pool,
-            written: 0,
-        }
+        Self { outbound, pool, written: 0 }
     }
 
     /// How many bytes have been written through this writer.
@@ -89,9 +85,6 @@ impl Write for Writer<'_> {
 
 impl fmt::Debug for Writer<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Writer")
-            .field("written", &self.written)
-            .finish_non_exhaustive()
+        formatter.debug_struct("Writer").field("written", &self.written).finish_non_exhaustive()
     }
 }

@@ -60,13 +60,7 @@ pub(crate) enum Command {
 impl Command {
     /// Tells whoever waits for this command that it will not be carried out.
     pub(crate) fn refuse(self) {
-        if let Command::Write {
-            shared,
-            bytes,
-            done,
-            ..
-        } = self
-        {
+        if let Command::Write { shared, bytes, done, .. } = self {
             shared.applied(bytes.len());
             if let Some(done) = done {
                 done(Err(HandleError::Closed));

@@ -32,10 +32,7 @@ pub(crate) struct LocalJobs<H: Handler> {
 
 impl<H: Handler> LocalJobs<H> {
     pub(crate) fn new() -> Self {
-        LocalJobs {
-            places: Vec::new(),
-            free: Vec::new(),
-        }
+        LocalJobs { places: Vec::new(), free: Vec::new() }
     }
 
     fn insert(&mut self, job: LocalJob<H>) -> u32 {
@@ -90,12 +87,7 @@ impl<'a, H: Handler> Context<'a, H> {
         states: &'a mut States<H::State>,
         jobs: &'a mut LocalJobs<H>,
     ) -> Self {
-        Context {
-            core,
-            sockets,
-            states,
-            jobs,
-        }
+        Context { core, sockets, states, jobs }
     }
 
     /// The moment at which this turn of the loop began. No system call.
@@ -118,16 +110,8 @@ impl<'a, H: Handler> Context<'a, H> {
         if id.loop_index != self.core.index {
             return None;
         }
-        let open = self
-            .core
-            .table
-            .get(id.token())
-            .is_some_and(|c| c.phase == Phase::Open);
-        let state = self
-            .states
-            .get_mut(id.index)
-            .and_then(Option::as_mut)
-            .filter(|_| open)?;
+        let open = self.core.table.get(id.token()).is_some_and(|c| c.phase == Phase::Open);
+        let state = self.states.get_mut(id.index).and_then(Option::as_mut).filter(|_| open)?;
         Some((Conn::new(self.core, self.sockets, id.token()), state))
     }
 

@@ -37,13 +37,7 @@ impl<'a> Datagram<'a> {
         peer: SocketAddr,
         local: SocketAddr,
     ) -> Self {
-        Datagram {
-            core,
-            socket,
-            payload,
-            peer,
-            local,
-        }
+        Datagram { core, socket, payload, peer, local }
     }
 
     /// The packet's bytes, all of them: a packet that did not fit the receive buffer is never
@@ -80,22 +74,13 @@ impl<'a> Datagram<'a> {
         self.core.datagram_bytes.extend_from_slice(payload);
         let end = self.core.datagram_bytes.len();
         let from = (to == self.peer).then_some(self.local.ip());
-        let outgoing = OutgoingDatagram {
-            socket: self.socket,
-            to,
-            from,
-            start,
-            end,
-        };
+        let outgoing = OutgoingDatagram { socket: self.socket, to, from, start, end };
         self.core.datagrams.push(outgoing);
     }
 
     /// The socket, to send from it later or from another thread.
     pub fn handle(&self) -> DatagramHandle {
-        DatagramHandle {
-            socket: self.socket,
-            owner: Arc::clone(&self.core.shared),
-        }
+        DatagramHandle { socket: self.socket, owner: Arc::clone(&self.core.shared) }
     }
 
     /// The index of the loop that received the packet.
@@ -135,19 +120,13 @@ impl DatagramHandle {
     /// [`Datagram::reply`].
     #[doc(alias = "SendTo")]
     pub fn send_to(&self, to: SocketAddr, payload: impl Into<Bytes>) -> Result<(), HandleError> {
-        let command = Command::Datagram {
-            socket: self.socket,
-            to,
-            payload: payload.into(),
-        };
+        let command = Command::Datagram { socket: self.socket, to, payload: payload.into() };
         self.owner.send(command)
     }
 }
 
 impl fmt::Debug for DatagramHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DatagramHandle")
-            .field("socket", &self.socket)
-            .finish_non_exhaustive()
+        f.debug_struct("DatagramHandle").field("socket", &self.socket).finish_non_exhaustive()
     }
 }

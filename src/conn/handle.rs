@@ -58,12 +58,7 @@ impl ConnHandle {
         shared: Arc<Shared>,
         limit: usize,
     ) -> Self {
-        ConnHandle {
-            id,
-            owner,
-            shared,
-            limit,
-        }
+        ConnHandle { id, owner, shared, limit }
     }
 
     /// The connection's identity.
@@ -114,15 +109,8 @@ impl ConnHandle {
             return Err(HandleError::Full);
         }
         let shared = Arc::clone(&self.shared);
-        let command = Command::Write {
-            token: self.id.token(),
-            shared,
-            bytes,
-            done,
-        };
-        self.owner
-            .send(command)
-            .inspect_err(|_| self.shared.applied(length))
+        let command = Command::Write { token: self.id.token(), shared, bytes, done };
+        self.owner.send(command).inspect_err(|_| self.shared.applied(length))
     }
 
     /// Has the handler's `on_wake` called for this connection.
@@ -154,10 +142,7 @@ impl ConnHandle {
 
 impl fmt::Debug for ConnHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ConnHandle")
-            .field("id", &self.id)
-            .field("open", &self.is_open())
-            .finish()
+        f.debug_struct("ConnHandle").field("id", &self.id).field("open", &self.is_open()).finish()
     }
 }
 
@@ -191,12 +176,10 @@ impl<H: Handler> LoopHandle<H> {
         &self,
         job: impl FnOnce(&mut H, &mut Context<'_, H>) + Send + 'static,
     ) -> Result<(), HandleError> {
-        self.jobs
-            .push(Box::new(job))
-            .map_err(|rejected| match rejected {
-                Rejected::Full(_) => HandleError::Full,
-                Rejected::Closed(_) => HandleError::Closed,
-            })?;
+        self.jobs.push(Box::new(job)).map_err(|rejected| match rejected {
+            Rejected::Full(_) => HandleError::Full,
+            Rejected::Closed(_) => HandleError::Closed,
+        })?;
         self.owner.ring();
         Ok(())
     }
@@ -204,17 +187,12 @@ impl<H: Handler> LoopHandle<H> {
 
 impl<H: Handler> Clone for LoopHandle<H> {
     fn clone(&self) -> Self {
-        LoopHandle {
-            owner: Arc::clone(&self.owner),
-            jobs: Arc::clone(&self.jobs),
-        }
+        LoopHandle { owner: Arc::clone(&self.owner), jobs: Arc::clone(&self.jobs) }
     }
 }
 
 impl<H: Handler> fmt::Debug for LoopHandle<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LoopHandle")
-            .field("index", &self.index())
-            .finish()
+        f.debug_struct("LoopHandle").field("index", &self.index()).finish()
     }
 }

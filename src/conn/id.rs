@@ -17,18 +17,11 @@ pub struct ConnId {
 
 impl ConnId {
     pub(crate) fn new(loop_index: u16, token: Token) -> Self {
-        ConnId {
-            loop_index,
-            index: token.index,
-            generation: token.generation,
-        }
+        ConnId { loop_index, index: token.index, generation: token.generation }
     }
 
     pub(crate) fn token(self) -> Token {
-        Token {
-            index: self.index,
-            generation: self.generation,
-        }
+        Token { index: self.index, generation: self.generation }
     }
 
     /// The index of the event loop that owns the connection.

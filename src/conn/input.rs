@@ -6,7 +6,7 @@ use std::io::{self, BufRead, Read};
 /// the loop's receive buffer where nothing was left over before.
 ///
 /// Consuming is by [`take`](Input::take), [`take_all`](Input::take_all),
-/// [`consume`](Input::consume) or reading. What is left is offered again.
+/// [`consume`](Input::consume) or a [`reader`](Input::reader). What is left is offered again.
 ///
 /// ```
 /// use tightloop::Input;
@@ -28,10 +28,7 @@ pub struct Input<'a> {
 impl<'a> Input<'a> {
     /// Input of one's own, to test a handler or a codec without a connection.
     pub fn new(bytes: &'a [u8]) -> Self {
-        Input {
-            bytes,
-            length: bytes.len(),
-        }
+        Input { bytes, length: bytes.len() }
     }
 
     /// What is not consumed yet, without consuming it.
@@ -89,22 +86,34 @@ impl<'a> Input<'a> {
         self.bytes = &self.bytes[n..];
         n
     }
-}
 
-/// Reads consume. At the end of what is there, `Ok(0)`: more may come with a later callback.
-impl Read for Input<'_> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.bytes.read(into)
+    /// For parsers that want an `io::Read` or `io::BufRead`; what is read is consumed. At the
+    /// end of what is there it answers `Ok(0)`, though more may come with a later callback.
+    #[doc(alias = "WriteTo")]
+    pub fn reader(&mut self) -> InputReader<'_, 'a> {
+        InputReader { input: self }
     }
 }
 
-impl BufRead for Input<'_> {
+/// [`Input`] as `io::Read` and `io::BufRead`; see [`Input::reader`].
+#[derive(Debug)]
+pub struct InputReader<'i, 'a> {
+    input: &'i mut Input<'a>,
+}
+
+impl Read for InputReader<'_, '_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.input.bytes.read(into)
+    }
+}
+
+impl BufRead for InputReader<'_, '_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        Ok(self.bytes)
+        Ok(self.input.bytes)
     }
 
     fn consume(&mut self, n: usize) {
-        Input::consume(self, n);
+        self.input.consume(n);
     }
 }
 
@@ -133,7 +142,7 @@ mod tests {
         input.take(1).unwrap();
         assert_eq!(input.consume(2), 2);
         let mut two = [0; 2];
-        input.read_exact(&mut two).unwrap();
+        input.reader().read_exact(&mut two).unwrap();
         assert_eq!((&two, input.consumed()), (b"de", 5));
         assert_eq!(input.consume(100), 3);
         assert!(input.is_empty());

@@ -23,7 +23,7 @@ use crate::conn::state::{Direction, Phase};
 use crate::control::ServerHandle;
 use crate::driver::{Sockets, Token};
 use crate::error::{CloseReason, Result};
-use crate::sys::sockopt::Keepalive;
+use crate::sys::sockopt::{Keepalive, set_linger};
 use crate::workers::{JobPanic, SpawnError, contain};
 
 pub(crate) mod command;
@@ -48,11 +48,7 @@ pub struct Conn<'a> {
 
 impl<'a> Conn<'a> {
     pub(crate) fn new(core: &'a mut Core, sockets: &'a dyn Sockets, token: Token) -> Self {
-        Conn {
-            core,
-            sockets,
-            token,
-        }
+        Conn { core, sockets, token }
     }
 
     /// The connection's identity, valid also when it is gone.
@@ -64,10 +60,7 @@ impl<'a> Conn<'a> {
     /// The peer's address. Known as long as there is a `Conn`, also in `on_close`.
     #[doc(alias = "RemoteAddr")]
     pub fn peer_addr(&self) -> Address {
-        self.core
-            .table
-            .get(self.token)
-            .map_or(Address::Unix(None), |conn| conn.peer.clone())
+        self.core.table.get(self.token).map_or(Address::Unix(None), |conn| conn.peer.clone())
     }
 
     /// The connection's own address, asked of the system.
@@ -118,17 +111,14 @@ impl<'a> Conn<'a> {
     #[doc(alias = "Write")]
     #[inline]
     pub fn write(&mut self, bytes: &[u8]) -> usize {
-        self.core
-            .write_with(self.token, |conn, pool| conn.outbound.append(bytes, pool))
+        self.core.write_with(self.token, |conn, pool| conn.outbound.append(bytes, pool))
     }
 
     /// As [`write`](Conn::write), sharing the bytes instead of copying them (fewer than 512 are
     /// copied, which is cheaper).
     pub fn write_bytes(&mut self, bytes: impl Into<Bytes>) -> usize {
         let bytes = bytes.into();
-        self.core.write_with(self.token, |conn, pool| {
-            conn.outbound.append_bytes(bytes, pool)
-        })
+        self.core.write_with(self.token, |conn, pool| conn.outbound.append_bytes(bytes, pool))
     }
 
     /// As [`write`](Conn::write), for several slices one behind the other.
@@ -158,9 +148,7 @@ impl<'a> Conn<'a> {
     pub fn writer(&mut self) -> Option<Writer<'_>> {
         self.core.write_with(self.token, |_, _| {});
         let Core { table, pool, .. } = &mut *self.core;
-        let conn = table
-            .get_mut(self.token)
-            .filter(|conn| conn.takes_output())?;
+        let conn = table.get_mut(self.token).filter(|conn| conn.takes_output())?;
         Some(conn.outbound.writer(pool))
     }
 
@@ -169,11 +157,8 @@ impl<'a> Conn<'a> {
     #[doc(alias = "OutboundBuffered")]
     pub fn pending(&self) -> usize {
         self.core.table.get(self.token).map_or(0, |conn| {
-            let queued = conn
-                .extra
-                .as_ref()
-                .and_then(|e| e.shared.as_ref())
-                .map_or(0, |s| s.queued());
+            let queued =
+                conn.extra.as_ref().and_then(|e| e.shared.as_ref()).map_or(0, |s| s.queued());
             conn.outbound.len() + queued
         })
     }
@@ -379,9 +364,7 @@ impl<'a> Conn<'a> {
     /// `NotConnected` if the socket is gone, or there is none.
     #[doc(alias = "Dup")]
     pub fn socket(&self) -> io::Result<SockRef<'_>> {
-        self.sockets
-            .socket(self.token)
-            .ok_or_else(|| io::ErrorKind::NotConnected.into())
+        self.sockets.socket(self.token).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     /// Turns Nagle's algorithm off (`true`, the server's default) or on. TCP only.
@@ -430,7 +413,10 @@ impl<'a> Conn<'a> {
     /// The system's.
     #[doc(alias = "SetLinger")]
     pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
-        self.socket()?.set_linger(linger)
+        match linger {
+            Some(linger) => set_linger(&*self.socket()?, linger),
+            None => self.socket()?.set_linger(None),
+        }
     }
 }
 

@@ -27,12 +27,7 @@ pub(crate) struct Table {
 
 impl Table {
     pub(crate) fn new() -> Self {
-        Table {
-            slots: Pages::new(),
-            used: 0,
-            free: NONE,
-            len: 0,
-        }
+        Table { slots: Pages::new(), used: 0, free: NONE, len: 0 }
     }
 
     /// Connections in the table, in whatever phase.
@@ -60,10 +55,7 @@ impl Table {
         }
         slot.core = core;
         self.len += 1;
-        Ok(Token {
-            index,
-            generation: slot.generation,
-        })
+        Ok(Token { index, generation: slot.generation })
     }
 
     /// Frees the slot. What the connection still held is the caller's.
@@ -97,10 +89,7 @@ impl Table {
     /// all of them, also while some are removed or added on the way.
     pub(crate) fn token_at(&self, index: u32) -> Option<Token> {
         let slot = self.slots.get(index)?;
-        (slot.core.phase != Phase::Free).then_some(Token {
-            index,
-            generation: slot.generation,
-        })
+        (slot.core.phase != Phase::Free).then_some(Token { index, generation: slot.generation })
     }
 
     /// One more than the highest slot ever used.

@@ -71,19 +71,12 @@ pub(crate) enum CloseMode {
 #[derive(Debug)]
 pub(crate) enum Event {
     /// A listener has a new connection, non-blocking and not yet opened.
-    Accepted {
-        listener: u32,
-        stream: Stream,
-        peer: Address,
-    },
+    Accepted { stream: Stream, peer: Address },
     /// Accepting failed for want of descriptors or memory: the listener rests until
     /// `resume_accepting`.
     AcceptFailed { listener: u32, error: io::Error },
     /// The stream given to `connect` is connected and open, or could not be.
-    Connected {
-        token: Token,
-        result: io::Result<()>,
-    },
+    Connected { token: Token, result: io::Result<()> },
     /// Bytes arrived (at least one).
     Received { token: Token, buffer: Buffer },
     /// The peer closed its sending side; nothing more will be received.
@@ -93,12 +86,7 @@ pub(crate) enum Event {
     /// A `send` that was blocked may go on.
     Writable { token: Token },
     /// A datagram arrived, whole.
-    Datagram {
-        socket: u32,
-        buffer: Buffer,
-        peer: SocketAddr,
-        local: SocketAddr,
-    },
+    Datagram { socket: u32, buffer: Buffer, peer: SocketAddr, local: SocketAddr },
     /// A datagram arrived that did not fit the receive buffer; it is lost.
     DatagramTruncated { socket: u32 },
     /// A `send_datagram` that would have blocked may be tried again.
@@ -176,7 +164,4 @@ pub(crate) trait Driver: Sockets {
         to: SocketAddr,
         from: Option<IpAddr>,
     ) -> io::Result<()>;
-
-    /// Closes a datagram socket.
-    fn close_datagram(&mut self, number: u32);
 }

@@ -10,7 +10,7 @@ use socket2::SockRef;
 use crate::addr::{Address, Endpoint};
 use crate::error::{Error, Result};
 use crate::options::Options;
-use crate::sys::socket::{Listener, UnixPathGuard, bind_first, bind_tcp, bind_udp, bind_unix};
+use crate::sys::socket::{Listener, bind_first, bind_tcp, bind_udp, bind_unix};
 
 /// One thing to listen on.
 #[derive(Debug)]
@@ -32,7 +32,6 @@ pub(super) struct Bound {
     pub(super) own: Vec<Vec<Listener>>,
     /// For each loop, its datagram sockets.
     pub(super) datagrams: Vec<Vec<UdpSocket>>,
-    pub(super) paths: Vec<UnixPathGuard>,
 }
 
 pub(super) fn bind_all(listen: Vec<ListenOn>, options: &Options, loops: usize) -> Result<Bound> {
@@ -41,22 +40,22 @@ pub(super) fn bind_all(listen: Vec<ListenOn>, options: &Options, loops: usize) -
         shared: Vec::new(),
         own: (0..loops).map(|_| Vec::new()).collect(),
         datagrams: (0..loops).map(|_| Vec::new()).collect(),
-        paths: Vec::new(),
     };
     for listen_on in listen {
         match listen_on {
             ListenOn::Url(url) => {
                 let endpoint: Endpoint = url.parse()?;
-                bound
-                    .bind(&endpoint, options)
-                    .map_err(|source| listen_error(url, source))?;
+                bound.bind(&endpoint, options).map_err(|source| listen_error(url, source))?;
             }
             ListenOn::Tcp(listener) => bound
                 .adopt(listener.set_nonblocking(true), Listener::Tcp(listener))
                 .map_err(|source| listen_error("the given TCP listener", source))?,
             #[cfg(unix)]
             ListenOn::Unix(listener) => bound
-                .adopt(listener.set_nonblocking(true), Listener::Unix(listener))
+                .adopt(
+                    listener.set_nonblocking(true),
+                    Listener::Unix { path: None, socket: listener },
+                )
                 .map_err(|source| listen_error("the given Unix listener", source))?,
             ListenOn::Udp(socket) => bound
                 .adopt_datagram(socket)
@@ -67,17 +66,13 @@ pub(super) fn bind_all(listen: Vec<ListenOn>, options: &Options, loops: usize) -
 }
 
 fn listen_error(address: impl Into<String>, source: io::Error) -> Error {
-    Error::Listen {
-        address: address.into(),
-        source,
-    }
+    Error::Listen { address: address.into(), source }
 }
 
 impl Bound {
     fn bind(&mut self, endpoint: &Endpoint, options: &Options) -> io::Result<()> {
         if let Some(path) = endpoint.unix_path() {
-            let (listener, guard) = bind_unix(path, &options.listen)?;
-            self.paths.push(guard);
+            let listener = bind_unix(path, &options.listen)?;
             self.addresses.push(Address::Unix(Some(path.into())));
             hook(options, &listener.as_socket())?;
             self.shared.push(listener);
@@ -117,11 +112,7 @@ impl Bound {
         hook(options, &SockRef::from(&first))?;
         let address = first.local_addr()?;
         self.addresses.push(Address::from(address));
-        let copies = if options.listen.reuse_port {
-            self.datagrams.len()
-        } else {
-            1
-        };
+        let copies = if options.listen.reuse_port { self.datagrams.len() } else { 1 };
         let mut first = Some(first);
         for sockets in self.datagrams.iter_mut().take(copies) {
             let socket = match first.take() {
@@ -148,10 +139,7 @@ impl Bound {
         socket.set_nonblocking(true)?;
         self.addresses.push(Address::from(socket.local_addr()?));
         // Taking turns spreads several adopted sockets over the loops.
-        let emptiest = self
-            .datagrams
-            .iter_mut()
-            .min_by_key(|sockets| sockets.len());
+        let emptiest = self.datagrams.iter_mut().min_by_key(|sockets| sockets.len());
         if let Some(sockets) = emptiest {
             sockets.push(socket);
         }
@@ -161,8 +149,5 @@ impl Bound {
 
 /// Lets the user set further options on a listening socket.
 fn hook(options: &Options, socket: &SockRef<'_>) -> io::Result<()> {
-    options
-        .listener_hook
-        .as_ref()
-        .map_or(Ok(()), |hook| hook(socket))
+    options.listener_hook.as_ref().map_or(Ok(()), |hook| hook(socket))
 }

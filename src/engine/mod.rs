@@ -25,7 +25,6 @@ use crate::handler::{Handler, LoopInfo};
 use crate::options::Options;
 use crate::reactor::{Parts, Placement};
 use crate::sync::mailbox::Mailbox;
-use crate::sys::socket::UnixPathGuard;
 use crate::workers::{WorkerOptions, WorkerPool};
 
 mod acceptor;
@@ -48,8 +47,6 @@ pub(crate) struct Engine<H: Handler> {
     pub(crate) loops: Vec<LoopHandle<H>>,
     pub(crate) workers: WorkerPool,
     threads: Threads,
-    /// Remove the Unix sockets' paths when dropped.
-    _paths: Vec<UnixPathGuard>,
 }
 
 impl<H: Handler> Engine<H> {
@@ -60,13 +57,8 @@ impl<H: Handler> Engine<H> {
     {
         options.check()?;
         let count = options.loop_count();
-        let Bound {
-            addresses,
-            shared,
-            own,
-            datagrams,
-            paths,
-        } = listener::bind_all(listen, &options, count)?;
+        let Bound { addresses, shared, own, datagrams } =
+            listener::bind_all(listen, &options, count)?;
         let options = Arc::new(options);
         // With a single loop nobody else is needed to accept.
         let needs_acceptor = count > 1 && !shared.is_empty();
@@ -78,20 +70,11 @@ impl<H: Handler> Engine<H> {
         });
 
         let mut threads = Threads::new(server.clone());
-        let (for_acceptor, mut for_first) = if needs_acceptor {
-            (shared, Vec::new())
-        } else {
-            (Vec::new(), shared)
-        };
+        let (for_acceptor, mut for_first) =
+            if needs_acceptor { (shared, Vec::new()) } else { (Vec::new(), shared) };
         let factory = Arc::new(factory);
         let mut loops = Vec::with_capacity(count);
-        let places = server
-            .shared
-            .loops
-            .iter()
-            .zip(own)
-            .zip(datagrams)
-            .enumerate();
+        let places = server.shared.loops.iter().zip(own).zip(datagrams).enumerate();
         for (index, ((shared, own), datagram_sockets)) in places {
             let jobs = Arc::new(Mailbox::new(options.mailbox_capacity));
             loops.push(LoopHandle::new(Arc::clone(shared), Arc::clone(&jobs)));
@@ -101,23 +84,12 @@ impl<H: Handler> Engine<H> {
                 options: Arc::clone(&options),
                 workers: workers.clone(),
                 jobs,
-                listeners: std::mem::take(&mut for_first)
-                    .into_iter()
-                    .chain(own)
-                    .collect(),
+                listeners: std::mem::take(&mut for_first).into_iter().chain(own).collect(),
                 datagram_sockets,
                 placement: Placement::Here,
             };
-            let (factory, info) = (
-                Arc::clone(&factory),
-                LoopInfo {
-                    index,
-                    loops: count,
-                },
-            );
-            threads.spawn(format!("tl-loop-{index}"), index, parts, move || {
-                factory(info)
-            })?;
+            let (factory, info) = (Arc::clone(&factory), LoopInfo { index, loops: count });
+            threads.spawn(format!("tl-loop-{index}"), index, parts, move || factory(info))?;
         }
         if let Some(shared) = &server.shared.acceptor {
             let parts = Parts {
@@ -133,13 +105,7 @@ impl<H: Handler> Engine<H> {
             threads.spawn("tl-acceptor".to_owned(), count, parts, || Acceptor)?;
         }
         threads.boot()?;
-        Ok(Engine {
-            server,
-            loops,
-            workers,
-            threads,
-            _paths: paths,
-        })
+        Ok(Engine { server, loops, workers, threads })
     }
 
     /// Waits until every loop has ended. The first loop that ended by an error tells it.

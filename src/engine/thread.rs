@@ -47,13 +47,7 @@ impl Step {
 impl Threads {
     pub(super) fn new(server: ServerHandle) -> Self {
         let (reporter, reports) = channel();
-        Threads {
-            server,
-            threads: Vec::new(),
-            go: Vec::new(),
-            reports,
-            reporter: Some(reporter),
-        }
+        Threads { server, threads: Vec::new(), go: Vec::new(), reports, reporter: Some(reporter) }
     }
 
     /// Starts a thread, which builds its loop and then waits.
@@ -68,10 +62,7 @@ impl Threads {
         let Some(reporter) = self.reporter.clone() else {
             return Ok(());
         };
-        let step = Step {
-            reporter: reporter.clone(),
-            go: wait,
-        };
+        let step = Step { reporter: reporter.clone(), go: wait };
         let (server, shared) = (self.server.clone(), Arc::clone(&parts.shared));
         let body = move || {
             let life = AssertUnwindSafe(|| live(index, parts, make_handler, &step));
@@ -180,9 +171,7 @@ fn live<H: Handler>(
     if !step.done() {
         return Ok(());
     }
-    reactor
-        .run()
-        .map_err(|source| Error::LoopFailed { index, source })
+    reactor.run().map_err(|source| Error::LoopFailed { index, source })
 }
 
 /// Answers everybody who still waits for something from a loop that has ended.

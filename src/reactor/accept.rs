@@ -37,9 +37,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             log::warn!("cannot accept connections, trying again every {ACCEPT_REST:?}: {error}");
         }
         let deadline = deadline(self.core.now, ACCEPT_REST);
-        self.core
-            .wheel
-            .insert(deadline, Timer::AcceptRest(listener));
+        self.core.wheel.insert(deadline, Timer::AcceptRest(listener));
     }
 
     /// Makes a connected stream a connection of this loop.
@@ -67,10 +65,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     pub(super) fn prepare(&self, stream: &Stream, all: bool) -> io::Result<()> {
         let options = &self.core.options;
         if all {
-            options
-                .listen
-                .socket
-                .apply(stream.as_socket(), stream.is_tcp())?;
+            options.listen.socket.apply(stream.as_socket(), stream.is_tcp())?;
         }
         match &options.connection_hook {
             Some(hook) => hook(&stream.as_socket()),

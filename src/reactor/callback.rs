@@ -53,18 +53,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         &mut self,
         call: impl FnOnce(&mut H, &mut Context<'_, H>) -> R,
     ) -> R {
-        let Self {
-            driver,
-            handler,
-            core,
-            states,
-            local_jobs,
-            ..
-        } = self;
-        let result = call(
-            handler,
-            &mut Context::new(core, &*driver, states, local_jobs),
-        );
+        let Self { driver, handler, core, states, local_jobs, .. } = self;
+        let result = call(handler, &mut Context::new(core, &*driver, states, local_jobs));
         self.after_callback();
         result
     }
@@ -85,19 +75,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// Offers the bytes of a receive buffer where they lie.
     pub(super) fn feed_buffer(&mut self, token: Token, buffer: &Buffer) -> Fed {
-        let Self {
-            driver,
-            handler,
-            core,
-            states,
-            ..
-        } = self;
+        let Self { driver, handler, core, states, .. } = self;
         let bytes = driver.bytes(buffer);
         let Some(state) = states.get_mut(token.index).and_then(Option::as_mut) else {
-            return Fed {
-                consumed: bytes.len(),
-                action: Action::Continue,
-            };
+            return Fed { consumed: bytes.len(), action: Action::Continue };
         };
         let fed = feed(handler, core, &*driver, token, state, bytes);
         self.after_callback();
@@ -106,18 +87,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// Offers bytes that lie outside of the driver.
     pub(super) fn feed_bytes(&mut self, token: Token, bytes: &[u8]) -> Fed {
-        let Self {
-            driver,
-            handler,
-            core,
-            states,
-            ..
-        } = self;
+        let Self { driver, handler, core, states, .. } = self;
         let Some(state) = states.get_mut(token.index).and_then(Option::as_mut) else {
-            return Fed {
-                consumed: bytes.len(),
-                action: Action::Continue,
-            };
+            return Fed { consumed: bytes.len(), action: Action::Continue };
         };
         let fed = feed(handler, core, &*driver, token, state, bytes);
         self.after_callback();
@@ -161,10 +133,7 @@ fn feed<H: Handler>(
         }
     };
     core.current = None;
-    Fed {
-        consumed: input.consumed(),
-        action,
-    }
+    Fed { consumed: input.consumed(), action }
 }
 
 /// Whether a connection that has just been given input may be given more of it now.

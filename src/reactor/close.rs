@@ -98,11 +98,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             self.core.set_watch(token, Some(patience));
             self.settle_reading(token);
         } else {
-            let mode = if delivered {
-                CloseMode::Orderly
-            } else {
-                CloseMode::Abort
-            };
+            let mode = if delivered { CloseMode::Orderly } else { CloseMode::Abort };
             self.release(token, mode);
         }
     }

@@ -15,12 +15,7 @@ use crate::reactor::Reactor;
 impl<D: Driver, H: Handler> Reactor<D, H> {
     pub(super) fn carry_out(&mut self, command: Command) {
         match command {
-            Command::Write {
-                token,
-                shared,
-                bytes,
-                done,
-            } => {
+            Command::Write { token, shared, bytes, done } => {
                 self.write(token, &shared, bytes, done);
             }
             Command::Wake(token) => {
@@ -47,11 +42,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             }
             Command::Resolved { token, result } => self.resolved(token, result),
             Command::Broadcast(bytes) => self.core.broadcast(&bytes),
-            Command::Datagram {
-                socket,
-                to,
-                payload,
-            } => {
+            Command::Datagram { socket, to, payload } => {
                 self.send_datagram(socket, to, None, &payload);
             }
             Command::Stop(deadline) => self.begin_stop(deadline),
@@ -67,19 +58,14 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// else is written to the connection until then.
     fn write(&mut self, token: Token, shared: &Arc<Shared>, bytes: Bytes, done: Option<WriteDone>) {
         shared.applied(bytes.len());
-        let taken = self
-            .core
-            .table
-            .get(token)
-            .is_some_and(|conn| conn.takes_output());
+        let taken = self.core.table.get(token).is_some_and(|conn| conn.takes_output());
         if !taken {
             if let Some(done) = done {
                 done(Err(HandleError::Closed));
             }
             return;
         }
-        self.core
-            .write_with(token, |conn, pool| conn.outbound.append_bytes(bytes, pool));
+        self.core.write_with(token, |conn, pool| conn.outbound.append_bytes(bytes, pool));
         let (Some(done), Some(conn)) = (done, self.core.table.get_mut(token)) else {
             return;
         };
@@ -87,8 +73,6 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             return done(Ok(()));
         }
         let at = conn.sent + conn.outbound.len() as u64;
-        conn.extra_mut()
-            .completions
-            .push_back(Completion { at, done });
+        conn.extra_mut().completions.push_back(Completion { at, done });
     }
 }

@@ -112,9 +112,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         };
         conn.phase = Phase::Lingering;
         self.let_go_of_memory(token);
-        self.with_conn(token, |handler, conn| {
-            handler.on_connect_failed(conn, error)
-        });
+        self.with_conn(token, |handler, conn| handler.on_connect_failed(conn, error));
         self.release(token, CloseMode::Orderly);
     }
 }

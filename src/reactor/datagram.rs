@@ -68,11 +68,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             return metrics.datagrams_dropped.add(1);
         }
         queue.bytes += payload.len();
-        queue.waiting.push_back(Waiting {
-            to,
-            from,
-            payload: Bytes::copy_from_slice(payload),
-        });
+        queue.waiting.push_back(Waiting { to, from, payload: Bytes::copy_from_slice(payload) });
     }
 
     /// The socket takes datagrams again.
@@ -83,10 +79,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         };
         queue.blocked = false;
         while let Some(first) = queue.waiting.front() {
-            match self
-                .driver
-                .send_datagram(socket, &first.payload, first.to, first.from)
-            {
+            match self.driver.send_datagram(socket, &first.payload, first.to, first.from) {
                 Ok(()) => metrics.datagrams_out.add(1),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     queue.blocked = true;

@@ -19,19 +19,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             }
             Event::Ended { token } => self.ended(token),
             Event::Failed { token, error } => self.end(token, CloseReason::from_io(error)),
-            Event::Accepted {
-                listener: _,
-                stream,
-                peer,
-            } => self.accepted(stream, peer),
+            Event::Accepted { stream, peer } => self.accepted(stream, peer),
             Event::AcceptFailed { listener, error } => self.accept_failed(listener, &error),
             Event::Connected { token, result } => self.connected(token, result),
-            Event::Datagram {
-                socket,
-                buffer,
-                peer,
-                local,
-            } => {
+            Event::Datagram { socket, buffer, peer, local } => {
                 self.core.shared.metrics.datagrams_in.add(1);
                 let action = self.with_datagram(socket, &buffer, peer, local);
                 self.driver.recycle(buffer);
@@ -59,8 +50,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             return self.received_out_of_turn(token, buffer);
         }
         if !conn.inbound.is_empty() {
-            conn.inbound
-                .append(self.driver.bytes(&buffer), &mut self.core.pool);
+            conn.inbound.append(self.driver.bytes(&buffer), &mut self.core.pool);
             self.driver.recycle(buffer);
             return self.offer(token);
         }
@@ -126,8 +116,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         };
         match conn.phase {
             Phase::Open if !conn.is_ending() => {
-                conn.inbound
-                    .append(self.driver.bytes(&buffer), &mut self.core.pool);
+                conn.inbound.append(self.driver.bytes(&buffer), &mut self.core.pool);
                 conn.want_offer = true;
                 self.driver.recycle(buffer);
             }

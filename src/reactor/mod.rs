@@ -147,9 +147,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             reactor.listeners += 1;
         }
         for socket in parts.datagram_sockets {
-            reactor
-                .driver
-                .open_datagram(reactor.datagram_queues.len() as u32, socket)?;
+            reactor.driver.open_datagram(reactor.datagram_queues.len() as u32, socket)?;
             reactor.datagram_queues.push(DatagramQueue::default());
         }
         Ok(reactor)

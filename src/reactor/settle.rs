@@ -74,14 +74,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     #[inline]
     fn before_write(&mut self, token: Token) {
-        let pending = self
-            .core
-            .table
-            .get(token)
-            .map_or(0, |conn| conn.outbound.len());
-        self.with_state(token, |handler, conn, state| {
-            handler.pre_write(conn, state, pending)
-        });
+        let pending = self.core.table.get(token).map_or(0, |conn| conn.outbound.len());
+        self.with_state(token, |handler, conn, state| handler.pre_write(conn, state, pending));
     }
 
     /// The socket took something: note the time, and tell those who wait for it.
@@ -100,11 +94,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// on_drain is due.
     fn check_watermarks(&mut self, token: Token) {
         let options = &self.core.options;
-        let (high, low, auto_pause) = (
-            options.high_watermark,
-            options.low_watermark,
-            options.auto_pause,
-        );
+        let (high, low, auto_pause) =
+            (options.high_watermark, options.low_watermark, options.auto_pause);
         let Some(conn) = self.core.table.get_mut(token) else {
             return;
         };
@@ -180,12 +171,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                 let action = self.with_state(token, |h, conn, state| h.on_drain(conn, state));
                 self.act(token, action.unwrap_or(Action::Continue));
             }
-            if self
-                .core
-                .table
-                .get(token)
-                .is_some_and(|conn| conn.want_offer)
-            {
+            if self.core.table.get(token).is_some_and(|conn| conn.want_offer) {
                 self.offer(token);
             }
             self.tell_end(token);

@@ -39,15 +39,8 @@ impl<T> Mailbox<T> {
     /// An empty mailbox that takes `capacity` items between two visits of the loop. It allocates
     /// nothing until the first push.
     pub(crate) fn new(capacity: usize) -> Mailbox<T> {
-        let inner = Mutex::new(Inner {
-            items: Vec::new(),
-            closed: false,
-        });
-        Mailbox {
-            inner,
-            has_items: AtomicBool::new(false),
-            capacity,
-        }
+        let inner = Mutex::new(Inner { items: Vec::new(), closed: false });
+        Mailbox { inner, has_items: AtomicBool::new(false), capacity }
     }
 
     /// Queues an item behind those that wait. After it the sender asks the `WakeFlag` whether to
@@ -82,10 +75,7 @@ impl<T> Mailbox<T> {
 
     /// Takes all that waits, oldest first. `batch` must be empty; its memory becomes the mailbox's.
     pub(crate) fn swap_into(&self, batch: &mut Vec<T>) {
-        debug_assert!(
-            batch.is_empty(),
-            "the items of an unfinished batch would be queued anew"
-        );
+        debug_assert!(batch.is_empty(), "the items of an unfinished batch would be queued anew");
         if self.is_empty() {
             return;
         }
@@ -118,8 +108,7 @@ impl<T> Mailbox<T> {
 
     /// Makes `has_items` say what the locked vector says.
     fn publish(&self, inner: &MutexGuard<'_, Inner<T>>) {
-        self.has_items
-            .store(!inner.items.is_empty(), Ordering::Release);
+        self.has_items.store(!inner.items.is_empty(), Ordering::Release);
     }
 }
 
@@ -225,9 +214,7 @@ mod tests {
                     for number in 0..ITEMS {
                         let mut item = (sender, number);
                         while let Err(rejected) = mailbox.push(item) {
-                            let Rejected::Full(back) = rejected else {
-                                panic!("not closed")
-                            };
+                            let Rejected::Full(back) = rejected else { panic!("not closed") };
                             item = back;
                             thread::yield_now();
                         }
@@ -243,8 +230,7 @@ mod tests {
                 flag.begin_sleep();
                 sleeps += 1;
                 if mailbox.is_empty() {
-                    bell.recv_timeout(Duration::from_secs(30))
-                        .expect("a wake-up was lost");
+                    bell.recv_timeout(Duration::from_secs(30)).expect("a wake-up was lost");
                 }
                 flag.end_sleep();
                 mailbox.swap_into(&mut batch);
@@ -298,9 +284,7 @@ mod loom_tests {
             }
             received.sort_unstable();
             assert_eq!(received, [1, 2]);
-            senders
-                .into_iter()
-                .for_each(|sender| sender.join().unwrap());
+            senders.into_iter().for_each(|sender| sender.join().unwrap());
             assert!(mailbox.is_empty());
         });
     }
@@ -323,11 +307,7 @@ mod loom_tests {
             mailbox.swap_into(&mut all);
             all.extend(mailbox.close());
             assert!(mailbox.is_empty());
-            all.extend(
-                senders
-                    .into_iter()
-                    .filter_map(|sender| sender.join().unwrap()),
-            );
+            all.extend(senders.into_iter().filter_map(|sender| sender.join().unwrap()));
             assert!(mailbox.is_empty(), "a closed mailbox stays empty");
             all.sort_unstable();
             assert_eq!(all, [1, 2]);

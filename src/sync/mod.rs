@@ -37,9 +37,7 @@ mod primitives {
     /// every step. The poison therefore says nothing about the data, while passing it on would take
     /// down every thread that still has something to send.
     pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-        mutex
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 

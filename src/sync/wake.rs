@@ -53,9 +53,7 @@ pub(crate) struct WakeFlag {
 impl WakeFlag {
     /// A flag of a loop that is awake.
     pub(crate) fn new() -> WakeFlag {
-        WakeFlag {
-            asleep: AtomicBool::new(false),
-        }
+        WakeFlag { asleep: AtomicBool::new(false) }
     }
 
     /// Loop: announces that it is about to block. It must look into its mailboxes after this call
@@ -169,10 +167,7 @@ mod loom_tests {
                 })
                 .collect();
             flag.begin_sleep();
-            let rings = senders
-                .into_iter()
-                .filter_map(|s| s.join().unwrap().then_some(()))
-                .count();
+            let rings = senders.into_iter().filter_map(|s| s.join().unwrap().then_some(())).count();
             let unrung = flag.must_ring();
             assert!(rings <= 1);
             assert_eq!(unrung, rings == 0, "asleep exactly until the first swap");

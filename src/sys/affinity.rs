@@ -13,10 +13,7 @@ mod platform {
     /// Lets the calling thread run on the CPU `cpu` only.
     pub(crate) fn pin_current_thread(cpu: usize) -> io::Result<()> {
         if cpu >= CPU_LIMIT {
-            let message = format!(
-                "there is no CPU {cpu}; the highest number is {}",
-                CPU_LIMIT - 1
-            );
+            let message = format!("there is no CPU {cpu}; the highest number is {}", CPU_LIMIT - 1);
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
         let mut set = empty_set();
@@ -39,11 +36,7 @@ mod platform {
         let is_set = |cpu: &usize| unsafe { libc::CPU_ISSET(*cpu, &set) };
         let cpus: Vec<usize> = (0..CPU_LIMIT).filter(is_set).collect();
         // A machine with more CPUs than the set holds refuses the call.
-        if result != 0 || cpus.is_empty() {
-            super::counted_cpus()
-        } else {
-            cpus
-        }
+        if result != 0 || cpus.is_empty() { super::counted_cpus() } else { cpus }
     }
 
     fn empty_set() -> libc::cpu_set_t {

@@ -10,7 +10,9 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use super::sockopt::{ListenOptions, SocketOptions};
-pub(crate) use super::unix::{UnixPathGuard, bind_unix};
+#[cfg(unix)]
+pub(crate) use super::unix::UnixPathGuard;
+pub(crate) use super::unix::bind_unix;
 use crate::addr::Address;
 
 /// Whether an accepted TCP socket has the options of its listener (no delay, keepalive, linger,
@@ -39,12 +41,8 @@ pub(super) const CONNECT_GOES_ON: i32 = 10_035;
 /// queue, beyond those that have a kind in std. EPERM and EOPNOTSUPP, which the manual lists with
 /// them, can also be about the listener, and would then come back for ever.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-const PASSING_ACCEPT_ERRORS: &[i32] = &[
-    libc::EPROTO,
-    libc::ENOPROTOOPT,
-    libc::EHOSTDOWN,
-    libc::ENONET,
-];
+const PASSING_ACCEPT_ERRORS: &[i32] =
+    &[libc::EPROTO, libc::ENOPROTOOPT, libc::EHOSTDOWN, libc::ENONET];
 /// A handshake that failed while it waited to be accepted, as the System V family says it.
 #[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
 const PASSING_ACCEPT_ERRORS: &[i32] = &[libc::EPROTO];
@@ -56,8 +54,13 @@ const PASSING_ACCEPT_ERRORS: &[i32] = &[];
 #[derive(Debug)]
 pub(crate) enum Listener {
     Tcp(TcpListener),
+    /// The fields are dropped in this order: see [`UnixPathGuard`].
     #[cfg(unix)]
-    Unix(UnixListener),
+    Unix {
+        /// `None` for a listener that was given, whose path is not ours.
+        path: Option<UnixPathGuard>,
+        socket: UnixListener,
+    },
 }
 
 impl Listener {
@@ -70,7 +73,7 @@ impl Listener {
         match self {
             Listener::Tcp(listener) => SockRef::from(listener),
             #[cfg(unix)]
-            Listener::Unix(listener) => SockRef::from(listener),
+            Listener::Unix { socket, .. } => SockRef::from(socket),
         }
     }
 }
@@ -142,10 +145,7 @@ pub(crate) fn bind_first<T>(
     addresses: &[SocketAddr],
     mut bind: impl FnMut(SocketAddr) -> io::Result<T>,
 ) -> io::Result<T> {
-    let mut outcome = Err(io::Error::new(
-        io::ErrorKind::InvalidInput,
-        "no address to bind",
-    ));
+    let mut outcome = Err(io::Error::new(io::ErrorKind::InvalidInput, "no address to bind"));
     for &address in addresses {
         outcome = bind(address);
         match &outcome {
@@ -186,9 +186,7 @@ pub(crate) fn send_vectored(socket: SockRef<'_>, slices: &[IoSlice<'_>]) -> io::
 
 /// Whether accept failed for a reason that ended with the one connection that it was about.
 pub(crate) fn is_passing_accept_error(error: &io::Error) -> bool {
-    error
-        .raw_os_error()
-        .is_some_and(|code| PASSING_ACCEPT_ERRORS.contains(&code))
+    error.raw_os_error().is_some_and(|code| PASSING_ACCEPT_ERRORS.contains(&code))
 }
 
 /// For IPv6 nearly every error counts: a system without it says EAFNOSUPPORT, one without dual

@@ -40,29 +40,19 @@ pub struct Keepalive {
 impl Keepalive {
     /// The first probe goes out after `idle` without a byte from the peer: 1 s to 32,767 s.
     pub const fn new(idle: Duration) -> Keepalive {
-        Keepalive {
-            idle,
-            interval: None,
-            count: None,
-        }
+        Keepalive { idle, interval: None, count: None }
     }
 
     /// The time from one unanswered probe to the next: 1 s to 32,767 s.
     #[must_use]
     pub const fn interval(self, interval: Duration) -> Keepalive {
-        Keepalive {
-            interval: Some(interval),
-            ..self
-        }
+        Keepalive { interval: Some(interval), ..self }
     }
 
     /// So many unanswered probes end the connection: 1 to 127.
     #[must_use]
     pub const fn count(self, count: u32) -> Keepalive {
-        Keepalive {
-            count: Some(count),
-            ..self
-        }
+        Keepalive { count: Some(count), ..self }
     }
 
     /// Whether the values can be set at all.
@@ -195,9 +185,7 @@ impl ListenOptions {
 /// down, and down to 0 is a reset.
 pub(crate) fn set_linger(socket: &Socket, linger: Duration) -> io::Result<()> {
     if linger > MAX_LINGER {
-        return Err(invalid(format!(
-            "linger must be at most {MAX_LINGER:?}, not {linger:?}"
-        )));
+        return Err(invalid(format!("linger must be at most {MAX_LINGER:?}, not {linger:?}")));
     }
     let seconds = linger.as_secs() + u64::from(linger.subsec_nanos() > 0);
     socket.set_linger(Some(Duration::from_secs(seconds).min(MAX_LINGER)))
@@ -205,14 +193,10 @@ pub(crate) fn set_linger(socket: &Socket, linger: Duration) -> io::Result<()> {
 
 fn check_seconds(name: &str, value: Duration, most: Duration) -> io::Result<()> {
     if value < Duration::from_secs(1) {
-        return Err(invalid(format!(
-            "{name} must be at least 1 s, not {value:?}"
-        )));
+        return Err(invalid(format!("{name} must be at least 1 s, not {value:?}")));
     }
     if value > most {
-        return Err(invalid(format!(
-            "{name} must be at most {most:?}, not {value:?}"
-        )));
+        return Err(invalid(format!("{name} must be at most {most:?}, not {value:?}")));
     }
     Ok(())
 }

@@ -18,10 +18,7 @@ use crate::addr::canonical;
 #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
 #[path = "udp/pktinfo.rs"]
 mod platform;
-#[cfg(all(
-    unix,
-    not(any(target_os = "linux", target_os = "android", target_vendor = "apple"))
-))]
+#[cfg(all(unix, not(any(target_os = "linux", target_os = "android", target_vendor = "apple"))))]
 #[path = "udp/plain.rs"]
 mod platform;
 #[cfg(windows)]
@@ -64,11 +61,7 @@ pub(crate) fn receive(
     // A socket of one address cannot have been reached by another.
     let want_local = want_local && bound.ip().is_unspecified();
     let received = platform::receive(socket, buffer, bound, want_local)?;
-    Ok(Received {
-        peer: canonical(received.peer),
-        local: canonical(received.local),
-        ..received
-    })
+    Ok(Received { peer: canonical(received.peer), local: canonical(received.local), ..received })
 }
 
 /// Sends one datagram without waiting. `from` is the source address, if the socket is bound to the

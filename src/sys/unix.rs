@@ -22,10 +22,7 @@ use super::sockopt::{ListenOptions, SocketOptions};
 ///
 /// # Errors
 /// `AddrInUse` if somebody listens there or it is no socket.
-pub(crate) fn bind_unix(
-    path: &Path,
-    options: &ListenOptions,
-) -> io::Result<(Listener, UnixPathGuard)> {
+pub(crate) fn bind_unix(path: &Path, options: &ListenOptions) -> io::Result<Listener> {
     let socket = open()?;
     options.socket.apply(SockRef::from(&socket), false)?;
     let address = SockAddr::unix(path)?;
@@ -36,9 +33,9 @@ pub(crate) fn bind_unix(
         }
         outcome => outcome?,
     }
-    let guard = UnixPathGuard::new(path)?;
+    let path = Some(UnixPathGuard::new(path)?);
     socket.listen(backlog(options))?;
-    Ok((Listener::Unix(socket.into()), guard))
+    Ok(Listener::Unix { path, socket: socket.into() })
 }
 
 /// Starts to connect to the socket at `path`. A full backlog is an error (`WouldBlock`) at once:
@@ -52,10 +49,7 @@ pub(super) fn start_connect(path: &Path, options: &SocketOptions) -> io::Result<
 
 /// The path in `address`; `None` if it has none, or an abstract name.
 pub(super) fn path_of(address: &SockAddr) -> Option<Arc<Path>> {
-    address
-        .as_pathname()
-        .filter(|path| !path.as_os_str().is_empty())
-        .map(Arc::from)
+    address.as_pathname().filter(|path| !path.as_os_str().is_empty()).map(Arc::from)
 }
 
 /// Removes the path of a Unix socket when dropped, if the file there is still the one that was
@@ -73,16 +67,7 @@ impl UnixPathGuard {
     fn new(path: &Path) -> io::Result<UnixPathGuard> {
         let path = std::path::absolute(path)?;
         let metadata = fs::symlink_metadata(&path)?;
-        Ok(UnixPathGuard {
-            path,
-            device: metadata.dev(),
-            inode: metadata.ino(),
-        })
-    }
-
-    /// The absolute path.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
+        Ok(UnixPathGuard { path, device: metadata.dev(), inode: metadata.ino() })
     }
 
     fn is_still_ours(&self) -> bool {
@@ -99,10 +84,7 @@ impl Drop for UnixPathGuard {
         if self.is_still_ours()
             && let Err(error) = fs::remove_file(&self.path)
         {
-            log::warn!(
-                "the socket file {} stays behind: {error}",
-                self.path.display()
-            );
+            log::warn!("the socket file {} stays behind: {error}", self.path.display());
         }
     }
 }

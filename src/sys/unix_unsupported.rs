@@ -10,10 +10,7 @@ use socket2::SockAddr;
 use super::socket::{Listener, Stream};
 use super::sockopt::{ListenOptions, SocketOptions};
 
-pub(crate) fn bind_unix(
-    _path: &Path,
-    _options: &ListenOptions,
-) -> io::Result<(Listener, UnixPathGuard)> {
+pub(crate) fn bind_unix(_path: &Path, _options: &ListenOptions) -> io::Result<Listener> {
     Err(unsupported())
 }
 
@@ -25,19 +22,6 @@ pub(super) fn path_of(_address: &SockAddr) -> Option<Arc<Path>> {
     None
 }
 
-/// No value of it exists here.
-#[derive(Debug)]
-pub(crate) enum UnixPathGuard {}
-
-impl UnixPathGuard {
-    pub(crate) fn path(&self) -> &Path {
-        match *self {}
-    }
-}
-
 fn unsupported() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::Unsupported,
-        "Unix sockets are not supported on this system",
-    )
+    io::Error::new(io::ErrorKind::Unsupported, "Unix sockets are not supported on this system")
 }

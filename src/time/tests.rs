@@ -84,11 +84,7 @@ fn a_cancelled_timer_returns_its_payload_once_and_never_fires() {
     assert_eq!(wheel.cancel(key), None);
     assert_eq!((wheel.len(), wheel.next_deadline()), (0, None));
     let reused = wheel.insert(start + 5 * MILLISECOND, "kept");
-    assert_eq!(
-        wheel.cancel(key),
-        None,
-        "a stale key does not reach the next timer"
-    );
+    assert_eq!(wheel.cancel(key), None, "a stale key does not reach the next timer");
     assert_eq!(wheel.expire(start + 5 * MILLISECOND), Some("kept"));
     assert_eq!(wheel.cancel(reused), None);
     wheel.assert_invariants();
@@ -155,10 +151,7 @@ fn a_call_cascades_a_limited_number_of_timers() {
         wheel.assert_invariants();
     };
     assert_eq!((first, barren_calls), (0, 4));
-    assert_eq!(
-        expire_all(&mut wheel, deadline),
-        (1..5_000).collect::<Vec<_>>()
-    );
+    assert_eq!(expire_all(&mut wheel, deadline), (1..5_000).collect::<Vec<_>>());
 }
 
 #[test]
@@ -248,15 +241,9 @@ impl Model {
         self.now = tick;
         let now = self.instant(tick);
         let fired = expire_all(&mut self.wheel, now);
-        let ticks: Vec<u64> = fired
-            .into_iter()
-            .map(|payload| self.disarm(Some(payload)))
-            .collect();
+        let ticks: Vec<u64> = fired.into_iter().map(|payload| self.disarm(Some(payload))).collect();
         assert!(ticks.is_sorted(), "fired out of order: {ticks:?}");
-        assert!(
-            self.armed.iter().all(|&(_, _, due)| due > tick),
-            "a due timer did not fire"
-        );
+        assert!(self.armed.iter().all(|&(_, _, due)| due > tick), "a due timer did not fire");
     }
 
     /// Returns the tick of what has fired, after the check that it was armed and due.
@@ -264,11 +251,7 @@ impl Model {
         let Some(fired) = fired else {
             return 0;
         };
-        let position = self
-            .armed
-            .iter()
-            .position(|&(_, payload, _)| payload == fired)
-            .unwrap();
+        let position = self.armed.iter().position(|&(_, payload, _)| payload == fired).unwrap();
         let (key, _, tick) = self.armed.swap_remove(position);
         assert!(tick <= self.now, "fired at {} instead of {tick}", self.now);
         self.stale.push(key);

@@ -77,14 +77,8 @@ struct Node<T> {
 impl<T> Wheel<T> {
     /// An empty wheel that counts its ticks from `start`.
     pub(crate) fn new(start: Instant) -> Self {
-        let mut wheel = Self {
-            start,
-            nodes: Pages::new(),
-            occupied: [0; LEVELS],
-            position: 0,
-            now: 0,
-            len: 0,
-        };
+        let mut wheel =
+            Self { start, nodes: Pages::new(), occupied: [0; LEVELS], position: 0, now: 0, len: 0 };
         wheel.nodes.ensure(SENTINELS - 1);
         for sentinel in 0..SENTINELS {
             wheel.close_ring(sentinel);
@@ -110,10 +104,7 @@ impl<T> Wheel<T> {
         let generation = node.generation;
         self.len += 1;
         self.place(index);
-        TimerKey {
-            node: index,
-            generation,
-        }
+        TimerKey { node: index, generation }
     }
 
     /// Disarms a timer and returns its payload; `None` when the key is stale.
@@ -198,11 +189,7 @@ impl<T> Wheel<T> {
         let from_next = self.occupied[level].rotate_right((current as u32 + 1) % SLOTS as u32);
         let ordinal = current + 1 + u64::from(from_next.trailing_zeros());
         let list = slot_list(level, ordinal as usize % SLOTS);
-        Some(Slot {
-            level,
-            list,
-            tick: ordinal << shift,
-        })
+        Some(Slot { level, list, tick: ordinal << shift })
     }
 
     /// Links a node with a payload into the list where its tick belongs.
@@ -224,18 +211,12 @@ impl<T> Wheel<T> {
     fn tick_not_before(&self, deadline: Instant) -> u64 {
         let elapsed = deadline.saturating_duration_since(self.start);
         let subsecond = u64::from(elapsed.subsec_nanos().div_ceil(1_000_000));
-        elapsed
-            .as_secs()
-            .saturating_mul(1_000)
-            .saturating_add(subsecond)
+        elapsed.as_secs().saturating_mul(1_000).saturating_add(subsecond)
     }
 
     fn tick_not_after(&self, now: Instant) -> u64 {
         let elapsed = now.saturating_duration_since(self.start);
-        elapsed
-            .as_secs()
-            .saturating_mul(1_000)
-            .saturating_add(u64::from(elapsed.subsec_millis()))
+        elapsed.as_secs().saturating_mul(1_000).saturating_add(u64::from(elapsed.subsec_millis()))
     }
 }
 
@@ -256,16 +237,12 @@ fn slot_list(level: usize, digit: usize) -> u32 {
 impl<T> Wheel<T> {
     #[inline]
     fn node(&self, index: u32) -> &Node<T> {
-        self.nodes
-            .get(index)
-            .expect("INVARIANT 1: a link names a node that exists")
+        self.nodes.get(index).expect("INVARIANT 1: a link names a node that exists")
     }
 
     #[inline]
     fn node_mut(&mut self, index: u32) -> &mut Node<T> {
-        self.nodes
-            .get_mut(index)
-            .expect("INVARIANT 1: a link names a node that exists")
+        self.nodes.get_mut(index).expect("INVARIANT 1: a link names a node that exists")
     }
 
     #[inline]
@@ -292,11 +269,7 @@ impl<T> Wheel<T> {
 
     /// Moves all nodes of a slot that is not empty to the list `to`, which is.
     fn move_all(&mut self, slot: u32, to: u32) {
-        let Node {
-            previous: last,
-            next: first,
-            ..
-        } = *self.node(slot);
+        let Node { previous: last, next: first, .. } = *self.node(slot);
         self.join(to, first);
         self.join(last, to);
         self.close_ring(slot);
@@ -366,22 +339,13 @@ impl<T> Wheel<T> {
         }
         assert_eq!((armed, nodes), (self.len, self.nodes.len()));
         assert!(self.position <= self.now);
-        assert!(
-            self.next_slot()
-                .is_none_or(|slot| slot.tick > self.position)
-        );
+        assert!(self.next_slot().is_none_or(|slot| slot.tick > self.position));
     }
 }
 
 /// A node in no list yet, without a payload.
 impl<T> Default for Node<T> {
     fn default() -> Self {
-        Self {
-            next: 0,
-            previous: 0,
-            tick: 0,
-            generation: NonZeroU32::MIN,
-            payload: None,
-        }
+        Self { next: 0, previous: 0, tick: 0, generation: NonZeroU32::MIN, payload: None }
     }
 }

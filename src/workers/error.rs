@@ -71,11 +71,7 @@ pub struct JobPanic {
 
 impl fmt::Display for JobPanic {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "a job of the worker pool panicked: {}",
-            self.message
-        )
+        write!(formatter, "a job of the worker pool panicked: {}", self.message)
     }
 }
 
@@ -86,9 +82,8 @@ impl Error for JobPanic {}
 /// That the code is unwind safe is only asserted: it is consumed, and what it shares with others is
 /// theirs to guard, as with any thread that panics.
 pub(crate) fn contain<R>(code: impl FnOnce() -> R) -> Result<R, JobPanic> {
-    catch_unwind(AssertUnwindSafe(code)).map_err(|payload| JobPanic {
-        message: panic_message(payload),
-    })
+    catch_unwind(AssertUnwindSafe(code))
+        .map_err(|payload| JobPanic { message: panic_message(payload) })
 }
 
 fn panic_message(payload: Box<dyn Any + Send>) -> String {

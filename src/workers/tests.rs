@@ -10,11 +10,7 @@ use std::time::Instant;
 const DEADLINE: Duration = Duration::from_secs(30);
 
 fn pool(max_threads: usize, queue_capacity: usize) -> WorkerPool {
-    WorkerPool::new(WorkerOptions {
-        max_threads,
-        queue_capacity,
-        ..WorkerOptions::default()
-    })
+    WorkerPool::new(WorkerOptions { max_threads, queue_capacity, ..WorkerOptions::default() })
 }
 
 /// Waits until the pool's figures are as wanted: what a job cannot report, since it happens after
@@ -47,9 +43,7 @@ fn occupy(pool: &WorkerPool) -> Sender<()> {
         let _ = released.recv();
     })
     .unwrap();
-    has_started
-        .recv_timeout(DEADLINE)
-        .expect("the job does not start");
+    has_started.recv_timeout(DEADLINE).expect("the job does not start");
     release
 }
 
@@ -67,10 +61,7 @@ fn handle_is_send_and_sync() {
 #[test]
 fn pool_grows_on_demand_shrinks_when_idle_and_grows_again() {
     let idle_timeout = Duration::from_millis(20);
-    let pool = WorkerPool::new(WorkerOptions {
-        idle_timeout,
-        ..WorkerOptions::default()
-    });
+    let pool = WorkerPool::new(WorkerOptions { idle_timeout, ..WorkerOptions::default() });
     assert_eq!(pool.snapshot(), WorkerStats::default());
     let releases: Vec<_> = (0..3).map(|_| occupy(&pool)).collect();
     let stats = pool.snapshot();
@@ -165,32 +156,20 @@ fn done_gets_the_result_or_the_panic_exactly_once() {
         sender.send(result.map_err(|panic| panic.message)).unwrap();
     };
     pool.try_spawn_with(|| 42, done.clone()).unwrap();
-    pool.try_spawn_with(|| panic!("text"), done.clone())
-        .unwrap();
-    pool.try_spawn_with(|| panic!("formatted {}", 1), done.clone())
-        .unwrap();
-    pool.try_spawn_with(|| std::panic::panic_any(Bomb), done)
-        .unwrap();
+    pool.try_spawn_with(|| panic!("text"), done.clone()).unwrap();
+    pool.try_spawn_with(|| panic!("formatted {}", 1), done.clone()).unwrap();
+    pool.try_spawn_with(|| std::panic::panic_any(Bomb), done).unwrap();
     let stats = stop_and_join(&pool);
     let results: Vec<_> = receiver.iter().collect();
     let not_text = "(the panic's payload is not text)".to_owned();
-    assert_eq!(
-        results,
-        [
-            Ok(42),
-            Err("text".into()),
-            Err("formatted 1".into()),
-            Err(not_text)
-        ]
-    );
+    assert_eq!(results, [Ok(42), Err("text".into()), Err("formatted 1".into()), Err(not_text)]);
     assert_eq!((stats.completed, stats.panicked), (1, 3));
 }
 
 #[test]
 fn panic_of_done_is_counted_and_the_thread_lives_on() {
     let pool = pool(1, 8);
-    pool.try_spawn_with(|| (), |_| panic!("done fails"))
-        .unwrap();
+    pool.try_spawn_with(|| (), |_| panic!("done fails")).unwrap();
     let (job, receiver) = sender_job("alive");
     pool.try_spawn(job).unwrap();
     assert_eq!(receiver.recv_timeout(DEADLINE), Ok("alive"));
@@ -205,13 +184,10 @@ fn stop_runs_what_was_accepted_and_gives_later_jobs_back() {
     let ran = Arc::new(AtomicUsize::new(0));
     for _ in 0..100 {
         let ran = ran.clone();
-        pool.try_spawn(move || assert!(ran.fetch_add(1, Ordering::Relaxed) < 100))
-            .unwrap();
+        pool.try_spawn(move || assert!(ran.fetch_add(1, Ordering::Relaxed) < 100)).unwrap();
     }
     pool.stop();
-    let error = pool
-        .try_spawn_with(|| 5, |_| panic!("not called"))
-        .unwrap_err();
+    let error = pool.try_spawn_with(|| 5, |_| panic!("not called")).unwrap_err();
     assert!(matches!(error, SpawnError::Stopped(_)), "{error:?}");
     let (job, _done) = error.into_job();
     assert_eq!(job(), 5);
@@ -233,10 +209,7 @@ fn last_handle_dropped_inside_a_job_neither_deadlocks_nor_loses_jobs() {
     let shared = Arc::downgrade(&pool.owner.shared);
     drop(pool);
     drop(release);
-    assert_eq!(
-        receiver.recv_timeout(DEADLINE),
-        Ok("ran after the pool was dropped")
-    );
+    assert_eq!(receiver.recv_timeout(DEADLINE), Ok("ran after the pool was dropped"));
     let start = Instant::now();
     while shared.strong_count() > 0 {
         assert!(start.elapsed() < DEADLINE, "the thread outlives the pool");
@@ -267,10 +240,7 @@ fn ten_thousand_jobs_of_four_threads_run_exactly_once() {
     });
     let stats = stop_and_join(&pool);
     assert!(runs.iter().all(|count| count.load(Ordering::Relaxed) == 1));
-    assert_eq!(
-        (stats.completed, stats.panicked, stats.queued),
-        (10_000, 0, 0)
-    );
+    assert_eq!((stats.completed, stats.panicked, stats.queued), (10_000, 0, 0));
 }
 
 #[test]
@@ -295,25 +265,15 @@ fn job_waits_for_another_thread_when_the_system_refuses_one_and_comes_back_when_
     drop(release);
     assert_eq!(receiver.recv_timeout(DEADLINE), Ok("waited"));
     let stats = stop_and_join(&pool);
-    assert_eq!(
-        (stats.completed, stats.rejected, stats.refused_threads),
-        (2, 1, 2)
-    );
+    assert_eq!((stats.completed, stats.rejected, stats.refused_threads), (2, 1, 2));
 }
 
 #[test]
 fn threads_carry_the_prefix_and_a_number() {
     let name_prefix = "disk\0".to_owned();
-    let pool = WorkerPool::new(WorkerOptions {
-        name_prefix,
-        ..WorkerOptions::default()
-    });
+    let pool = WorkerPool::new(WorkerOptions { name_prefix, ..WorkerOptions::default() });
     let (sender, receiver) = mpsc::channel();
     let done = move |name| sender.send(name).unwrap();
-    pool.try_spawn_with(|| thread::current().name().map(str::to_owned), done)
-        .unwrap();
-    assert_eq!(
-        receiver.recv_timeout(DEADLINE),
-        Ok(Ok(Some("disk-0".to_owned())))
-    );
+    pool.try_spawn_with(|| thread::current().name().map(str::to_owned), done).unwrap();
+    assert_eq!(receiver.recv_timeout(DEADLINE), Ok(Ok(Some("disk-0".to_owned()))));
 }

@@ -67,20 +67,14 @@ pub fn stop<H: Handler>(server: RunningServer<H>) {
 
 /// The address of the server's `n`th listener.
 pub fn address<H: Handler>(server: &RunningServer<H>, n: usize) -> SocketAddr {
-    server.local_addrs()[n]
-        .socket_addr()
-        .expect("an IP listener")
+    server.local_addrs()[n].socket_addr().expect("an IP listener")
 }
 
 /// A client whose every call fails after the deadline instead of hanging.
 pub fn connect(to: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect_timeout(&to, DEADLINE).expect("the server accepts");
-    stream
-        .set_read_timeout(Some(DEADLINE))
-        .expect("a read timeout");
-    stream
-        .set_write_timeout(Some(DEADLINE))
-        .expect("a write timeout");
+    stream.set_read_timeout(Some(DEADLINE)).expect("a read timeout");
+    stream.set_write_timeout(Some(DEADLINE)).expect("a write timeout");
     stream.set_nodelay(true).expect("no delay");
     stream
 }
@@ -95,9 +89,7 @@ pub fn read(stream: &mut impl Read, n: usize) -> Vec<u8> {
 /// Reads until the peer closes in order. A reset, or the deadline, fails the test.
 pub fn read_to_end(stream: &mut impl Read) -> Vec<u8> {
     let mut bytes = Vec::new();
-    stream
-        .read_to_end(&mut bytes)
-        .expect("the stream ends in order");
+    stream.read_to_end(&mut bytes).expect("the stream ends in order");
     bytes
 }
 
@@ -127,19 +119,13 @@ pub fn write_in_background(
     let mut stream = stream.try_clone().expect("a second handle");
     std::thread::spawn(move || {
         stream.write_all(&bytes)?;
-        if shutdown {
-            stream.shutdown(Shutdown::Write)
-        } else {
-            Ok(())
-        }
+        if shutdown { stream.shutdown(Shutdown::Write) } else { Ok(()) }
     })
 }
 
 /// Bytes whose every position can be told from its neighbours'.
 pub fn pattern(n: usize) -> Vec<u8> {
-    (0..n)
-        .map(|i| (i.wrapping_mul(31) ^ (i >> 8) ^ (i >> 16)) as u8)
-        .collect()
+    (0..n).map(|i| (i.wrapping_mul(31) ^ (i >> 8) ^ (i >> 16)) as u8).collect()
 }
 
 /// A channel on which a handler tells what happened to it.

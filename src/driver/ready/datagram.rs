@@ -88,9 +88,7 @@ impl Ready {
                     }
                     return Some(Event::Datagram {
                         socket: number,
-                        buffer: Buffer {
-                            length: received.length,
-                        },
+                        buffer: Buffer { length: received.length },
                         peer: received.peer,
                         local: received.local,
                     });
@@ -111,20 +109,14 @@ impl Ready {
         to: SocketAddr,
         from: Option<IpAddr>,
     ) -> io::Result<()> {
-        let entry = self
-            .datagrams
-            .get_mut(number as usize)
-            .and_then(Option::as_mut);
+        let entry = self.datagrams.get_mut(number as usize).and_then(Option::as_mut);
         let Some(entry) = entry else {
             return Err(io::ErrorKind::NotConnected.into());
         };
         let socket = &entry.socket;
         let sent =
             socket.try_io(|| udp::send(&SockRef::from(socket), payload, to, from, entry.bound));
-        if sent
-            .as_ref()
-            .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
-        {
+        if sent.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
             entry.blocked = true;
             entry.writable = false;
         }

@@ -33,10 +33,7 @@ impl Ready {
         if self.listeners.len() <= index {
             self.listeners.resize_with(index + 1, || None);
         }
-        self.listeners[index] = Some(ListenerEntry {
-            socket,
-            queued: false,
-        });
+        self.listeners[index] = Some(ListenerEntry { socket, queued: false });
         Ok(())
     }
 
@@ -47,19 +44,12 @@ impl Ready {
             match entry.socket.accept() {
                 Ok((stream, peer)) => {
                     entry.note(Place::Listener(number), &mut self.queue);
-                    return Some(Event::Accepted {
-                        listener: number,
-                        stream,
-                        peer,
-                    });
+                    return Some(Event::Accepted { stream, peer });
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
                 Err(error) if is_about_one_connection(&error) => {}
                 Err(error) => {
-                    return Some(Event::AcceptFailed {
-                        listener: number,
-                        error,
-                    });
+                    return Some(Event::AcceptFailed { listener: number, error });
                 }
             }
         }

@@ -187,10 +187,7 @@ impl Ready {
         let entry = self.streams.get_mut(index)?;
         entry.queued = false;
         let socket = entry.socket.as_ref()?;
-        let token = Token {
-            index,
-            generation: entry.generation,
-        };
+        let token = Token { index, generation: entry.generation };
         if entry.connecting {
             let result = socket.connect_result()?;
             entry.connecting = false;
@@ -206,9 +203,7 @@ impl Ready {
         }
         if !entry.receiving {
             let failed = std::mem::take(&mut entry.failed);
-            let error = failed
-                .then(|| socket.as_socket().take_error().ok().flatten())
-                .flatten()?;
+            let error = failed.then(|| socket.as_socket().take_error().ok().flatten()).flatten()?;
             return Some(Event::Failed { token, error });
         }
         if !entry.readable {
@@ -225,10 +220,7 @@ impl Ready {
                     let short = length < self.receive.len();
                     entry.readable = entry.ending || !short || !SHORT_RECEIVE_EMPTIES;
                     requeue(entry, index, &mut self.queue);
-                    return Some(Event::Received {
-                        token,
-                        buffer: Buffer { length },
-                    });
+                    return Some(Event::Received { token, buffer: Buffer { length } });
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     entry.readable = false;
@@ -308,11 +300,7 @@ impl Driver for Ready {
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        let timeout = if self.queue.is_empty() {
-            timeout
-        } else {
-            Some(Duration::ZERO)
-        };
+        let timeout = if self.queue.is_empty() { timeout } else { Some(Duration::ZERO) };
         match self.poll.poll(&mut self.fetched, timeout) {
             Ok(()) => self.note(),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -395,17 +383,11 @@ impl Driver for Ready {
             retry(|| socket.send_vectored(&slices[..filled]))
         };
         match result {
-            Ok(bytes) => Ok(Sent {
-                bytes,
-                blocked: false,
-            }),
+            Ok(bytes) => Ok(Sent { bytes, blocked: false }),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 entry.blocked = true;
                 entry.writable = false;
-                Ok(Sent {
-                    bytes: 0,
-                    blocked: true,
-                })
+                Ok(Sent { bytes: 0, blocked: true })
             }
             Err(error) => Err(error),
         }
@@ -447,12 +429,6 @@ impl Driver for Ready {
         from: Option<IpAddr>,
     ) -> io::Result<()> {
         self.send_one_datagram(number, payload, to, from)
-    }
-
-    fn close_datagram(&mut self, number: u32) {
-        if let Some(entry) = self.datagrams.get_mut(number as usize) {
-            *entry = None;
-        }
     }
 }
 

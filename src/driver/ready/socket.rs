@@ -107,7 +107,11 @@ impl ReadyStream {
 pub(super) enum ReadyListener {
     Tcp(mio::net::TcpListener),
     #[cfg(unix)]
-    Unix(mio::net::UnixListener),
+    /// The path goes before the socket does.
+    Unix {
+        _path: Option<crate::sys::socket::UnixPathGuard>,
+        socket: mio::net::UnixListener,
+    },
 }
 
 impl From<Listener> for ReadyListener {
@@ -117,8 +121,9 @@ impl From<Listener> for ReadyListener {
                 ReadyListener::Tcp(mio::net::TcpListener::from_std(listener))
             }
             #[cfg(unix)]
-            Listener::Unix(listener) => {
-                ReadyListener::Unix(mio::net::UnixListener::from_std(listener))
+            Listener::Unix { path, socket } => {
+                let socket = mio::net::UnixListener::from_std(socket);
+                ReadyListener::Unix { _path: path, socket }
             }
         }
     }
@@ -129,7 +134,9 @@ impl ReadyListener {
         match self {
             ReadyListener::Tcp(listener) => listener.register(registry, token, Interest::READABLE),
             #[cfg(unix)]
-            ReadyListener::Unix(listener) => listener.register(registry, token, Interest::READABLE),
+            ReadyListener::Unix { socket, .. } => {
+                socket.register(registry, token, Interest::READABLE)
+            }
         }
     }
 
@@ -141,8 +148,8 @@ impl ReadyListener {
                 Ok((Stream::Tcp(stream.into()), Address::from(peer)))
             }
             #[cfg(unix)]
-            ReadyListener::Unix(listener) => {
-                let (stream, peer) = listener.accept()?;
+            ReadyListener::Unix { socket, .. } => {
+                let (stream, peer) = socket.accept()?;
                 let stream = std::os::fd::OwnedFd::from(stream);
                 Ok((Stream::Unix(stream.into()), Address::from(peer)))
             }

@@ -43,17 +43,11 @@ fn a_connect_is_started_and_both_ends_know_each_other() {
     let stream = start_connect(&address, &SocketOptions::default()).unwrap();
     let accepted = accept(&listener);
     assert_eq!(stream.peer_address().unwrap(), address);
-    assert_eq!(
-        stream.local_address().unwrap(),
-        accepted.peer_addr().unwrap().into()
-    );
+    assert_eq!(stream.local_address().unwrap(), accepted.peer_addr().unwrap().into());
     assert_eq!(send_vectored(stream.as_socket(), &[]).unwrap(), 0);
     let mut many = vec![IoSlice::new(b"x"); MAX_SLICES];
     many.push(IoSlice::new(b"one more than the system takes"));
-    assert_eq!(
-        send_vectored(stream.as_socket(), &many).unwrap(),
-        MAX_SLICES
-    );
+    assert_eq!(send_vectored(stream.as_socket(), &many).unwrap(), MAX_SLICES);
     drop(stream);
     let mut bytes = Vec::new();
     (&accepted).read_to_end(&mut bytes).unwrap();
@@ -66,10 +60,7 @@ fn sending_to_a_peer_that_is_gone_is_an_error_and_no_signal() {
     let address = Address::from(listener.local_addr().unwrap());
     let stream = start_connect(&address, &SocketOptions::default()).unwrap();
     drop(accept(&listener));
-    stream
-        .as_socket()
-        .shutdown(std::net::Shutdown::Write)
-        .unwrap();
+    stream.as_socket().shutdown(std::net::Shutdown::Write).unwrap();
     let error = send_vectored(stream.as_socket(), &[IoSlice::new(b"x")]).unwrap_err();
     assert_ne!(error.kind(), io::ErrorKind::WouldBlock);
 }
@@ -92,10 +83,7 @@ fn an_accepted_socket_has_the_options_of_its_listener() {
     let socket = SockRef::from(&accepted);
     assert!(ACCEPTED_INHERITS_OPTIONS && socket.tcp_nodelay().unwrap());
     assert!(socket.keepalive().unwrap());
-    assert_eq!(
-        socket.tcp_keepalive_time().unwrap(),
-        Duration::from_secs(33)
-    );
+    assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(33));
     assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
     assert_eq!(socket.recv_buffer_size().unwrap(), 100_000);
     assert_eq!(socket.send_buffer_size().unwrap(), 120_000);
@@ -105,10 +93,7 @@ fn an_accepted_socket_has_the_options_of_its_listener() {
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
 #[test]
 fn two_listeners_share_a_port_only_with_reuse_port() {
-    let options = ListenOptions {
-        reuse_port: true,
-        ..ListenOptions::for_tests()
-    };
+    let options = ListenOptions { reuse_port: true, ..ListenOptions::for_tests() };
     let first = bind_tcp(LOOPBACK, None, &options).unwrap();
     let address = first.local_addr().unwrap();
     bind_tcp(address, None, &options).unwrap();
@@ -119,10 +104,7 @@ fn two_listeners_share_a_port_only_with_reuse_port() {
 
 #[test]
 fn two_udp_sockets_never_share_a_port_by_reuse_addr() {
-    let options = ListenOptions {
-        reuse_addr: true,
-        ..ListenOptions::for_tests()
-    };
+    let options = ListenOptions { reuse_addr: true, ..ListenOptions::for_tests() };
     let first = bind_udp(LOOPBACK, None, &options).unwrap();
     let second = bind_udp(first.local_addr().unwrap(), None, &options);
     assert_eq!(second.unwrap_err().kind(), io::ErrorKind::AddrInUse);
@@ -144,10 +126,7 @@ fn a_dual_stack_listener_takes_ipv4_and_shows_it_as_such() {
 
 #[test]
 fn a_listener_of_tcp6_leaves_ipv4_to_others_whatever_the_option_says() {
-    let options = ListenOptions {
-        ipv6_only: Some(false),
-        ..ListenOptions::for_tests()
-    };
+    let options = ListenOptions { ipv6_only: Some(false), ..ListenOptions::for_tests() };
     let Ok(listener) = bind_tcp((Ipv6Addr::UNSPECIFIED, 0).into(), Some(true), &options) else {
         eprintln!("skipped: no IPv6 here");
         return;

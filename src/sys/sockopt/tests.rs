@@ -14,32 +14,17 @@ fn keepalive_out_of_range_is_refused_with_a_message_that_says_which_value() {
     let good = Keepalive::new(SECOND);
     good.interval(SECOND).count(127).check().unwrap();
     for (bad, message) in [
-        (
-            Keepalive::new(Duration::ZERO),
-            "keepalive idle must be at least 1 s",
-        ),
-        (
-            Keepalive::new(Duration::from_millis(999)),
-            "keepalive idle must be at least 1 s",
-        ),
-        (
-            Keepalive::new(Duration::MAX),
-            "keepalive idle must be at most 32767s",
-        ),
-        (
-            good.interval(Duration::ZERO),
-            "keepalive interval must be at least 1 s",
-        ),
+        (Keepalive::new(Duration::ZERO), "keepalive idle must be at least 1 s"),
+        (Keepalive::new(Duration::from_millis(999)), "keepalive idle must be at least 1 s"),
+        (Keepalive::new(Duration::MAX), "keepalive idle must be at most 32767s"),
+        (good.interval(Duration::ZERO), "keepalive interval must be at least 1 s"),
         (good.count(0), "keepalive count must be 1 to 127, not 0"),
         (good.count(128), "keepalive count must be 1 to 127, not 128"),
     ] {
         let error = bad.check().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
         assert!(error.to_string().starts_with(message), "{error}");
-        assert!(
-            bad.apply(&tcp_socket()).is_err(),
-            "{bad:?} reached the kernel"
-        );
+        assert!(bad.apply(&tcp_socket()).is_err(), "{bad:?} reached the kernel");
     }
 }
 
@@ -81,14 +66,7 @@ fn a_short_linger_never_becomes_the_reset_that_zero_means() {
 fn options_of_tcp_are_not_tried_on_a_unix_socket() {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
     let keepalive = Some(Keepalive::new(SECOND));
-    let options = SocketOptions {
-        nodelay: true,
-        keepalive,
-        ..SocketOptions::default()
-    };
+    let options = SocketOptions { nodelay: true, keepalive, ..SocketOptions::default() };
     options.apply(SockRef::from(&socket), false).unwrap();
-    assert!(
-        options.apply(SockRef::from(&socket), true).is_err(),
-        "the test proves nothing here"
-    );
+    assert!(options.apply(SockRef::from(&socket), true).is_err(), "the test proves nothing here");
 }

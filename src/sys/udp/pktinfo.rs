@@ -29,10 +29,7 @@ struct Control {
 
 impl Control {
     fn new() -> Control {
-        Control {
-            _alignment: [],
-            bytes: [0; CONTROL_LENGTH],
-        }
+        Control { _alignment: [], bytes: [0; CONTROL_LENGTH] }
     }
 }
 
@@ -66,10 +63,7 @@ pub(super) fn receive(
     want_local: bool,
 ) -> io::Result<Received> {
     let mut control = Control::new();
-    let mut slice = libc::iovec {
-        iov_base: buffer.as_mut_ptr().cast(),
-        iov_len: buffer.len(),
-    };
+    let mut slice = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     let mut header = empty_header();
     header.msg_iov = &mut slice;
     header.msg_iovlen = 1;
@@ -101,10 +95,8 @@ pub(super) fn send_from(
     let address = SockAddr::from(target);
     let mut control = Control::new();
     // The kernel only reads what the two pointers lead to; the C type has no const.
-    let mut slice = libc::iovec {
-        iov_base: bytes.as_ptr().cast_mut().cast(),
-        iov_len: bytes.len(),
-    };
+    let mut slice =
+        libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     let mut header = empty_header();
     header.msg_name = address.as_ptr().cast_mut().cast();
     header.msg_namelen = address.len();
@@ -202,11 +194,7 @@ unsafe fn told_address(header: &libc::msghdr) -> Option<ToldAddress> {
 fn told_v4(info: &libc::in_pktinfo) -> Ipv4Addr {
     let own = Ipv4Addr::from(u32::from_be(info.ipi_spec_dst.s_addr));
     let destination = Ipv4Addr::from(u32::from_be(info.ipi_addr.s_addr));
-    if own.is_unspecified() {
-        destination
-    } else {
-        own
-    }
+    if own.is_unspecified() { destination } else { own }
 }
 
 /// The data of a message, `None` if it was cut because the control buffer was full.
@@ -250,20 +238,13 @@ unsafe fn put_control<T>(header: &mut libc::msghdr, level: i32, kind: i32, data:
 fn info_v4(from: Ipv4Addr) -> libc::in_pktinfo {
     libc::in_pktinfo {
         ipi_ifindex: 0,
-        ipi_spec_dst: libc::in_addr {
-            s_addr: u32::from(from).to_be(),
-        },
+        ipi_spec_dst: libc::in_addr { s_addr: u32::from(from).to_be() },
         ipi_addr: libc::in_addr { s_addr: 0 },
     }
 }
 
 fn info_v6(from: Ipv6Addr) -> libc::in6_pktinfo {
-    libc::in6_pktinfo {
-        ipi6_addr: libc::in6_addr {
-            s6_addr: from.octets(),
-        },
-        ipi6_ifindex: 0,
-    }
+    libc::in6_pktinfo { ipi6_addr: libc::in6_addr { s6_addr: from.octets() }, ipi6_ifindex: 0 }
 }
 
 fn to_ipv6(ip: IpAddr) -> Ipv6Addr {

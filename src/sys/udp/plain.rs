@@ -24,12 +24,7 @@ pub(super) fn receive(
     let (length, flags, peer) =
         socket.recv_from_vectored_with_flags(&mut slices, libc::MSG_DONTWAIT)?;
     let peer = peer.as_socket().ok_or(io::ErrorKind::InvalidData)?;
-    Ok(Received {
-        length,
-        peer,
-        local: bound,
-        truncated: flags.is_truncated(),
-    })
+    Ok(Received { length, peer, local: bound, truncated: flags.is_truncated() })
 }
 
 pub(super) fn send_from(

@@ -13,11 +13,8 @@ use crate::sys::sockopt::ListenOptions;
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Whether the system tells and takes local addresses.
-const KNOWS_LOCAL: bool = cfg!(any(
-    target_os = "linux",
-    target_os = "android",
-    target_vendor = "apple"
-));
+const KNOWS_LOCAL: bool =
+    cfg!(any(target_os = "linux", target_os = "android", target_vendor = "apple"));
 
 struct End {
     socket: UdpSocket,
@@ -75,26 +72,18 @@ fn check_echo(server: &End, client: &End, server_ip: IpAddr) {
     if KNOWS_LOCAL || !server.bound.ip().is_unspecified() {
         assert_eq!(received.local, server.at(server_ip));
     }
-    server
-        .send(b"pong", received.peer, Some(received.local.ip()))
-        .unwrap();
+    server.send(b"pong", received.peer, Some(received.local.ip())).unwrap();
     let answer = client.receive(&mut buffer, false);
     assert_eq!(&buffer[..answer.length], b"pong");
     if KNOWS_LOCAL {
-        assert_eq!(
-            answer.peer,
-            server.at(server_ip),
-            "the answer left from another address"
-        );
+        assert_eq!(answer.peer, server.at(server_ip), "the answer left from another address");
     }
 }
 
 #[test]
 fn a_datagram_of_ipv4_is_echoed() {
-    let (server, client) = (
-        End::bind(Ipv4Addr::LOCALHOST).unwrap(),
-        End::bind(Ipv4Addr::LOCALHOST).unwrap(),
-    );
+    let (server, client) =
+        (End::bind(Ipv4Addr::LOCALHOST).unwrap(), End::bind(Ipv4Addr::LOCALHOST).unwrap());
     check_echo(&server, &client, Ipv4Addr::LOCALHOST.into());
 }
 
@@ -130,9 +119,7 @@ fn a_dual_stack_socket_speaks_ipv4_by_its_own_names() {
         check_echo(&server, &client, Ipv4Addr::new(127, 0, 0, last).into());
     }
     let mut buffer = [0; 8];
-    client
-        .send(b"who", server.at(Ipv4Addr::LOCALHOST), None)
-        .unwrap();
+    client.send(b"who", server.at(Ipv4Addr::LOCALHOST), None).unwrap();
     assert_eq!(server.receive(&mut buffer, true).peer, client.bound);
 }
 
@@ -140,14 +127,9 @@ fn a_dual_stack_socket_speaks_ipv4_by_its_own_names() {
 fn without_asking_the_local_address_is_the_one_bound() {
     let server = End::bind(Ipv4Addr::UNSPECIFIED).unwrap();
     let client = End::bind(Ipv4Addr::LOCALHOST).unwrap();
-    client
-        .send(b"x", server.at(Ipv4Addr::LOCALHOST), None)
-        .unwrap();
+    client.send(b"x", server.at(Ipv4Addr::LOCALHOST), None).unwrap();
     let received = server.receive(&mut [0; 8], false);
-    assert_eq!(
-        (received.peer, received.local),
-        (client.bound, server.bound)
-    );
+    assert_eq!((received.peer, received.local), (client.bound, server.bound));
 }
 
 #[test]
@@ -162,23 +144,16 @@ fn a_source_that_cannot_be_one_is_left_to_the_system() {
         IpAddr::from(Ipv6Addr::LOCALHOST),
     ] {
         server.send(b"x", client.bound, Some(from)).unwrap();
-        assert_eq!(
-            client.receive(&mut [0; 8], true).peer,
-            server.at(Ipv4Addr::LOCALHOST)
-        );
+        assert_eq!(client.receive(&mut [0; 8], true).peer, server.at(Ipv4Addr::LOCALHOST));
     }
 }
 
 #[test]
 fn an_empty_datagram_is_a_datagram() {
-    let (server, client) = (
-        End::bind(Ipv4Addr::UNSPECIFIED).unwrap(),
-        End::bind(Ipv4Addr::LOCALHOST).unwrap(),
-    );
+    let (server, client) =
+        (End::bind(Ipv4Addr::UNSPECIFIED).unwrap(), End::bind(Ipv4Addr::LOCALHOST).unwrap());
     for want_local in [true, false] {
-        client
-            .send(b"", server.at(Ipv4Addr::LOCALHOST), None)
-            .unwrap();
+        client.send(b"", server.at(Ipv4Addr::LOCALHOST), None).unwrap();
         let received = server.receive(&mut [0; 8], want_local);
         assert_eq!((received.length, received.truncated), (0, false));
         assert_eq!(received.peer, client.bound);
@@ -187,39 +162,25 @@ fn an_empty_datagram_is_a_datagram() {
 
 #[test]
 fn the_longest_datagram_arrives_whole_and_a_longer_one_is_an_error() {
-    let (server, client) = (
-        End::bind(Ipv4Addr::UNSPECIFIED).unwrap(),
-        End::bind(Ipv4Addr::LOCALHOST).unwrap(),
-    );
+    let (server, client) =
+        (End::bind(Ipv4Addr::UNSPECIFIED).unwrap(), End::bind(Ipv4Addr::LOCALHOST).unwrap());
     let sent: Vec<u8> = (0..MAX_PAYLOAD).map(|i| (i % 251) as u8).collect();
-    client
-        .send(&sent, server.at(Ipv4Addr::LOCALHOST), None)
-        .unwrap();
+    client.send(&sent, server.at(Ipv4Addr::LOCALHOST), None).unwrap();
     let mut buffer = vec![0; MAX_PAYLOAD];
     let received = server.receive(&mut buffer, true);
     assert_eq!((received.length, received.truncated), (MAX_PAYLOAD, false));
     assert!(buffer == sent, "the bytes differ");
     let longer = [&sent[..], b"x"].concat();
-    assert!(
-        client
-            .send(&longer, server.at(Ipv4Addr::LOCALHOST), None)
-            .is_err()
-    );
+    assert!(client.send(&longer, server.at(Ipv4Addr::LOCALHOST), None).is_err());
 }
 
 #[test]
 fn a_datagram_longer_than_the_buffer_is_flagged_and_the_next_one_is_not() {
-    let (server, client) = (
-        End::bind(Ipv4Addr::UNSPECIFIED).unwrap(),
-        End::bind(Ipv4Addr::LOCALHOST).unwrap(),
-    );
+    let (server, client) =
+        (End::bind(Ipv4Addr::UNSPECIFIED).unwrap(), End::bind(Ipv4Addr::LOCALHOST).unwrap());
     for want_local in [true, false] {
-        client
-            .send(b"123456789", server.at(Ipv4Addr::LOCALHOST), None)
-            .unwrap();
-        client
-            .send(b"12345678", server.at(Ipv4Addr::LOCALHOST), None)
-            .unwrap();
+        client.send(b"123456789", server.at(Ipv4Addr::LOCALHOST), None).unwrap();
+        client.send(b"12345678", server.at(Ipv4Addr::LOCALHOST), None).unwrap();
         let mut buffer = [0; 8];
         let first = server.receive(&mut buffer, want_local);
         assert_eq!((first.length, first.truncated), (8, true));
@@ -232,11 +193,6 @@ fn a_datagram_longer_than_the_buffer_is_flagged_and_the_next_one_is_not() {
 #[test]
 fn no_datagram_is_would_block_and_not_a_wait() {
     let server = End::bind(Ipv4Addr::UNSPECIFIED).unwrap();
-    let outcome = receive(
-        &SockRef::from(&server.socket),
-        &mut [0; 8],
-        server.bound,
-        true,
-    );
+    let outcome = receive(&SockRef::from(&server.socket), &mut [0; 8], server.bound, true);
     assert_eq!(outcome.unwrap_err().kind(), io::ErrorKind::WouldBlock);
 }

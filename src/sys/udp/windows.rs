@@ -47,12 +47,7 @@ pub(super) fn receive(
     // SAFETY: recvfrom has written the address and its length, with WSAEMSGSIZE too.
     let ((length, truncated), peer) = unsafe { SockAddr::try_init(call) }?;
     let peer = peer.as_socket().ok_or(io::ErrorKind::InvalidData)?;
-    Ok(Received {
-        length,
-        peer,
-        local: bound,
-        truncated,
-    })
+    Ok(Received { length, peer, local: bound, truncated })
 }
 
 pub(super) fn send_from(

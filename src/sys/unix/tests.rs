@@ -26,7 +26,7 @@ impl Drop for Directory {
     }
 }
 
-fn bind(path: &Path) -> io::Result<(Listener, UnixPathGuard)> {
+fn bind(path: &Path) -> io::Result<Listener> {
     bind_unix(path, &ListenOptions::for_tests())
 }
 
@@ -38,14 +38,13 @@ fn bind_error(path: &Path) -> io::ErrorKind {
 fn a_listener_is_bound_connected_to_and_its_path_removed_at_the_end() {
     let directory = Directory::new("bound");
     let path = directory.path("socket");
-    let (listener, guard) = bind(&path).unwrap();
+    let listener = bind(&path).unwrap();
     let address = Address::Unix(Some(Arc::from(path.as_path())));
     assert_eq!(listener.local_address().unwrap(), address);
-    assert_eq!(guard.path(), path);
     let stream = start_connect(&path, &SocketOptions::default()).unwrap();
     assert_eq!(stream.peer_address().unwrap(), address);
     assert_eq!(stream.local_address().unwrap(), Address::Unix(None));
-    drop(guard);
+    drop(listener);
     assert!(!path.exists());
 }
 
@@ -54,7 +53,7 @@ fn the_path_of_a_dead_server_is_taken_over() {
     let directory = Directory::new("dead");
     let path = directory.path("socket");
     drop(UnixListener::bind(&path).unwrap());
-    let (_listener, _guard) = bind(&path).unwrap();
+    let _listener = bind(&path).unwrap();
     start_connect(&path, &SocketOptions::default()).unwrap();
 }
 
@@ -62,11 +61,8 @@ fn the_path_of_a_dead_server_is_taken_over() {
 fn the_path_of_a_living_server_is_left_alone_even_if_its_backlog_is_full() {
     let directory = Directory::new("living");
     let path = directory.path("socket");
-    let options = ListenOptions {
-        backlog: 0,
-        ..ListenOptions::for_tests()
-    };
-    let (_listener, _guard) = bind_unix(&path, &options).unwrap();
+    let options = ListenOptions { backlog: 0, ..ListenOptions::for_tests() };
+    let _listener = bind_unix(&path, &options).unwrap();
     assert_eq!(bind_error(&path), io::ErrorKind::AddrInUse);
     let connect = || start_connect(&path, &SocketOptions::default());
     let clients: Vec<_> = std::iter::from_fn(|| connect().ok()).take(64).collect();
@@ -106,17 +102,14 @@ fn a_link_to_a_dead_socket_is_neither_followed_nor_removed() {
 }
 
 #[test]
-fn the_guard_leaves_the_path_of_a_successor() {
+fn a_listener_that_ends_leaves_the_path_of_its_successor() {
     let directory = Directory::new("successor");
     let path = directory.path("socket");
-    let (_listener, guard) = bind(&path).unwrap();
+    let first = bind(&path).unwrap();
     fs::remove_file(&path).unwrap();
-    let (_successor, _guard) = bind(&path).unwrap();
-    drop(guard);
-    assert!(
-        path.exists(),
-        "the first server removed the second one's socket"
-    );
+    let _successor = bind(&path).unwrap();
+    drop(first);
+    assert!(path.exists(), "the first server removed the second one's socket");
 }
 
 #[test]
