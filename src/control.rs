@@ -1,6 +1,8 @@
 //! A running server as other threads see it: [`ServerHandle`], and what it shares with the loops.
 
 use std::fmt;
+use std::io;
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -14,6 +16,7 @@ use crate::error::HandleError;
 use crate::metrics::{Counter, LoopMetrics, Stats};
 use crate::sync::mailbox::{Mailbox, Rejected};
 use crate::sync::wake::WakeFlag;
+use crate::sys::socket::Stream;
 
 /// What one loop shares with other threads.
 pub(crate) struct LoopShared {
@@ -43,22 +46,16 @@ impl LoopShared {
         }
     }
 
-    /// Queues a command and rings the loop if it sleeps.
-    pub(crate) fn send(&self, command: Command) -> Result<(), HandleError> {
-        self.commands.push(command).map_err(|rejected| match rejected {
-            Rejected::Full(_) => HandleError::Full,
-            Rejected::Closed(_) => HandleError::Closed,
-        })?;
+    /// Queues a command and rings the loop if it sleeps; a refused command comes back.
+    pub(crate) fn send(&self, command: Command) -> Result<(), (HandleError, Command)> {
+        self.commands.push(command).map_err(Rejected::split)?;
         self.ring();
         Ok(())
     }
 
-    /// As `send`, past the mailbox's bound, for what is bounded elsewhere. A command that cannot
-    /// be queued, because the loop has ended, comes back.
+    /// As `send`, past the mailbox's bound, for what is bounded elsewhere.
     pub(crate) fn send_reserved(&self, command: Command) -> Result<(), Command> {
-        self.commands.push_reserved(command).map_err(|rejected| match rejected {
-            Rejected::Full(command) | Rejected::Closed(command) => command,
-        })?;
+        self.commands.push_reserved(command).map_err(|rejected| rejected.split().1)?;
         self.ring();
         Ok(())
     }
@@ -137,9 +134,42 @@ impl ServerHandle {
         let bytes = bytes.into();
         let mut result = Ok(());
         for shared in &self.shared.loops {
-            result = result.and(shared.send(Command::Broadcast(bytes.clone())));
+            let sent = shared.send(Command::Broadcast(bytes.clone()));
+            result = result.and(sent.map_err(|(error, _)| error));
         }
         result
+    }
+
+    /// Makes a TCP stream that was connected elsewhere a connection of the loop that has the
+    /// fewest; it appears as `on_open`.
+    ///
+    /// # Errors
+    /// The system's, for a stream that is not connected; `NotConnected` if the server has
+    /// stopped.
+    #[doc(alias = "Register")]
+    #[doc(alias = "Enroll")]
+    pub fn adopt_tcp(&self, stream: TcpStream) -> io::Result<()> {
+        stream.set_nonblocking(true)?;
+        self.adopt(Stream::Tcp(stream))
+    }
+
+    /// As [`adopt_tcp`](ServerHandle::adopt_tcp), for a Unix stream.
+    ///
+    /// # Errors
+    /// As for [`adopt_tcp`](ServerHandle::adopt_tcp).
+    #[cfg(unix)]
+    pub fn adopt_unix(&self, stream: std::os::unix::net::UnixStream) -> io::Result<()> {
+        stream.set_nonblocking(true)?;
+        self.adopt(Stream::Unix(stream))
+    }
+
+    fn adopt(&self, stream: Stream) -> io::Result<()> {
+        let peer = stream.peer_address()?;
+        let emptiest = self.shared.loops.iter().min_by_key(|shared| shared.load());
+        let Some(shared) = emptiest else { return Err(HandleError::Closed.into()) };
+        shared
+            .send_reserved(Command::Adopt { stream, peer, handed: false })
+            .map_err(|_| HandleError::Closed.into())
     }
 
     /// Stops the server as [`stop_within`](ServerHandle::stop_within) does, with the option

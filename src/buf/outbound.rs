@@ -134,9 +134,7 @@ impl Outbound {
     #[inline]
     pub(crate) fn advance(&mut self, count: usize, pool: &mut Pool) {
         debug_assert!(count <= self.len(), "sent {count} of {} bytes", self.len());
-        let Some(queue) = &mut self.queue else {
-            return;
-        };
+        let Some(queue) = &mut self.queue else { return };
         if count >= queue.len {
             return self.clear(pool);
         }

@@ -15,8 +15,36 @@ use crate::driver::Token;
 use crate::error::HandleError;
 use crate::sys::socket::Stream;
 
-/// Called on the loop when a write was given to the socket, or could not be.
-pub(crate) type WriteDone = Box<dyn FnOnce(Result<(), HandleError>) + Send>;
+/// Called on the loop when a write was given to the socket, or could not be. Exactly once: one
+/// that is dropped, by whatever way a write is lost, is told that the connection is closed.
+pub(crate) struct WriteDone(Option<DoneCall>);
+
+type DoneCall = Box<dyn FnOnce(Result<(), HandleError>) + Send>;
+
+impl WriteDone {
+    pub(crate) fn new(call: impl FnOnce(Result<(), HandleError>) + Send + 'static) -> Self {
+        WriteDone(Some(Box::new(call)))
+    }
+
+    pub(crate) fn call(mut self, result: Result<(), HandleError>) {
+        if let Some(call) = self.0.take() {
+            call(result);
+        }
+    }
+
+    /// The write was never queued: the caller is told so in another way.
+    pub(crate) fn forget(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for WriteDone {
+    fn drop(&mut self) {
+        if let Some(call) = self.0.take() {
+            call(Err(HandleError::Closed));
+        }
+    }
+}
 
 /// Called on the loop with the connection and its state when a job on the worker pool is done.
 /// The state travels as `Any` because connections do not carry its type; `Conn::spawn` checks it
@@ -39,10 +67,11 @@ pub(crate) enum Command {
     Wake(Token),
     Close(Token),
     JobDone(Token, JobDone),
-    /// A connection accepted or made elsewhere.
+    /// A connection accepted or made elsewhere; `handed` by the acceptor, which counts those.
     Adopt {
         stream: Stream,
         peer: Address,
+        handed: bool,
     },
     Resolved {
         token: Token,
@@ -58,13 +87,19 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// The command was never queued: takes it back without telling whoever waits for it.
+    pub(crate) fn forget(self) {
+        if let Command::Write { shared, bytes, done, .. } = self {
+            shared.applied(bytes.len());
+            done.into_iter().for_each(WriteDone::forget);
+        }
+    }
+
     /// Tells whoever waits for this command that it will not be carried out.
     pub(crate) fn refuse(self) {
         if let Command::Write { shared, bytes, done, .. } = self {
             shared.applied(bytes.len());
-            if let Some(done) = done {
-                done(Err(HandleError::Closed));
-            }
+            drop(done);
         }
     }
 }

@@ -119,9 +119,7 @@ impl<'a, H: Handler> Context<'a, H> {
     #[doc(alias = "Iterate")]
     pub fn for_each(&mut self, mut visit: impl FnMut(&mut Conn<'_>, &mut H::State)) {
         for index in 0..self.core.table.bound() {
-            let Some(token) = self.core.table.token_at(index) else {
-                continue;
-            };
+            let Some(token) = self.core.table.token_at(index) else { continue };
             if let Some((mut conn, state)) = self.conn(ConnId::new(self.core.index, token)) {
                 visit(&mut conn, state);
             }

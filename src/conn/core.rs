@@ -121,9 +121,7 @@ impl Core {
 
     pub(crate) fn broadcast(&mut self, bytes: &Bytes) {
         for index in 0..self.table.bound() {
-            let Some(token) = self.table.token_at(index) else {
-                continue;
-            };
+            let Some(token) = self.table.token_at(index) else { continue };
             let bytes = bytes.clone();
             self.write_with(token, |conn, pool| {
                 if conn.phase == Phase::Open {
@@ -150,7 +148,7 @@ impl Core {
         if initiator.is_some() {
             conn.extra_mut().initiator = initiator;
         }
-        let token = self.table.insert(conn).map_err(|_| Error::Unsupported {
+        let token = self.table.insert(conn).ok_or_else(|| Error::Unsupported {
             what: "more than 2^30 connections on one loop".to_owned(),
         })?;
         self.connects.push((token, endpoint.clone()));
@@ -158,9 +156,7 @@ impl Core {
     }
 
     pub(crate) fn set_timer(&mut self, token: Token, delay: Option<Duration>) {
-        let Some(conn) = self.table.get_mut(token) else {
-            return;
-        };
+        let Some(conn) = self.table.get_mut(token) else { return };
         if let Some(key) = conn.timer.take() {
             self.wheel.cancel(key);
         }
@@ -171,9 +167,7 @@ impl Core {
 
     /// Sets the connection's watch anew: its meaning depends on the phase.
     pub(crate) fn set_watch(&mut self, token: Token, delay: Option<Duration>) {
-        let Some(conn) = self.table.get_mut(token) else {
-            return;
-        };
+        let Some(conn) = self.table.get_mut(token) else { return };
         if let Some(key) = conn.watch.take() {
             self.wheel.cancel(key);
         }
@@ -184,9 +178,7 @@ impl Core {
 
     pub(crate) fn set_idle_timeout(&mut self, token: Token, timeout: Option<Duration>) {
         let now = self.now_ms();
-        let Some(conn) = self.table.get_mut(token) else {
-            return;
-        };
+        let Some(conn) = self.table.get_mut(token) else { return };
         // A timeout below a millisecond is one; above 24 days the wrapping clock would lie.
         let millis = timeout.map_or(0, |t| t.as_millis().clamp(1, i32::MAX as u128) as u32);
         conn.idle_timeout = millis;

@@ -121,7 +121,7 @@ impl DatagramHandle {
     #[doc(alias = "SendTo")]
     pub fn send_to(&self, to: SocketAddr, payload: impl Into<Bytes>) -> Result<(), HandleError> {
         let command = Command::Datagram { socket: self.socket, to, payload: payload.into() };
-        self.owner.send(command)
+        self.owner.send(command).map_err(|(error, _)| error)
     }
 }
 

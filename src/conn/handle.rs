@@ -12,7 +12,7 @@ use crate::conn::id::ConnId;
 use crate::control::LoopShared;
 use crate::error::HandleError;
 use crate::handler::Handler;
-use crate::sync::mailbox::{Mailbox, Rejected};
+use crate::sync::mailbox::Mailbox;
 
 /// What a connection and its handles share.
 #[derive(Debug, Default)]
@@ -20,6 +20,8 @@ pub(crate) struct Shared {
     closed: AtomicBool,
     /// Bytes written through handles and not yet applied by the loop.
     queued: AtomicUsize,
+    /// Bytes in the connection's outbound buffer, as the loop last told.
+    pending: AtomicUsize,
 }
 
 impl Shared {
@@ -29,6 +31,10 @@ impl Shared {
 
     pub(crate) fn queued(&self) -> usize {
         self.queued.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_pending(&self, length: usize) {
+        self.pending.store(length, Ordering::Relaxed);
     }
 
     /// `length` queued bytes were applied or dropped.
@@ -71,6 +77,13 @@ impl ConnHandle {
         !self.shared.closed.load(Ordering::Acquire)
     }
 
+    /// Bytes that were written and not yet taken by the socket, those that wait for the loop
+    /// included. Other threads write at the same time: a hint, not a promise.
+    #[doc(alias = "OutboundBuffered")]
+    pub fn pending(&self) -> usize {
+        self.shared.queued() + self.shared.pending.load(Ordering::Relaxed)
+    }
+
     /// Queues `bytes` for sending, without copying them. Writes of one thread keep their order.
     ///
     /// # Errors
@@ -95,22 +108,35 @@ impl ConnHandle {
         bytes: impl Into<Bytes>,
         done: impl FnOnce(Result<(), HandleError>) + Send + 'static,
     ) -> Result<(), HandleError> {
-        self.queue(bytes.into(), Some(Box::new(done)))
+        self.queue(bytes.into(), Some(WriteDone::new(done)))
     }
 
     fn queue(&self, bytes: Bytes, done: Option<WriteDone>) -> Result<(), HandleError> {
-        if !self.is_open() {
-            return Err(HandleError::Closed);
-        }
         let length = bytes.len();
-        let before = self.shared.queued.fetch_add(length, Ordering::Relaxed);
-        if before.saturating_add(length) > self.limit {
-            self.shared.applied(length);
-            return Err(HandleError::Full);
+        if let Err(error) = self.admit(length) {
+            done.into_iter().for_each(WriteDone::forget);
+            return Err(error);
         }
         let shared = Arc::clone(&self.shared);
         let command = Command::Write { token: self.id.token(), shared, bytes, done };
-        self.owner.send(command).inspect_err(|_| self.shared.applied(length))
+        self.owner.send(command).map_err(|(error, command)| {
+            command.forget();
+            error
+        })
+    }
+
+    /// Counts `length` bytes in, if they may be queued.
+    fn admit(&self, length: usize) -> Result<(), HandleError> {
+        if !self.is_open() {
+            return Err(HandleError::Closed);
+        }
+        let pending = self.shared.pending.load(Ordering::Relaxed);
+        let before = self.shared.queued.fetch_add(length, Ordering::Relaxed);
+        if before.saturating_add(pending).saturating_add(length) > self.limit {
+            self.shared.applied(length);
+            return Err(HandleError::Full);
+        }
+        Ok(())
     }
 
     /// Has the handler's `on_wake` called for this connection.
@@ -136,7 +162,7 @@ impl ConnHandle {
         if !self.is_open() {
             return Err(HandleError::Closed);
         }
-        self.owner.send(command)
+        self.owner.send(command).map_err(|(error, _)| error)
     }
 }
 
@@ -176,10 +202,7 @@ impl<H: Handler> LoopHandle<H> {
         &self,
         job: impl FnOnce(&mut H, &mut Context<'_, H>) + Send + 'static,
     ) -> Result<(), HandleError> {
-        self.jobs.push(Box::new(job)).map_err(|rejected| match rejected {
-            Rejected::Full(_) => HandleError::Full,
-            Rejected::Closed(_) => HandleError::Closed,
-        })?;
+        self.jobs.push(Box::new(job)).map_err(|rejected| rejected.split().0)?;
         self.owner.ring();
         Ok(())
     }

@@ -4,18 +4,15 @@
 //! Writing appends to the outbound buffer; closing, pausing and the rest leave a mark. The
 //! reactor acts on both when the callback has returned, so nothing here re-enters the handler.
 
-use std::any::{Any, TypeId};
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use socket2::SockRef;
 
 use crate::addr::{Address, Endpoint};
 use crate::buf::writer::Writer;
-use crate::conn::command::Command;
 use crate::conn::core::Core;
 use crate::conn::handle::ConnHandle;
 use crate::conn::id::ConnId;
@@ -23,8 +20,6 @@ use crate::conn::state::{Direction, Phase};
 use crate::control::ServerHandle;
 use crate::driver::{Sockets, Token};
 use crate::error::{CloseReason, Result};
-use crate::sys::sockopt::{Keepalive, set_linger};
-use crate::workers::{JobPanic, SpawnError, contain};
 
 pub(crate) mod command;
 pub(crate) mod context;
@@ -33,6 +28,8 @@ pub(crate) mod datagram;
 pub(crate) mod handle;
 pub(crate) mod id;
 pub(crate) mod input;
+mod socket;
+mod spawn;
 pub(crate) mod state;
 pub(crate) mod table;
 
@@ -250,7 +247,7 @@ impl<'a> Conn<'a> {
     pub fn handle(&mut self) -> ConnHandle {
         let shared = match self.core.table.get_mut(self.token) {
             Some(conn) => {
-                let ended = conn.reason.is_some() && conn.phase == Phase::Lingering;
+                let ended = conn.phase == Phase::Lingering;
                 let shared = conn.extra_mut().shared.get_or_insert_default();
                 if ended {
                     shared.mark_closed();
@@ -284,139 +281,6 @@ impl<'a> Conn<'a> {
     pub fn connect(&mut self, endpoint: &Endpoint) -> Result<ConnId> {
         let initiator = self.id();
         self.core.connect(endpoint, Some(initiator))
-    }
-
-    /// Runs `job`, which may block, on the worker pool; then `done` on this loop, with the
-    /// connection, its state and the job's result, if the connection still lives. `S` is the
-    /// handler's `State`. A panic of the job is a result too.
-    ///
-    /// # Errors
-    /// `job` and `done` come back when the pool's queue is full or the server is stopping.
-    ///
-    /// # Panics
-    /// If `S` is not the handler's `State`.
-    ///
-    /// ```
-    /// use tightloop::{Conn, Input};
-    ///
-    /// fn look_up(conn: &mut Conn<'_>, input: &mut Input<'_>) {
-    ///     let key = input.take_all().to_vec();
-    ///     let spawned = conn.spawn(
-    ///         move || std::fs::read(String::from_utf8_lossy(&key).as_ref()),
-    ///         |conn: &mut Conn<'_>, _state: &mut (), result| match result {
-    ///             Ok(Ok(contents)) => { conn.write_bytes(contents); }
-    ///             Ok(Err(_)) | Err(_) => conn.close(),
-    ///         },
-    ///     );
-    ///     if spawned.is_err() {
-    ///         conn.write(b"busy\n");
-    ///     }
-    /// }
-    /// ```
-    #[doc(alias = "NewWorkerPool")]
-    pub fn spawn<S, R, J, D>(
-        &mut self,
-        job: J,
-        done: D,
-    ) -> std::result::Result<(), SpawnError<(J, D)>>
-    where
-        S: 'static,
-        R: Send + 'static,
-        J: FnOnce() -> R + Send + 'static,
-        D: FnOnce(&mut Conn<'_>, &mut S, std::result::Result<R, JobPanic>) + Send + 'static,
-    {
-        assert!(
-            TypeId::of::<S>() == self.core.state_type,
-            "Conn::spawn: the state in `done` is not this handler's State"
-        );
-        let (token, shared) = (self.token, Arc::clone(&self.core.shared));
-        // The closures wait in a cell, so that they can be given back when the pool is full.
-        let cell = Arc::new(Mutex::new(Some((job, done))));
-        let taken = Arc::clone(&cell);
-        let spawned = self.core.workers.try_spawn(move || {
-            let Some((job, done)) = taken.lock().unwrap_or_else(PoisonError::into_inner).take()
-            else {
-                return;
-            };
-            let result = contain(job);
-            let done = move |conn: &mut Conn<'_>, state: &mut dyn Any| {
-                if let Some(state) = state.downcast_mut::<S>() {
-                    done(conn, state, result);
-                }
-            };
-            // A loop that has ended has no connection to be told of.
-            drop(shared.send_reserved(Command::JobDone(token, Box::new(done))));
-        });
-        spawned.map_err(|error| {
-            error.map_job(|_| {
-                let given_back = cell.lock().unwrap_or_else(PoisonError::into_inner).take();
-                // The job was rejected, so it was not run, and nobody else has the cell.
-                given_back.unwrap_or_else(|| unreachable!("a rejected job does not run"))
-            })
-        })
-    }
-
-    // ---- the socket ---------------------------------------------------------------------
-
-    /// The socket, for options that have no method here. Its blocking mode must stay off.
-    ///
-    /// # Errors
-    /// `NotConnected` if the socket is gone, or there is none.
-    #[doc(alias = "Dup")]
-    pub fn socket(&self) -> io::Result<SockRef<'_>> {
-        self.sockets.socket(self.token).ok_or_else(|| io::ErrorKind::NotConnected.into())
-    }
-
-    /// Turns Nagle's algorithm off (`true`, the server's default) or on. TCP only.
-    ///
-    /// # Errors
-    /// The system's, for other sockets.
-    #[doc(alias = "SetNoDelay")]
-    pub fn set_nodelay(&self, on: bool) -> io::Result<()> {
-        self.socket()?.set_tcp_nodelay(on)
-    }
-
-    /// Sets TCP keepalive, or turns it off.
-    ///
-    /// # Errors
-    /// `InvalidInput` for durations below a second; the system's, for other sockets.
-    #[doc(alias = "SetKeepAlive")]
-    #[doc(alias = "SetKeepAlivePeriod")]
-    pub fn set_keepalive(&self, keepalive: Option<Keepalive>) -> io::Result<()> {
-        match keepalive {
-            Some(keepalive) => keepalive.apply(&*self.socket()?),
-            None => self.socket()?.set_keepalive(false),
-        }
-    }
-
-    /// Sets the kernel's send buffer, in bytes.
-    ///
-    /// # Errors
-    /// The system's.
-    #[doc(alias = "SetWriteBuffer")]
-    pub fn set_send_buffer_size(&self, bytes: usize) -> io::Result<()> {
-        self.socket()?.set_send_buffer_size(bytes)
-    }
-
-    /// Sets the kernel's receive buffer, in bytes.
-    ///
-    /// # Errors
-    /// The system's.
-    #[doc(alias = "SetReadBuffer")]
-    pub fn set_receive_buffer_size(&self, bytes: usize) -> io::Result<()> {
-        self.socket()?.set_recv_buffer_size(bytes)
-    }
-
-    /// Sets what the kernel does with unsent bytes at close (SO_LINGER).
-    ///
-    /// # Errors
-    /// The system's.
-    #[doc(alias = "SetLinger")]
-    pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
-        match linger {
-            Some(linger) => set_linger(&*self.socket()?, linger),
-            None => self.socket()?.set_linger(None),
-        }
     }
 }
 

@@ -104,6 +104,8 @@ pub(crate) struct ConnCore {
     pub(crate) write_shut: bool,
     /// On the loop's list of connections to attend.
     pub(crate) dirty: bool,
+    /// pre_write is running: what it appends leaves with the rest, also while closing.
+    pub(crate) pre_writing: bool,
     pub(crate) want_close: bool,
     pub(crate) want_shutdown_write: bool,
     /// Leftover input is to be offered once more.
@@ -149,6 +151,7 @@ impl ConnCore {
             eof: false,
             write_shut: false,
             dirty: false,
+            pre_writing: false,
             want_close: false,
             want_shutdown_write: false,
             want_offer: false,
@@ -196,10 +199,11 @@ impl ConnCore {
 
     /// Whether what is written now can still be sent.
     pub(crate) fn takes_output(&self) -> bool {
-        matches!(self.phase, Phase::Open | Phase::Connecting)
+        let open = matches!(self.phase, Phase::Open | Phase::Connecting)
             && !self.want_shutdown_write
             && !self.write_shut
-            && !self.is_ending()
+            && !self.is_ending();
+        open || self.pre_writing
     }
 
     /// Whether a close of any kind was asked for and is yet to be done.

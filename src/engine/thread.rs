@@ -64,6 +64,7 @@ impl Threads {
         };
         let step = Step { reporter: reporter.clone(), go: wait };
         let (server, shared) = (self.server.clone(), Arc::clone(&parts.shared));
+        let jobs = Arc::clone(&parts.jobs);
         let body = move || {
             let life = AssertUnwindSafe(|| live(index, parts, make_handler, &step));
             let result = catch_unwind(life).unwrap_or_else(|panic| {
@@ -72,6 +73,8 @@ impl Threads {
                 Err(Error::LoopPanicked { index, message })
             });
             bury(&shared);
+            // Jobs of a loop that ended in order have been run; the others can not be.
+            drop(jobs.close());
             if result.is_err() {
                 // Half a server is worse than none.
                 server.stop();

@@ -24,7 +24,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                 let chosen = &loops[balancer.pick(&peer, &loads) % loops.len()];
                 chosen.handed.add(1);
                 // A loop that has ended serves nobody: the stream is closed by dropping it.
-                drop(chosen.send_reserved(Command::Adopt { stream, peer }));
+                drop(chosen.send_reserved(Command::Adopt { stream, peer, handed: true }));
             }
         }
     }
@@ -49,7 +49,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             log::warn!("a connection from {peer} was refused: {error}");
             return;
         }
-        let Ok(token) = self.core.table.insert(ConnCore::new(peer, Phase::Open)) else {
+        let Some(token) = self.core.table.insert(ConnCore::new(peer, Phase::Open)) else {
             log::warn!("a connection was refused: this loop's table is full");
             return;
         };

@@ -14,9 +14,7 @@ const LINGER_WHILE_STOPPING: Duration = Duration::from_millis(250);
 impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Moves a connection towards its end as far as it can go now.
     pub(super) fn settle_ending(&mut self, token: Token) {
-        let Some(conn) = self.core.table.get_mut(token) else {
-            return;
-        };
+        let Some(conn) = self.core.table.get_mut(token) else { return };
         if conn.phase == Phase::Connecting && conn.is_ending() {
             return self.connect_failed(token, std::io::ErrorKind::ConnectionAborted.into());
         }
@@ -26,9 +24,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         if conn.phase == Phase::Open && conn.want_close {
             self.begin_closing(token);
         }
-        let Some(conn) = self.core.table.get_mut(token) else {
-            return;
-        };
+        let Some(conn) = self.core.table.get_mut(token) else { return };
         if !conn.outbound.is_empty() {
             return;
         }
@@ -41,9 +37,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// No more input for the handler; the watch now looks after the output's progress.
     fn begin_closing(&mut self, token: Token) {
-        let Some(conn) = self.core.table.get_mut(token) else {
-            return;
-        };
+        let Some(conn) = self.core.table.get_mut(token) else { return };
         conn.phase = Phase::Closing;
         conn.mark = conn.sent;
         let mut inbound = std::mem::take(&mut conn.inbound);
@@ -58,9 +52,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// Sends FIN when it was asked for, and closes when both sides have.
     fn settle_half_close(&mut self, token: Token) {
-        let Some(conn) = self.core.table.get_mut(token) else {
-            return;
-        };
+        let Some(conn) = self.core.table.get_mut(token) else { return };
         if conn.want_shutdown_write && !conn.write_shut {
             conn.write_shut = true;
             if let Err(error) = self.driver.shutdown_write(token) {
@@ -77,9 +69,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// Calls on_close and lets go of the socket, at once or by way of lingering.
     fn finish(&mut self, token: Token) {
-        let Some(conn) = self.core.table.get_mut(token) else {
-            return;
-        };
+        let Some(conn) = self.core.table.get_mut(token) else { return };
         let reason = conn.reason.take().unwrap_or(CloseReason::Local);
         let delivered = conn.outbound.is_empty() && !matches!(reason, CloseReason::Aborted);
         let broken = matches!(reason, CloseReason::PeerReset(_) | CloseReason::Failed(_));
@@ -113,22 +103,18 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Gives buffers and timers back, and tells those who wait for output that it is lost.
     pub(super) fn let_go_of_memory(&mut self, token: Token) {
         let core = &mut self.core;
-        let Some(conn) = core.table.get_mut(token) else {
-            return;
-        };
+        let Some(conn) = core.table.get_mut(token) else { return };
         conn.inbound.clear(&mut core.pool);
         conn.outbound.clear(&mut core.pool);
         for key in [conn.timer.take(), conn.watch.take()].into_iter().flatten() {
             core.wheel.cancel(key);
         }
-        let Some(extra) = conn.extra.as_mut() else {
-            return;
-        };
+        let Some(extra) = conn.extra.as_mut() else { return };
         if let Some(shared) = &extra.shared {
             shared.mark_closed();
         }
         for completion in std::mem::take(&mut extra.completions) {
-            (completion.done)(Err(HandleError::Closed));
+            completion.done.call(Err(HandleError::Closed));
         }
     }
 

@@ -8,7 +8,7 @@ use crate::conn::command::{Command, Completion, WriteDone};
 use crate::conn::handle::Shared;
 use crate::conn::state::Phase;
 use crate::driver::{Driver, Token};
-use crate::error::{CloseReason, HandleError};
+use crate::error::CloseReason;
 use crate::handler::{Action, Handler};
 use crate::reactor::Reactor;
 
@@ -36,8 +36,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                     self.settle(token);
                 }
             }
-            Command::Adopt { stream, peer } => {
-                self.core.shared.taken.add(1);
+            Command::Adopt { stream, peer, handed } => {
+                self.core.shared.taken.add(u64::from(handed));
                 self.adopt(stream, peer);
             }
             Command::Resolved { token, result } => self.resolved(token, result),
@@ -45,7 +45,11 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             Command::Datagram { socket, to, payload } => {
                 self.send_datagram(socket, to, None, &payload);
             }
-            Command::Stop(deadline) => self.begin_stop(deadline),
+            Command::Stop(deadline) => {
+                // Jobs that were accepted before find the connections that were open then.
+                self.run_jobs();
+                self.begin_stop(deadline);
+            }
         }
     }
 
@@ -60,17 +64,13 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         shared.applied(bytes.len());
         let taken = self.core.table.get(token).is_some_and(|conn| conn.takes_output());
         if !taken {
-            if let Some(done) = done {
-                done(Err(HandleError::Closed));
-            }
-            return;
+            // Dropping it tells whoever waits.
+            return drop(done);
         }
         self.core.write_with(token, |conn, pool| conn.outbound.append_bytes(bytes, pool));
-        let (Some(done), Some(conn)) = (done, self.core.table.get_mut(token)) else {
-            return;
-        };
+        let (Some(done), Some(conn)) = (done, self.core.table.get_mut(token)) else { return };
         if conn.outbound.is_empty() {
-            return done(Ok(()));
+            return done.call(Ok(()));
         }
         let at = conn.sent + conn.outbound.len() as u64;
         conn.extra_mut().completions.push_back(Completion { at, done });

@@ -46,9 +46,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     pub(super) fn resolved(&mut self, token: Token, result: io::Result<Vec<SocketAddr>>) {
-        let Some(conn) = self.core.table.get_mut(token) else {
-            return;
-        };
+        let Some(conn) = self.core.table.get_mut(token) else { return };
         match result {
             Ok(mut addresses) => {
                 addresses.reverse();
@@ -61,9 +59,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// Tries the next address, or gives up with the last one's error.
     fn try_next(&mut self, token: Token, error: io::Error) {
-        let Some(conn) = self.core.table.get_mut(token) else {
-            return;
-        };
+        let Some(conn) = self.core.table.get_mut(token) else { return };
         let next = conn.extra.as_mut().and_then(|extra| extra.candidates.pop());
         match next {
             Some(address) => self.try_address(token, Address::Ip(address)),
@@ -72,9 +68,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     fn try_address(&mut self, token: Token, address: Address) {
-        let Some(conn) = self.core.table.get_mut(token) else {
-            return;
-        };
+        let Some(conn) = self.core.table.get_mut(token) else { return };
         conn.peer = address;
         let options = &self.core.options;
         let started = start_connect(&conn.peer, &options.listen.socket).and_then(|stream| {
@@ -107,9 +101,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     pub(super) fn connect_failed(&mut self, token: Token, error: io::Error) {
-        let Some(conn) = self.core.table.get_mut(token) else {
-            return;
-        };
+        let Some(conn) = self.core.table.get_mut(token) else { return };
         conn.phase = Phase::Lingering;
         self.let_go_of_memory(token);
         self.with_conn(token, |handler, conn| handler.on_connect_failed(conn, error));

@@ -51,9 +51,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         payload: &[u8],
     ) {
         let metrics = &self.core.shared.metrics;
-        let Some(queue) = self.datagram_queues.get_mut(socket as usize) else {
-            return;
-        };
+        let Some(queue) = self.datagram_queues.get_mut(socket as usize) else { return };
         if !queue.blocked {
             match self.driver.send_datagram(socket, payload, to, from) {
                 Ok(()) => return metrics.datagrams_out.add(1),
@@ -74,9 +72,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// The socket takes datagrams again.
     pub(super) fn flush_datagrams(&mut self, socket: u32) {
         let metrics = &self.core.shared.metrics;
-        let Some(queue) = self.datagram_queues.get_mut(socket as usize) else {
-            return;
-        };
+        let Some(queue) = self.datagram_queues.get_mut(socket as usize) else { return };
         queue.blocked = false;
         while let Some(first) = queue.waiting.front() {
             match self.driver.send_datagram(socket, &first.payload, first.to, first.from) {

@@ -67,9 +67,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// Offers leftover input to the handler.
     pub(super) fn offer(&mut self, token: Token) {
-        let Some(conn) = self.core.table.get_mut(token) else {
-            return;
-        };
+        let Some(conn) = self.core.table.get_mut(token) else { return };
         conn.want_offer = false;
         if !conn.takes_input() || conn.inbound.is_empty() {
             return self.settle(token);
@@ -134,9 +132,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// The peer closed its sending side.
     fn ended(&mut self, token: Token) {
-        let Some(conn) = self.core.table.get_mut(token) else {
-            return;
-        };
+        let Some(conn) = self.core.table.get_mut(token) else { return };
         conn.eof = true;
         conn.receiving = false;
         match conn.phase {
@@ -152,9 +148,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// Tells the handler of the peer's FIN, or closes, once all input has been offered.
     pub(super) fn tell_end(&mut self, token: Token) {
-        let Some(conn) = self.core.table.get_mut(token) else {
-            return;
-        };
+        let Some(conn) = self.core.table.get_mut(token) else { return };
         if !conn.want_eof || conn.want_offer || !conn.takes_input() {
             return;
         }
@@ -169,9 +163,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// Ends a connection without delivering what is pending.
     pub(super) fn end(&mut self, token: Token, reason: CloseReason) {
-        let Some(conn) = self.core.table.get_mut(token) else {
-            return;
-        };
+        let Some(conn) = self.core.table.get_mut(token) else { return };
         match conn.phase {
             Phase::Lingering => self.release(token, CloseMode::Orderly),
             _ => {

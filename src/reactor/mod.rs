@@ -231,7 +231,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         }
     }
 
-    fn run_jobs(&mut self) {
+    pub(super) fn run_jobs(&mut self) {
         if self.jobs.is_empty() {
             return;
         }

@@ -13,9 +13,7 @@ use crate::reactor::Reactor;
 impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Brings a connection's socket in line with what was asked of the connection.
     pub(super) fn settle(&mut self, token: Token) {
-        let Some(conn) = self.core.table.get_mut(token) else {
-            return;
-        };
+        let Some(conn) = self.core.table.get_mut(token) else { return };
         if conn.outbound.len() > self.core.options.max_pending_output {
             conn.end(CloseReason::OutputLimit);
         }
@@ -23,10 +21,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         if sends && !conn.outbound.is_empty() && !conn.send_blocked {
             self.flush(token);
         }
+        self.check_watermarks(token);
         self.settle_reading(token);
-        let Some(conn) = self.core.table.get(token) else {
-            return;
-        };
+        let Some(conn) = self.core.table.get(token) else { return };
         if conn.is_ending()
             || conn.want_shutdown_write
             || conn.phase == Phase::Closing
@@ -42,9 +39,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let mut budget = WRITE_BYTES_PER_TURN;
         while budget > 0 {
             self.before_write(token);
-            let Some(conn) = self.core.table.get_mut(token) else {
-                return;
-            };
+            let Some(conn) = self.core.table.get_mut(token) else { return };
             if conn.want_end {
                 return;
             }
@@ -65,28 +60,34 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                 self.core.shared.metrics.partial_writes.add(1);
             }
             if done || sent.blocked {
-                return self.check_watermarks(token);
+                return;
             }
         }
-        self.check_watermarks(token);
         self.core.touch(token);
     }
 
     #[inline]
     fn before_write(&mut self, token: Token) {
         let pending = self.core.table.get(token).map_or(0, |conn| conn.outbound.len());
+        self.set_pre_writing(token, true);
         self.with_state(token, |handler, conn, state| handler.pre_write(conn, state, pending));
+        self.set_pre_writing(token, false);
+    }
+
+    #[inline]
+    fn set_pre_writing(&mut self, token: Token, on: bool) {
+        if let Some(conn) = self.core.table.get_mut(token) {
+            conn.pre_writing = on;
+        }
     }
 
     /// The socket took something: note the time, and tell those who wait for it.
     fn sent_some(&mut self, token: Token) {
         let now = self.core.now_ms();
-        let Some(conn) = self.core.table.get_mut(token) else {
-            return;
-        };
+        let Some(conn) = self.core.table.get_mut(token) else { return };
         conn.last_active = now;
         while let Some(done) = next_completion(conn) {
-            (done.done)(Ok(()));
+            done.done.call(Ok(()));
         }
     }
 
@@ -96,10 +97,11 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let options = &self.core.options;
         let (high, low, auto_pause) =
             (options.high_watermark, options.low_watermark, options.auto_pause);
-        let Some(conn) = self.core.table.get_mut(token) else {
-            return;
-        };
+        let Some(conn) = self.core.table.get_mut(token) else { return };
         let pending = conn.outbound.len();
+        if let Some(shared) = conn.extra.as_ref().and_then(|extra| extra.shared.as_ref()) {
+            shared.set_pending(pending);
+        }
         if !conn.above_high && pending > high {
             conn.above_high = true;
             if auto_pause {
@@ -115,15 +117,13 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// Tells the driver when receiving is to begin or to end.
     pub(super) fn settle_reading(&mut self, token: Token) {
-        let Some(conn) = self.core.table.get_mut(token) else {
-            return;
-        };
+        let Some(conn) = self.core.table.get_mut(token) else { return };
         let wanted = conn.wants_receiving();
         if wanted != conn.receiving && conn.phase != Phase::Connecting {
             conn.receiving = wanted;
             self.driver.set_receiving(token, wanted);
         }
-        let due = (conn.want_offer && conn.takes_input()) || conn.want_drain;
+        let due = conn.want_drain || ((conn.want_offer || conn.want_eof) && conn.takes_input());
         if due && conn.phase == Phase::Open && !conn.dirty {
             conn.dirty = true;
             self.core.dirty.push(token);
@@ -162,9 +162,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     fn attend(&mut self, token: Token) {
-        let Some(conn) = self.core.table.get_mut(token) else {
-            return;
-        };
+        let Some(conn) = self.core.table.get_mut(token) else { return };
         conn.dirty = false;
         if conn.phase == Phase::Open && !conn.is_ending() {
             if std::mem::take(&mut conn.want_drain) {

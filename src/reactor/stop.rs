@@ -24,9 +24,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             self.driver.close_listener(listener);
         }
         for index in 0..self.core.table.bound() {
-            let Some(token) = self.core.table.token_at(index) else {
-                continue;
-            };
+            let Some(token) = self.core.table.token_at(index) else { continue };
             if let Some(conn) = self.core.table.get_mut(token)
                 && matches!(conn.phase, Phase::Open | Phase::Connecting)
             {
@@ -39,9 +37,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Ends every connection now.
     pub(super) fn end_all(&mut self) {
         for index in 0..self.core.table.bound() {
-            let Some(token) = self.core.table.token_at(index) else {
-                continue;
-            };
+            let Some(token) = self.core.table.token_at(index) else { continue };
             self.end(token, CloseReason::ServerStopped);
         }
         // Those that had delivered everything linger; there is no time for that any more.

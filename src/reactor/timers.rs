@@ -15,9 +15,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     pub(super) fn expire_timers(&mut self) {
         self.timers_left = false;
         for count in 1..=TIMERS_PER_TURN {
-            let Some(timer) = self.core.wheel.expire(self.core.now) else {
-                return;
-            };
+            let Some(timer) = self.core.wheel.expire(self.core.now) else { return };
             self.expired(timer);
             self.timers_left = count == TIMERS_PER_TURN;
         }
@@ -26,9 +24,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     fn expired(&mut self, timer: Timer) {
         match timer {
             Timer::Conn(token) => {
-                let Some(conn) = self.core.table.get_mut(token) else {
-                    return;
-                };
+                let Some(conn) = self.core.table.get_mut(token) else { return };
                 conn.timer = None;
                 if conn.phase != Phase::Open || conn.is_ending() {
                     return;
@@ -60,9 +56,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     fn watch_due(&mut self, token: Token) {
         let now = self.core.now_ms();
         let close_timeout = self.core.options.close_timeout;
-        let Some(conn) = self.core.table.get_mut(token) else {
-            return;
-        };
+        let Some(conn) = self.core.table.get_mut(token) else { return };
         conn.watch = None;
         match conn.phase {
             Phase::Connecting => self.attempt_failed(token, io::ErrorKind::TimedOut.into()),

@@ -8,6 +8,8 @@
 //! INVARIANT: under the lock, `has_items` is true exactly if `items` is not empty; `closed` implies
 //! that `items` is empty.
 
+use crate::error::HandleError;
+
 use super::primitives::{AtomicBool, Mutex, MutexGuard, Ordering, lock};
 
 /// A push that was refused; the item comes back.
@@ -17,6 +19,16 @@ pub(crate) enum Rejected<T> {
     Full(T),
     /// The loop has ended: it takes nothing any more.
     Closed(T),
+}
+
+impl<T> Rejected<T> {
+    /// What to tell the sender, and the item.
+    pub(crate) fn split(self) -> (HandleError, T) {
+        match self {
+            Rejected::Full(item) => (HandleError::Full, item),
+            Rejected::Closed(item) => (HandleError::Closed, item),
+        }
+    }
 }
 
 /// A bounded queue of any number of senders to one loop.
@@ -91,6 +103,7 @@ impl<T> Mailbox<T> {
     }
 
     /// How many items wait. Takes the lock: for statistics, not for each turn of the loop.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         lock(&self.inner).items.len()
     }

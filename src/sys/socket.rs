@@ -88,6 +88,7 @@ pub(crate) enum Stream {
 
 impl Stream {
     /// This end.
+    #[cfg(test)]
     pub(crate) fn local_address(&self) -> io::Result<Address> {
         address_of(&self.as_socket().local_addr()?)
     }

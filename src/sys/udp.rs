@@ -26,6 +26,7 @@ mod platform;
 mod platform;
 
 /// The most that one datagram over IPv4 carries: 65,535 less the headers of IP and UDP.
+#[cfg(test)]
 pub(crate) const MAX_PAYLOAD: usize = 65_507;
 
 /// One datagram that was received.

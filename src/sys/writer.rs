@@ -17,6 +17,7 @@ unsafe impl BufMut for Writer<'_> {
         usize::MAX - self.pending()
     }
 
+    // SAFETY: the contract is the trait's; the block below says how it is kept.
     #[inline]
     unsafe fn advance_mut(&mut self, count: usize) {
         if count == 0 {

@@ -88,6 +88,7 @@ impl<T> Wheel<T> {
     }
 
     /// How many timers are armed.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.len
     }
@@ -237,11 +238,13 @@ fn slot_list(level: usize, digit: usize) -> u32 {
 impl<T> Wheel<T> {
     #[inline]
     fn node(&self, index: u32) -> &Node<T> {
+        // Only links are passed here.
         self.nodes.get(index).expect("INVARIANT 1: a link names a node that exists")
     }
 
     #[inline]
     fn node_mut(&mut self, index: u32) -> &mut Node<T> {
+        // Only links are passed here.
         self.nodes.get_mut(index).expect("INVARIANT 1: a link names a node that exists")
     }
 

@@ -10,7 +10,7 @@
 //! brings no further edge; and not on Windows, where mio re-arms on `WouldBlock` only.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,19 +27,15 @@ use crate::sys::socket::{Listener, Stream};
 mod datagram;
 mod listener;
 mod socket;
+mod stream;
 
 use datagram::DatagramEntry;
 use listener::ListenerEntry;
 use socket::ReadyStream;
+use stream::StreamEntry;
 
 /// Events fetched by one system call; more wait in the kernel for the next turn.
 const EVENTS_PER_WAIT: usize = 1024;
-
-/// Slices given to one vectored send; the kernel's own limit is 1,024, and past some tens a
-/// longer vector gains nothing.
-const SLICES_PER_SEND: usize = 64;
-
-const SHORT_RECEIVE_EMPTIES: bool = cfg!(unix);
 
 /// Where a socket is found: two bits for its kind, the rest its index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,30 +71,6 @@ impl Place {
         let generation = (usize::BITS == 64).then_some((token.0 as u64 >> 32) as u32);
         (place, generation)
     }
-}
-
-/// What is known of one stream.
-#[derive(Debug, Default)]
-struct StreamEntry {
-    /// `None` while the index is free.
-    socket: Option<ReadyStream>,
-    generation: u32,
-    /// Has a place in the queue.
-    queued: bool,
-    /// A connect is under way.
-    connecting: bool,
-    /// The reactor wants bytes.
-    receiving: bool,
-    /// There may be something to receive.
-    readable: bool,
-    /// The end or an error was reported: receive until it shows, short or not.
-    ending: bool,
-    /// A send came back blocked.
-    blocked: bool,
-    /// The socket may take more, since the last send that was blocked.
-    writable: bool,
-    /// An error was reported.
-    failed: bool,
 }
 
 /// The readiness driver.
@@ -152,17 +124,11 @@ impl Ready {
             match place {
                 Place::Waker => self.woken = true,
                 Place::Stream(index) => {
-                    let Some(entry) = self.streams.get_mut(index) else {
-                        continue;
-                    };
+                    let Some(entry) = self.streams.get_mut(index) else { continue };
                     if generation.is_some_and(|g| g != entry.generation) {
                         continue;
                     }
-                    let ending = event.is_read_closed() || event.is_error();
-                    entry.readable |= event.is_readable() || ending;
-                    entry.ending |= ending;
-                    entry.writable |= event.is_writable() || event.is_error();
-                    entry.failed |= event.is_error();
+                    entry.note(event);
                     if !entry.queued {
                         entry.queued = true;
                         self.queue.push_back(place);
@@ -182,58 +148,14 @@ impl Ready {
         }
     }
 
-    /// What the stream at the queue's head has for the reactor, if anything.
+    /// What the stream at the queue's head has for the reactor, if anything. It goes to the
+    /// queue's end if it may have more.
     fn stream_event(&mut self, index: u32) -> Option<Event> {
         let entry = self.streams.get_mut(index)?;
         entry.queued = false;
-        let socket = entry.socket.as_ref()?;
-        let token = Token { index, generation: entry.generation };
-        if entry.connecting {
-            let result = socket.connect_result()?;
-            entry.connecting = false;
-            entry.receiving = result.is_ok();
-            // The edge that told of the connection may have told of first bytes as well.
-            requeue(entry, index, &mut self.queue);
-            return Some(Event::Connected { token, result });
-        }
-        if entry.blocked && entry.writable {
-            entry.blocked = false;
-            requeue(entry, index, &mut self.queue);
-            return Some(Event::Writable { token });
-        }
-        if !entry.receiving {
-            let failed = std::mem::take(&mut entry.failed);
-            let error = failed.then(|| socket.as_socket().take_error().ok().flatten()).flatten()?;
-            return Some(Event::Failed { token, error });
-        }
-        if !entry.readable {
-            return None;
-        }
-        loop {
-            match socket.receive(&mut self.receive) {
-                Ok(0) => {
-                    entry.readable = false;
-                    entry.receiving = false;
-                    return Some(Event::Ended { token });
-                }
-                Ok(length) => {
-                    let short = length < self.receive.len();
-                    entry.readable = entry.ending || !short || !SHORT_RECEIVE_EMPTIES;
-                    requeue(entry, index, &mut self.queue);
-                    return Some(Event::Received { token, buffer: Buffer { length } });
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    entry.readable = false;
-                    entry.ending = false;
-                    return None;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    entry.readable = false;
-                    return Some(Event::Failed { token, error });
-                }
-            }
-        }
+        let event = entry.next_event(index, &mut self.receive);
+        requeue(entry, index, &mut self.queue);
+        event
     }
 
     fn adopt(&mut self, token: Token, stream: Stream, connecting: bool) -> io::Result<()> {
@@ -249,24 +171,15 @@ impl Ready {
         };
         // The index may still stand in the queue from its last use: harmless, and not twice.
         let queued = entry.queued;
-        *entry = StreamEntry {
-            socket: Some(socket),
-            generation: token.generation,
-            queued,
-            connecting,
-            receiving: !connecting,
-            ..StreamEntry::default()
-        };
+        *entry = StreamEntry::new(socket, token.generation, connecting);
+        entry.queued = queued;
         Ok(())
     }
 }
 
 /// Puts a stream that may have more at the queue's end.
 fn requeue(entry: &mut StreamEntry, index: u32, queue: &mut VecDeque<Place>) {
-    let more = (entry.readable && entry.receiving)
-        || (entry.writable && entry.blocked)
-        || (entry.failed && !entry.receiving);
-    if more && !entry.queued {
+    if entry.has_more() && !entry.queued {
         entry.queued = true;
         queue.push_back(Place::Stream(index));
     }
@@ -360,36 +273,15 @@ impl Driver for Ready {
     fn set_receiving(&mut self, token: Token, on: bool) {
         let Self { streams, queue, .. } = self;
         let entry = streams.get_mut(token.index);
-        let Some(entry) = entry.filter(|e| e.generation == token.generation) else {
-            return;
-        };
+        let Some(entry) = entry.filter(|e| e.generation == token.generation) else { return };
         entry.receiving = on;
         requeue(entry, token.index, queue);
     }
 
     fn send(&mut self, token: Token, output: &Outbound, limit: usize) -> io::Result<Sent> {
-        let Some(entry) = self.stream_mut(token) else {
-            return Err(io::ErrorKind::NotConnected.into());
-        };
-        let Some(socket) = entry.socket.as_ref() else {
-            return Err(io::ErrorKind::NotConnected.into());
-        };
-        let result = if output.chunks() == 1 {
-            let first = output.first();
-            retry(|| socket.send(&first[..first.len().min(limit)]))
-        } else {
-            let mut slices = [IoSlice::new(&[]); SLICES_PER_SEND];
-            let filled = output.slices(&mut slices);
-            retry(|| socket.send_vectored(&slices[..filled]))
-        };
-        match result {
-            Ok(bytes) => Ok(Sent { bytes, blocked: false }),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                entry.blocked = true;
-                entry.writable = false;
-                Ok(Sent { bytes: 0, blocked: true })
-            }
-            Err(error) => Err(error),
+        match self.stream_mut(token) {
+            Some(entry) => entry.send(output, limit),
+            None => Err(io::ErrorKind::NotConnected.into()),
         }
     }
 
@@ -401,12 +293,8 @@ impl Driver for Ready {
     }
 
     fn close(&mut self, token: Token, mode: CloseMode) {
-        let Some(entry) = self.stream_mut(token) else {
-            return;
-        };
-        let Some(socket) = entry.socket.take() else {
-            return;
-        };
+        let Some(entry) = self.stream_mut(token) else { return };
+        let Some(socket) = entry.socket.take() else { return };
         if mode == CloseMode::Abort
             && let Err(error) = socket.as_socket().set_linger(Some(Duration::ZERO))
         {
@@ -429,15 +317,5 @@ impl Driver for Ready {
         from: Option<IpAddr>,
     ) -> io::Result<()> {
         self.send_one_datagram(number, payload, to, from)
-    }
-}
-
-/// Repeats a call that a signal interrupted.
-fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
-        }
     }
 }

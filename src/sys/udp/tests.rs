@@ -89,9 +89,7 @@ fn a_datagram_of_ipv4_is_echoed() {
 
 #[test]
 fn a_datagram_of_ipv6_is_echoed() {
-    let Some(client) = ipv6_end(Ipv6Addr::LOCALHOST) else {
-        return;
-    };
+    let Some(client) = ipv6_end(Ipv6Addr::LOCALHOST) else { return };
     for ip in [Ipv6Addr::LOCALHOST, Ipv6Addr::UNSPECIFIED] {
         check_echo(&End::bind(ip).unwrap(), &client, Ipv6Addr::LOCALHOST.into());
     }
@@ -111,9 +109,7 @@ fn a_wildcard_socket_answers_from_the_address_that_was_asked() {
 #[cfg(any(target_os = "linux", target_os = "android"))]
 #[test]
 fn a_dual_stack_socket_speaks_ipv4_by_its_own_names() {
-    let Some(server) = ipv6_end(Ipv6Addr::UNSPECIFIED) else {
-        return;
-    };
+    let Some(server) = ipv6_end(Ipv6Addr::UNSPECIFIED) else { return };
     let client = End::bind(Ipv4Addr::LOCALHOST).unwrap();
     for last in [2, 1] {
         check_echo(&server, &client, Ipv4Addr::new(127, 0, 0, last).into());

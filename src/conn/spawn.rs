@@ -1,0 +1,77 @@
+//! Blocking work on behalf of a connection: out to the worker pool and back to the loop.
+
+use std::any::{Any, TypeId};
+use std::result::Result;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::conn::Conn;
+use crate::conn::command::Command;
+use crate::workers::{JobPanic, SpawnError, contain};
+
+impl Conn<'_> {
+    /// Runs `job`, which may block, on the worker pool; then `done` on this loop, with the
+    /// connection, its state and the job's result, if the connection still lives. `S` is the
+    /// handler's `State`. A panic of the job is a result too.
+    ///
+    /// # Errors
+    /// `job` and `done` come back when the pool's queue is full or the server is stopping.
+    ///
+    /// # Panics
+    /// If `S` is not the handler's `State`.
+    ///
+    /// ```
+    /// use tightloop::{Conn, Input};
+    ///
+    /// fn look_up(conn: &mut Conn<'_>, input: &mut Input<'_>) {
+    ///     let key = input.take_all().to_vec();
+    ///     let spawned = conn.spawn(
+    ///         move || std::fs::read(String::from_utf8_lossy(&key).as_ref()),
+    ///         |conn: &mut Conn<'_>, _state: &mut (), result| match result {
+    ///             Ok(Ok(contents)) => { conn.write_bytes(contents); }
+    ///             Ok(Err(_)) | Err(_) => conn.close(),
+    ///         },
+    ///     );
+    ///     if spawned.is_err() {
+    ///         conn.write(b"busy\n");
+    ///     }
+    /// }
+    /// ```
+    #[doc(alias = "NewWorkerPool")]
+    pub fn spawn<S, R, J, D>(&mut self, job: J, done: D) -> Result<(), SpawnError<(J, D)>>
+    where
+        S: 'static,
+        R: Send + 'static,
+        J: FnOnce() -> R + Send + 'static,
+        D: FnOnce(&mut Conn<'_>, &mut S, Result<R, JobPanic>) + Send + 'static,
+    {
+        assert!(
+            TypeId::of::<S>() == self.core.state_type,
+            "Conn::spawn: the state in `done` is not this handler's State"
+        );
+        let (token, shared) = (self.token, Arc::clone(&self.core.shared));
+        // The closures wait in a cell, so that they can be given back when the pool is full.
+        let cell = Arc::new(Mutex::new(Some((job, done))));
+        let taken = Arc::clone(&cell);
+        let spawned = self.core.workers.try_spawn(move || {
+            let Some((job, done)) = taken.lock().unwrap_or_else(PoisonError::into_inner).take()
+            else {
+                return;
+            };
+            let result = contain(job);
+            let done = move |conn: &mut Conn<'_>, state: &mut dyn Any| {
+                if let Some(state) = state.downcast_mut::<S>() {
+                    done(conn, state, result);
+                }
+            };
+            // A loop that has ended has no connection to be told of.
+            drop(shared.send_reserved(Command::JobDone(token, Box::new(done))));
+        });
+        spawned.map_err(|error| {
+            error.map_job(|_| {
+                let given_back = cell.lock().unwrap_or_else(PoisonError::into_inner).take();
+                // The job was rejected, so it was not run, and nobody else has the cell.
+                given_back.unwrap_or_else(|| unreachable!("a rejected job does not run"))
+            })
+        })
+    }
+}

@@ -1,0 +1,154 @@
+//! One stream of the readiness driver: what the poller has told of it, turned into events.
+
+use std::io::{self, IoSlice};
+
+use mio::event::Event as Readiness;
+
+use crate::buf::outbound::Outbound;
+use crate::driver::ready::socket::ReadyStream;
+use crate::driver::{Buffer, Event, Sent, Token};
+
+/// Slices given to one vectored send; the kernel's own limit is 1,024, and past some tens a
+/// longer vector gains nothing.
+const SLICES_PER_SEND: usize = 64;
+
+/// Whether a receive that does not fill the buffer has emptied the socket; see the driver's head.
+const SHORT_RECEIVE_EMPTIES: bool = cfg!(unix);
+
+/// What is known of one stream.
+#[derive(Debug, Default)]
+pub(super) struct StreamEntry {
+    /// `None` while the index is free.
+    pub(super) socket: Option<ReadyStream>,
+    pub(super) generation: u32,
+    /// Has a place in the driver's queue.
+    pub(super) queued: bool,
+    /// The reactor wants bytes.
+    pub(super) receiving: bool,
+    /// A connect is under way.
+    connecting: bool,
+    /// There may be something to receive.
+    readable: bool,
+    /// The end or an error was reported: receive until it shows, short or not.
+    ending: bool,
+    /// A send came back blocked.
+    blocked: bool,
+    /// The socket may take more, since the last send that was blocked.
+    writable: bool,
+    /// An error was reported.
+    failed: bool,
+}
+
+impl StreamEntry {
+    pub(super) fn new(socket: ReadyStream, generation: u32, connecting: bool) -> Self {
+        let receiving = !connecting;
+        let socket = Some(socket);
+        StreamEntry { socket, generation, connecting, receiving, ..StreamEntry::default() }
+    }
+
+    /// Remembers what the poller has reported.
+    #[inline]
+    pub(super) fn note(&mut self, event: &Readiness) {
+        let ending = event.is_read_closed() || event.is_error();
+        self.readable |= event.is_readable() || ending;
+        self.ending |= ending;
+        self.writable |= event.is_writable() || event.is_error();
+        self.failed |= event.is_error();
+    }
+
+    /// Whether the reactor may have something to learn without a further report.
+    #[inline]
+    pub(super) fn has_more(&self) -> bool {
+        (self.readable && self.receiving)
+            || (self.writable && self.blocked)
+            || (self.failed && !self.receiving && !self.connecting)
+    }
+
+    /// What there is for the reactor, if anything.
+    #[inline]
+    pub(super) fn next_event(&mut self, index: u32, receive: &mut [u8]) -> Option<Event> {
+        let socket = self.socket.as_ref()?;
+        let token = Token { index, generation: self.generation };
+        if self.connecting {
+            let result = socket.connect_result()?;
+            self.connecting = false;
+            self.receiving = result.is_ok();
+            return Some(Event::Connected { token, result });
+        }
+        if self.blocked && self.writable {
+            self.blocked = false;
+            return Some(Event::Writable { token });
+        }
+        if self.readable && self.receiving {
+            return self.receive(token, receive);
+        }
+        if std::mem::take(&mut self.failed) && !self.receiving {
+            let error = socket.as_socket().take_error().ok().flatten()?;
+            return Some(Event::Failed { token, error });
+        }
+        None
+    }
+
+    #[inline]
+    fn receive(&mut self, token: Token, into: &mut [u8]) -> Option<Event> {
+        let socket = self.socket.as_ref()?;
+        match retry(|| socket.receive(into)) {
+            Ok(0) => {
+                self.readable = false;
+                self.receiving = false;
+                Some(Event::Ended { token })
+            }
+            Ok(length) => {
+                let full = length == into.len();
+                self.readable = full || self.ending || !SHORT_RECEIVE_EMPTIES;
+                Some(Event::Received { token, buffer: Buffer { length } })
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.readable = false;
+                self.ending = false;
+                None
+            }
+            Err(error) => {
+                self.readable = false;
+                self.failed = false;
+                Some(Event::Failed { token, error })
+            }
+        }
+    }
+
+    /// Gives the socket what it takes.
+    #[inline]
+    pub(super) fn send(&mut self, output: &Outbound, limit: usize) -> io::Result<Sent> {
+        let Some(socket) = self.socket.as_ref() else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        let result = if output.chunks() == 1 {
+            let first = output.first();
+            retry(|| socket.send(&first[..first.len().min(limit)]))
+        } else {
+            let mut slices = [IoSlice::new(&[]); SLICES_PER_SEND];
+            let filled = output.slices(&mut slices);
+            retry(|| socket.send_vectored(&slices[..filled]))
+        };
+        match result {
+            Ok(bytes) => Ok(Sent { bytes, blocked: false }),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.blocked = true;
+                self.writable = false;
+                Ok(Sent { bytes: 0, blocked: true })
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Repeats a call that a signal interrupted.
+#[inline]
+fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
