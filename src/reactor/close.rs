@@ -80,17 +80,18 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.let_go_of_memory(token);
         self.tell_closed(token, reason);
         if lingers && self.driver.shutdown_write(token).is_ok() {
-            let options = &self.core.options;
-            let patience = match self.core.stopping {
-                true => options.linger_timeout.min(LINGER_WHILE_STOPPING),
-                false => options.linger_timeout,
-            };
-            self.core.set_watch(token, Some(patience));
+            self.core.set_watch(token, Some(self.linger_patience()));
             self.settle_reading(token);
         } else {
             let mode = if delivered { CloseMode::Orderly } else { CloseMode::Abort };
             self.release(token, mode);
         }
+    }
+
+    /// How long a closed connection waits for the peer's FIN.
+    pub(super) fn linger_patience(&self) -> Duration {
+        let patience = self.core.options.linger_timeout;
+        if self.core.stopping { patience.min(LINGER_WHILE_STOPPING) } else { patience }
     }
 
     fn tell_closed(&mut self, token: Token, reason: CloseReason) {

@@ -25,11 +25,15 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         }
         for index in 0..self.core.table.bound() {
             let Some(token) = self.core.table.token_at(index) else { continue };
-            if let Some(conn) = self.core.table.get_mut(token)
-                && matches!(conn.phase, Phase::Open | Phase::Connecting)
-            {
-                conn.close(CloseReason::ServerStopped);
-                self.settle(token);
+            let Some(conn) = self.core.table.get_mut(token) else { continue };
+            match conn.phase {
+                Phase::Open | Phase::Connecting => {
+                    conn.close(CloseReason::ServerStopped);
+                    self.settle(token);
+                }
+                // Those that linger already get no more patience than those that will.
+                Phase::Lingering => self.core.set_watch(token, Some(self.linger_patience())),
+                Phase::Closing | Phase::Free => {}
             }
         }
     }
