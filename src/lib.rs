@@ -93,3 +93,8 @@ pub use server::{RunningServer, Server};
 pub use socket2::SockRef;
 pub use sys::sockopt::Keepalive;
 pub use workers::{JobPanic, SpawnError, WorkerOptions, WorkerPool, WorkerStats};
+
+/// The program in the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
