@@ -27,6 +27,8 @@ pub(crate) struct LoopShared {
     /// mailboxes before it first sleeps.
     pub(crate) waker: OnceLock<Waker>,
     pub(crate) metrics: LoopMetrics,
+    /// The loop takes nothing any more.
+    pub(crate) ended: AtomicBool,
     /// Connections handed over by the acceptor; it alone writes this.
     pub(crate) handed: Counter,
     /// Connections taken over from the acceptor; the loop alone writes this.
@@ -41,6 +43,7 @@ impl LoopShared {
             wake: WakeFlag::new(),
             waker: OnceLock::new(),
             metrics: LoopMetrics::default(),
+            ended: AtomicBool::new(false),
             handed: Counter::default(),
             taken: Counter::default(),
         }

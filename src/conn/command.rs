@@ -14,6 +14,7 @@ use crate::conn::handle::Shared;
 use crate::driver::Token;
 use crate::error::HandleError;
 use crate::sys::socket::Stream;
+use crate::workers::contain;
 
 /// Called on the loop when a write was given to the socket, or could not be. Exactly once: one
 /// that is dropped, by whatever way a write is lost, is told that the connection is closed.
@@ -41,7 +42,10 @@ impl WriteDone {
 impl Drop for WriteDone {
     fn drop(&mut self) {
         if let Some(call) = self.0.take() {
-            call(Err(HandleError::Closed));
+            // It may be dropped by a loop that unwinds: a second panic would end the process.
+            if let Err(panic) = contain(|| call(Err(HandleError::Closed))) {
+                log::error!("the callback of a lost write: {panic}");
+            }
         }
     }
 }

@@ -74,7 +74,7 @@ impl ConnHandle {
 
     /// Whether the connection is still open, as far as this thread can know.
     pub fn is_open(&self) -> bool {
-        !self.shared.closed.load(Ordering::Acquire)
+        !self.shared.closed.load(Ordering::Acquire) && !self.owner.ended.load(Ordering::Acquire)
     }
 
     /// Bytes that were written and not yet taken by the socket, those that wait for the loop

@@ -4,6 +4,7 @@ use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
@@ -179,6 +180,7 @@ fn live<H: Handler>(
 
 /// Answers everybody who still waits for something from a loop that has ended.
 fn bury(shared: &LoopShared) {
+    shared.ended.store(true, Ordering::Release);
     for command in shared.commands.close() {
         command.refuse();
     }

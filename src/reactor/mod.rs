@@ -161,7 +161,12 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Serves until the server is stopped.
     pub(crate) fn run(&mut self) -> io::Result<()> {
         self.core.now = self.driver.now();
-        self.tick();
+        // A handler may have refused to serve, on this loop or another one.
+        self.run_commands();
+        if !self.core.stopping {
+            self.tick();
+        }
+        self.finish_stopping();
         while !matches!(self.stage, Stage::Stopped) {
             if let Err(error) = self.sleep() {
                 self.abandon();
