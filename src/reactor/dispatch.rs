@@ -68,8 +68,12 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Offers leftover input to the handler.
     pub(super) fn offer(&mut self, token: Token) {
         let Some(conn) = self.core.table.get_mut(token) else { return };
+        if !conn.takes_input() {
+            // It has been paused since: the wish stays.
+            return self.settle(token);
+        }
         conn.want_offer = false;
-        if !conn.takes_input() || conn.inbound.is_empty() {
+        if conn.inbound.is_empty() {
             return self.settle(token);
         }
         let mut inbound = std::mem::take(&mut conn.inbound);
