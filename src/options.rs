@@ -119,7 +119,7 @@ type Rule = (bool, &'static str, &'static str);
 impl Options {
     /// Refuses values that cannot be meant, naming the option.
     pub(crate) fn check(&self) -> Result<()> {
-        let rules: [Rule; 9] = [
+        let rules: [Rule; 10] = [
             (self.loops > MAX_LOOPS, "loops", "at most 1024"),
             (
                 !(1024..=16 << 20).contains(&self.receive_buffer),
@@ -138,8 +138,14 @@ impl Options {
             ),
             (self.max_unconsumed_input == 0, "max_unconsumed_input", "at least 1 byte"),
             (self.mailbox_capacity == 0, "mailbox_capacity", "at least 1 command"),
-            (self.worker_threads == 0, "worker_threads", "at least 1 thread"),
-            (self.worker_queue == 0, "worker_queue", "at least 1 job"),
+            (self.worker_threads == 0, "workers", "at least 1 thread"),
+            (self.worker_queue == 0, "workers", "at least 1 job"),
+            (
+                // Seconds in 16 bits, where the system keeps them so.
+                self.listen.socket.linger.is_some_and(|t| t > Duration::from_secs(65_535)),
+                "linger",
+                "at most 65,535 s",
+            ),
             (self.idle_timeout.is_some_and(|t| t.is_zero()), "idle_timeout", "longer than zero"),
         ];
         match rules.iter().find(|(refused, ..)| *refused) {
@@ -200,7 +206,8 @@ mod tests {
         assert_eq!(refused(|o| o.low_watermark = usize::MAX), "watermarks");
         assert_eq!(refused(|o| o.max_pending_output = 1), "max_pending_output");
         assert_eq!(refused(|o| o.mailbox_capacity = 0), "mailbox_capacity");
-        assert_eq!(refused(|o| o.worker_threads = 0), "worker_threads");
+        assert_eq!(refused(|o| o.worker_threads = 0), "workers");
+        assert_eq!(refused(|o| o.listen.socket.linger = Some(Duration::MAX)), "linger");
         assert_eq!(refused(|o| o.idle_timeout = Some(Duration::ZERO)), "idle_timeout");
     }
 }

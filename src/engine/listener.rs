@@ -48,17 +48,14 @@ pub(super) fn bind_all(listen: Vec<ListenOn>, options: &Options, loops: usize) -
                 bound.bind(&endpoint, options).map_err(|source| listen_error(url, source))?;
             }
             ListenOn::Tcp(listener) => bound
-                .adopt(listener.set_nonblocking(true), Listener::Tcp(listener))
+                .adopt(listener.set_nonblocking(true), Listener::Tcp(listener), options)
                 .map_err(|source| listen_error("the given TCP listener", source))?,
             #[cfg(unix)]
-            ListenOn::Unix(listener) => bound
-                .adopt(
-                    listener.set_nonblocking(true),
-                    Listener::Unix { path: None, socket: listener },
-                )
+            ListenOn::Unix(socket) => bound
+                .adopt(socket.set_nonblocking(true), Listener::Unix { path: None, socket }, options)
                 .map_err(|source| listen_error("the given Unix listener", source))?,
             ListenOn::Udp(socket) => bound
-                .adopt_datagram(socket)
+                .adopt_datagram(socket, options)
                 .map_err(|source| listen_error("the given UDP socket", source))?,
         }
     }
@@ -128,15 +125,25 @@ impl Bound {
         Ok(())
     }
 
-    fn adopt(&mut self, prepared: io::Result<()>, listener: Listener) -> io::Result<()> {
+    /// A given listener gets the options that its connections are to inherit.
+    fn adopt(
+        &mut self,
+        prepared: io::Result<()>,
+        listener: Listener,
+        options: &Options,
+    ) -> io::Result<()> {
         prepared?;
+        let is_tcp = matches!(listener, Listener::Tcp(_));
+        options.listen.socket.apply(listener.as_socket(), is_tcp)?;
+        hook(options, &listener.as_socket())?;
         self.addresses.push(listener.local_address()?);
         self.shared.push(listener);
         Ok(())
     }
 
-    fn adopt_datagram(&mut self, socket: UdpSocket) -> io::Result<()> {
+    fn adopt_datagram(&mut self, socket: UdpSocket, options: &Options) -> io::Result<()> {
         socket.set_nonblocking(true)?;
+        hook(options, &SockRef::from(&socket))?;
         self.addresses.push(Address::from(socket.local_addr()?));
         // Taking turns spreads several adopted sockets over the loops.
         let emptiest = self.datagrams.iter_mut().min_by_key(|sockets| sockets.len());

@@ -45,7 +45,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         if self.core.stopping {
             return;
         }
-        if let Err(error) = self.prepare(&stream, !ACCEPTED_INHERITS_OPTIONS) {
+        if let Err(error) = self.prepare(&stream, !(ACCEPTED_INHERITS_OPTIONS && stream.is_tcp())) {
             log::warn!("a connection from {peer} was refused: {error}");
             return;
         }
