@@ -154,7 +154,7 @@ impl<'a, H: Handler> Context<'a, H> {
         job: impl FnOnce(&mut H, &mut Context<'_, H>) + 'static,
     ) {
         let place = self.jobs.insert(Box::new(job));
-        let deadline = deadline(self.core.now, delay);
+        let deadline = deadline(self.sockets.now(), delay);
         self.core.wheel.insert(deadline, Timer::Job(place));
     }
 

@@ -55,6 +55,8 @@ pub(crate) struct Core {
     pub(crate) wheel: Wheel<Timer>,
     /// The moment at which this turn's events were fetched.
     pub(crate) now: Instant,
+    /// `now` in milliseconds since the loop started, wrapping after 49 days: for differences.
+    pub(crate) now_ms: u32,
     pub(crate) started: Instant,
     /// The connection whose callback runs: the reactor attends to it afterwards anyway.
     pub(crate) current: Option<u32>,
@@ -77,9 +79,10 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    /// Milliseconds since the loop started, wrapping after 49 days: for differences only.
-    pub(crate) fn now_ms(&self) -> u32 {
-        self.now.duration_since(self.started).as_millis() as u32
+    /// Begins a turn at this moment.
+    pub(crate) fn set_now(&mut self, now: Instant) {
+        self.now = now;
+        self.now_ms = now.duration_since(self.started).as_millis() as u32;
     }
 
     /// A connection has to be attended to: after the callback if it is the callback's own, at
@@ -155,13 +158,14 @@ impl Core {
         Ok(ConnId::new(self.index, token))
     }
 
-    pub(crate) fn set_timer(&mut self, token: Token, delay: Option<Duration>) {
+    /// Sets the user's timer, counted from `now`: the turn's beginning would be too early.
+    pub(crate) fn set_timer(&mut self, token: Token, now: Instant, delay: Option<Duration>) {
         let Some(conn) = self.table.get_mut(token) else { return };
         if let Some(key) = conn.timer.take() {
             self.wheel.cancel(key);
         }
         let Some(delay) = delay else { return };
-        let deadline = deadline(self.now, delay);
+        let deadline = deadline(now, delay);
         conn.timer = Some(self.wheel.insert(deadline, Timer::Conn(token)));
     }
 
@@ -177,7 +181,7 @@ impl Core {
     }
 
     pub(crate) fn set_idle_timeout(&mut self, token: Token, timeout: Option<Duration>) {
-        let now = self.now_ms();
+        let now = self.now_ms;
         let Some(conn) = self.table.get_mut(token) else { return };
         // A timeout below a millisecond is one; above 24 days the wrapping clock would lie.
         let millis = timeout.map_or(0, |t| t.as_millis().clamp(1, i32::MAX as u128) as u32);

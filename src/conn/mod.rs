@@ -227,7 +227,8 @@ impl<'a> Conn<'a> {
     /// Has `on_timer` called after `delay` (to the millisecond, never early), in place of any
     /// timer set before; `None` cancels. There is one timer a connection; setting it is O(1).
     pub fn set_timer(&mut self, delay: impl Into<Option<Duration>>) {
-        self.core.set_timer(self.token, delay.into());
+        let now = self.sockets.now();
+        self.core.set_timer(self.token, now, delay.into());
     }
 
     /// Closes the connection with [`CloseReason::IdleTimeout`] when for this long nothing was

@@ -101,6 +101,9 @@ pub(crate) trait Sockets {
     /// The stream's socket, to set options on; `None` where there is none (a simulated network).
     fn socket(&self, token: Token) -> Option<SockRef<'_>>;
 
+    /// The present moment of this driver's clock.
+    fn now(&self) -> Instant;
+
     /// The stream's own address.
     fn local_address(&self, token: Token) -> io::Result<Address>;
 }
@@ -109,9 +112,6 @@ pub(crate) trait Sockets {
 pub(crate) trait Driver: Sockets {
     /// Rings this driver's `wait` from any thread.
     fn waker(&self) -> Waker;
-
-    /// The present moment of this driver's clock.
-    fn now(&self) -> Instant;
 
     /// Sleeps until something happened or the time is over (`None`: for ever).
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()>;

@@ -41,7 +41,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     fn received(&mut self, token: Token, buffer: Buffer) {
         self.core.shared.metrics.bytes_in.add(buffer.length as u64);
-        let now = self.core.now_ms();
+        let now = self.core.now_ms;
         let Some(conn) = self.core.table.get_mut(token) else {
             return self.driver.recycle(buffer);
         };

@@ -109,6 +109,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             pool: Pool::new(parts.options.pool_retain),
             wheel: Wheel::new(now),
             now,
+            now_ms: 0,
             started: now,
             current: None,
             dirty: Vec::new(),
@@ -160,7 +161,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// Serves until the server is stopped.
     pub(crate) fn run(&mut self) -> io::Result<()> {
-        self.core.now = self.driver.now();
+        self.core.set_now(self.driver.now());
         // A handler may have refused to serve, on this loop or another one.
         self.run_commands();
         if !self.core.stopping {
@@ -172,7 +173,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                 self.abandon();
                 return Err(error);
             }
-            self.core.now = self.driver.now();
+            self.core.set_now(self.driver.now());
             self.core.shared.metrics.turns.add(1);
             self.run_events();
             self.run_commands();

@@ -83,7 +83,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// The socket took something: note the time, and tell those who wait for it.
     fn sent_some(&mut self, token: Token) {
-        let now = self.core.now_ms();
+        let now = self.core.now_ms;
         let Some(conn) = self.core.table.get_mut(token) else { return };
         conn.last_active = now;
         while let Some(done) = next_completion(conn) {

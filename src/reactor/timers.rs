@@ -54,7 +54,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// A connection's watch is due; what it watches for depends on the phase.
     fn watch_due(&mut self, token: Token) {
-        let now = self.core.now_ms();
+        let now = self.core.now_ms;
         let close_timeout = self.core.options.close_timeout;
         let Some(conn) = self.core.table.get_mut(token) else { return };
         conn.watch = None;

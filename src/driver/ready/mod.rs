@@ -186,6 +186,10 @@ fn requeue(entry: &mut StreamEntry, index: u32, queue: &mut VecDeque<Place>) {
 }
 
 impl Sockets for Ready {
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
     fn socket(&self, token: Token) -> Option<SockRef<'_>> {
         Some(self.stream(token)?.socket.as_ref()?.as_socket())
     }
@@ -206,10 +210,6 @@ impl Driver for Ready {
                 log::error!("an event loop could not be woken: {error}");
             }
         })
-    }
-
-    fn now(&self) -> Instant {
-        Instant::now()
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
