@@ -72,7 +72,7 @@ impl Outbound {
         if data.is_empty() {
             return;
         }
-        let queue = self.queue.get_or_insert_with(|| pool.take_queue());
+        let queue = self.queue.get_or_insert_with(|| pool.take_warm_queue());
         queue.len += data.len();
         let rest = match queue.chunks.back_mut() {
             Some(Chunk::Owned(tail)) => fill(tail, data),
@@ -150,6 +150,10 @@ impl Outbound {
         if let Some(mut queue) = self.queue.take() {
             queue.len = 0;
             queue.sent = 0;
+            if let Some(tail) = queue.only_first_class_chunk() {
+                tail.clear();
+                return pool.give_warm_queue(queue);
+            }
             while let Some(chunk) = queue.chunks.pop_front() {
                 chunk.recycle(pool);
             }
@@ -224,6 +228,23 @@ impl Queue {
             Some(Chunk::Shared(_)) | None => FIRST_CHUNK_BYTES,
         };
         wanted.max(grown).min(LARGEST_CHUNK_BYTES)
+    }
+
+    /// The chunk of a queue that has just one, of the size that a small message takes.
+    #[inline]
+    fn only_first_class_chunk(&mut self) -> Option<&mut Vec<u8>> {
+        match (self.chunks.len(), self.chunks.front_mut()) {
+            (1, Some(Chunk::Owned(only))) if only.capacity() == CLASS_BYTES[0] => Some(only),
+            _ => None,
+        }
+    }
+
+    /// Takes the queue's only chunk apart from it.
+    pub(super) fn take_chunk(&mut self) -> Option<Vec<u8>> {
+        match self.chunks.pop_front() {
+            Some(Chunk::Owned(buffer)) => Some(buffer),
+            Some(Chunk::Shared(_)) | None => None,
+        }
     }
 
     #[inline]

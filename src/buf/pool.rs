@@ -4,7 +4,8 @@
 //! back last is the one still in cache. A retain limit bounds the memory that lies idle. The pool
 //! also recycles the outbound queues, so that a connection that becomes busy allocates nothing.
 //!
-//! INVARIANT: `retained` is the sum of the memory in `free` and `queues`, and `<= retain_limit`.
+//! INVARIANT: `retained` is the sum of the memory in `free`, `queues` and `warm`, and
+//! `<= retain_limit`.
 
 use super::outbound::Queue;
 
@@ -17,11 +18,17 @@ pub(crate) const CLASS_BYTES: [usize; 4] = [4 << 10, 16 << 10, 64 << 10, 256 << 
 /// and its allocation costs little next to filling it.
 const OVERSIZED_BYTES: usize = 2 * CLASS_BYTES[CLASS_BYTES.len() - 1];
 
+/// Queues kept together with their chunk: as many as connections answer small messages at once.
+const WARM_QUEUES: usize = 256;
+
 /// Buffers for one event loop; it is passed by `&mut` to whatever needs memory.
 pub(crate) struct Pool {
     free: [Vec<Vec<u8>>; CLASS_BYTES.len()],
     #[expect(clippy::vec_box, reason = "the boxes are what is recycled")]
     queues: Vec<Box<Queue>>,
+    /// Queues with one empty chunk of the first class.
+    #[expect(clippy::vec_box, reason = "the boxes are what is recycled")]
+    warm: Vec<Box<Queue>>,
     /// The empty buffer that a `Writer` has shown to its user and nobody has written to yet; of
     /// capacity 0 when there is none. It waits here so that `Writer` needs no `Drop`, which would
     /// stretch its borrow of the connection. Neither lent nor retained.
@@ -37,6 +44,7 @@ impl Pool {
         Self {
             free: Default::default(),
             queues: Vec::new(),
+            warm: Vec::new(),
             prepared: Vec::new(),
             retain_limit,
             retained: 0,
@@ -105,6 +113,35 @@ impl Pool {
         }
     }
 
+    /// A queue for a first message: with one empty chunk where there is such a one, since a small
+    /// message that is sent at once then costs no more than this push and the next pop.
+    #[inline]
+    pub(super) fn take_warm_queue(&mut self) -> Box<Queue> {
+        match self.warm.pop() {
+            Some(queue) => {
+                self.retained -= queue.memory() + CLASS_BYTES[0];
+                self.lent += 1;
+                queue
+            }
+            None => self.take_queue(),
+        }
+    }
+
+    /// Takes back a queue with one empty chunk of the first class.
+    #[inline]
+    pub(super) fn give_warm_queue(&mut self, mut queue: Box<Queue>) {
+        let memory = queue.memory() + CLASS_BYTES[0];
+        if self.warm.len() < WARM_QUEUES && self.retained + memory <= self.retain_limit {
+            self.retained += memory;
+            self.lent = self.lent.saturating_sub(1);
+            return self.warm.push(queue);
+        }
+        if let Some(chunk) = queue.take_chunk() {
+            self.give(chunk);
+        }
+        self.give_queue(queue);
+    }
+
     /// Takes back a queue, which must be empty.
     #[inline]
     pub(super) fn give_queue(&mut self, queue: Box<Queue>) {
@@ -168,7 +205,8 @@ impl Pool {
     pub(super) fn assert_invariants(&self) {
         let buffers: usize = self.free.iter().flatten().map(Vec::capacity).sum();
         let queues: usize = self.queues.iter().map(|queue| queue.memory()).sum();
-        assert_eq!(self.retained, buffers + queues);
+        let warm: usize = self.warm.iter().map(|queue| queue.memory() + CLASS_BYTES[0]).sum();
+        assert_eq!(self.retained, buffers + queues + warm);
         assert!(self.retained <= self.retain_limit);
         assert!(self.free.iter().flatten().all(Vec::is_empty));
     }

@@ -60,6 +60,9 @@ pub(crate) struct Core {
     pub(crate) started: Instant,
     /// The connection whose callback runs: the reactor attends to it afterwards anyway.
     pub(crate) current: Option<u32>,
+    /// The running callback is pre_write: what it appends leaves with the rest, also from a
+    /// connection that is closing.
+    pub(crate) pre_writing: bool,
     /// Connections to attend at the end of the turn.
     pub(crate) dirty: Vec<Token>,
     /// Connections to attend right after the running callback.
@@ -110,7 +113,8 @@ impl Core {
         let Some(conn) = self.table.get_mut(token) else {
             return 0;
         };
-        if !conn.takes_output() {
+        let pre_writing = self.pre_writing && self.current == Some(token.index);
+        if !conn.takes_output() && !pre_writing {
             return conn.outbound.len();
         }
         append(conn, &mut self.pool);

@@ -144,8 +144,9 @@ impl<'a> Conn<'a> {
     /// ```
     pub fn writer(&mut self) -> Option<Writer<'_>> {
         self.core.write_with(self.token, |_, _| {});
-        let Core { table, pool, .. } = &mut *self.core;
-        let conn = table.get_mut(self.token).filter(|conn| conn.takes_output())?;
+        let Core { table, pool, pre_writing, current, .. } = &mut *self.core;
+        let pre_writing = *pre_writing && *current == Some(self.token.index);
+        let conn = table.get_mut(self.token).filter(|conn| conn.takes_output() || pre_writing)?;
         Some(conn.outbound.writer(pool))
     }
 

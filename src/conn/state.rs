@@ -104,8 +104,6 @@ pub(crate) struct ConnCore {
     pub(crate) write_shut: bool,
     /// On the loop's list of connections to attend.
     pub(crate) dirty: bool,
-    /// pre_write is running: what it appends leaves with the rest, also while closing.
-    pub(crate) pre_writing: bool,
     pub(crate) want_close: bool,
     pub(crate) want_shutdown_write: bool,
     /// Leftover input is to be offered once more.
@@ -151,7 +149,6 @@ impl ConnCore {
             eof: false,
             write_shut: false,
             dirty: false,
-            pre_writing: false,
             want_close: false,
             want_shutdown_write: false,
             want_offer: false,
@@ -199,16 +196,37 @@ impl ConnCore {
 
     /// Whether what is written now can still be sent.
     pub(crate) fn takes_output(&self) -> bool {
-        let open = matches!(self.phase, Phase::Open | Phase::Connecting)
+        matches!(self.phase, Phase::Open | Phase::Connecting)
             && !self.want_shutdown_write
             && !self.write_shut
-            && !self.is_ending();
-        open || self.pre_writing
+            && !self.is_ending()
     }
 
     /// Whether a close of any kind was asked for and is yet to be done.
     pub(crate) fn is_ending(&self) -> bool {
         self.want_close || self.want_end
+    }
+
+    /// Whether there is nothing to do for it but to wait for the peer: the state of nearly every
+    /// connection after nearly every callback, told by one look.
+    #[inline]
+    pub(crate) fn is_at_rest(&self) -> bool {
+        let busy = self.paused
+            | self.auto_paused
+            | self.above_high
+            | self.send_blocked
+            | self.eof
+            | self.write_shut
+            | self.want_close
+            | self.want_end
+            | self.want_shutdown_write
+            | self.want_offer
+            | self.want_drain;
+        self.phase == Phase::Open
+            && self.receiving
+            && !busy
+            && self.outbound.is_empty()
+            && self.extra.is_none()
     }
 
     /// Whether the driver should receive.

@@ -52,7 +52,7 @@ pub(crate) struct Buffer {
 /// What a `send` did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sent {
-    /// Bytes that the socket took.
+    /// Bytes that the socket took; none if it is blocked.
     pub(crate) bytes: usize,
     /// The socket takes no more now; `Event::Writable` follows.
     pub(crate) blocked: bool,

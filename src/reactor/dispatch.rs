@@ -55,9 +55,11 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             return self.offer(token);
         }
         let fed = self.feed_buffer(token, &buffer);
-        if fed.consumed < buffer.length
-            && let Some(conn) = self.core.table.get_mut(token)
-        {
+        if fed.consumed == buffer.length {
+            self.driver.recycle(buffer);
+            return self.act(token, fed.action);
+        }
+        if let Some(conn) = self.core.table.get_mut(token) {
             let left = &self.driver.bytes(&buffer)[fed.consumed..];
             conn.inbound.append(left, &mut self.core.pool);
         }
@@ -96,6 +98,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     /// Carries out a callback's answer and whatever else it asked of its connection.
+    #[inline]
     pub(super) fn act(&mut self, token: Token, action: Action) {
         match action {
             Action::Continue => {}

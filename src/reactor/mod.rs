@@ -112,6 +112,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             now_ms: 0,
             started: now,
             current: None,
+            pre_writing: false,
             dirty: Vec::new(),
             urgent: Vec::new(),
             connects: Vec::new(),

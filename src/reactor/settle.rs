@@ -3,7 +3,8 @@
 //! callback for the callback's own connection, and at the end of the turn for the others.
 
 use crate::conn::command::Completion;
-use crate::conn::state::Phase;
+use crate::conn::core::Core;
+use crate::conn::state::{ConnCore, Phase};
 use crate::driver::{Driver, Token};
 use crate::error::CloseReason;
 use crate::handler::{Action, Handler};
@@ -12,15 +13,21 @@ use crate::reactor::Reactor;
 
 impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Brings a connection's socket in line with what was asked of the connection.
+    #[inline]
     pub(super) fn settle(&mut self, token: Token) {
-        let Some(conn) = self.core.table.get_mut(token) else { return };
-        if conn.outbound.len() > self.core.options.max_pending_output {
-            conn.end(CloseReason::OutputLimit);
-        }
+        let Some(conn) = self.core.table.get(token) else { return };
         let sends = matches!(conn.phase, Phase::Open | Phase::Closing) && !conn.want_end;
         if sends && !conn.outbound.is_empty() && !conn.send_blocked {
             self.flush(token);
         }
+        if self.core.table.get(token).is_some_and(|conn| !conn.is_at_rest()) {
+            self.settle_all(token);
+        }
+    }
+
+    /// The part of `settle` that few connections need.
+    #[cold]
+    fn settle_all(&mut self, token: Token) {
         self.check_watermarks(token);
         self.settle_reading(token);
         let Some(conn) = self.core.table.get(token) else { return };
@@ -37,9 +44,13 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// still take waits for the end of the turn, so that the others get theirs.
     fn flush(&mut self, token: Token) {
         let mut budget = WRITE_BYTES_PER_TURN;
-        while budget > 0 {
+        loop {
             self.before_write(token);
-            let Some(conn) = self.core.table.get_mut(token) else { return };
+            let Core { table, pool, shared, now_ms, options, .. } = &mut self.core;
+            let Some(conn) = table.get_mut(token) else { return };
+            if conn.outbound.len() > options.max_pending_output {
+                conn.end(CloseReason::OutputLimit);
+            }
             if conn.want_end {
                 return;
             }
@@ -47,47 +58,41 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                 Ok(sent) => sent,
                 Err(error) => return conn.end(CloseReason::from_io(error)),
             };
-            self.core.shared.metrics.bytes_out.add(sent.bytes as u64);
-            conn.outbound.advance(sent.bytes, &mut self.core.pool);
-            conn.sent += sent.bytes as u64;
             conn.send_blocked = sent.blocked;
-            budget = budget.saturating_sub(sent.bytes);
-            let done = conn.outbound.is_empty();
-            if sent.bytes > 0 {
-                self.sent_some(token);
-            }
             if sent.blocked {
-                self.core.shared.metrics.partial_writes.add(1);
-            }
-            if done || sent.blocked {
+                shared.metrics.partial_writes.add(1);
                 return;
             }
+            shared.metrics.bytes_out.add(sent.bytes as u64);
+            conn.outbound.advance(sent.bytes, pool);
+            conn.sent += sent.bytes as u64;
+            conn.last_active = *now_ms;
+            budget = budget.saturating_sub(sent.bytes);
+            let done = conn.outbound.is_empty();
+            if conn.extra.is_some() {
+                self.tell_completions(token);
+            }
+            if done {
+                return;
+            }
+            if budget == 0 {
+                return self.core.touch(token);
+            }
         }
-        self.core.touch(token);
     }
 
     #[inline]
     fn before_write(&mut self, token: Token) {
         let pending = self.core.table.get(token).map_or(0, |conn| conn.outbound.len());
-        self.set_pre_writing(token, true);
+        self.core.pre_writing = true;
         self.with_state(token, |handler, conn, state| handler.pre_write(conn, state, pending));
-        self.set_pre_writing(token, false);
+        self.core.pre_writing = false;
     }
 
-    #[inline]
-    fn set_pre_writing(&mut self, token: Token, on: bool) {
-        if let Some(conn) = self.core.table.get_mut(token) {
-            conn.pre_writing = on;
-        }
-    }
-
-    /// The socket took something: note the time, and tell those who wait for it.
-    fn sent_some(&mut self, token: Token) {
-        let now = self.core.now_ms;
-        let Some(conn) = self.core.table.get_mut(token) else { return };
-        conn.last_active = now;
-        while let Some(done) = next_completion(conn) {
-            done.done.call(Ok(()));
+    /// The socket took something: tells those who wait for it.
+    fn tell_completions(&mut self, token: Token) {
+        while let Some(completion) = self.core.table.get_mut(token).and_then(next_completion) {
+            completion.done.call(Ok(()));
         }
     }
 
@@ -97,8 +102,12 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let options = &self.core.options;
         let (high, low, auto_pause) =
             (options.high_watermark, options.low_watermark, options.auto_pause);
+        let max_pending_output = options.max_pending_output;
         let Some(conn) = self.core.table.get_mut(token) else { return };
         let pending = conn.outbound.len();
+        if pending > max_pending_output {
+            conn.end(CloseReason::OutputLimit);
+        }
         if let Some(shared) = conn.extra.as_ref().and_then(|extra| extra.shared.as_ref()) {
             shared.set_pending(pending);
         }
@@ -179,7 +188,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 }
 
 /// The next one whose byte was sent.
-fn next_completion(conn: &mut crate::conn::state::ConnCore) -> Option<Completion> {
+fn next_completion(conn: &mut ConnCore) -> Option<Completion> {
     let sent = conn.sent;
     let completions = &mut conn.extra.as_mut()?.completions;
     if completions.front()?.at > sent {
