@@ -154,6 +154,7 @@ impl Ready {
         let entry = self.streams.get_mut(index)?;
         entry.queued = false;
         let event = entry.next_event(index, &mut self.receive);
+        debug_assert!(event.is_some() || !entry.has_more(), "it would be asked for ever");
         requeue(entry, index, &mut self.queue);
         event
     }

@@ -59,9 +59,10 @@ impl StreamEntry {
     /// Whether the reactor may have something to learn without a further report.
     #[inline]
     pub(super) fn has_more(&self) -> bool {
-        (self.readable && self.receiving)
-            || (self.writable && self.blocked)
-            || (self.failed && !self.receiving && !self.connecting)
+        self.socket.is_some()
+            && ((self.readable && self.receiving)
+                || (self.writable && self.blocked)
+                || (self.failed && !self.receiving && !self.connecting))
     }
 
     /// What there is for the reactor, if anything.
