@@ -126,9 +126,11 @@ impl<'a, H: Handler> Context<'a, H> {
         }
     }
 
-    /// The number of this loop's connections, those that are opening or closing included.
+    /// The number of this loop's open connections: those whose `on_open` was called and
+    /// `on_close` was not.
     pub fn connections(&self) -> usize {
-        self.core.table.len()
+        let metrics = &self.core.shared.metrics;
+        metrics.opened.get().saturating_sub(metrics.closed.get()) as usize
     }
 
     /// Writes `bytes` to every open connection of this loop, sharing the payload. For all loops

@@ -1,0 +1,681 @@
+#!/usr/bin/env python3
+"""Starts every example and speaks to it as a real client would.
+
+    cargo build --examples && python3 ci/examples.py [DIRECTORY]
+
+DIRECTORY holds the built examples (default target/debug/examples). Needs nothing but Python, and
+uses curl where there is one. Prints a line for each check; the exit code is 1 if one failed.
+Ports are chosen by the system, paths are in a temporary directory, and what is waited for is an
+event, never time: DEADLINE only bounds the wait for something that does not come.
+"""
+
+import contextlib
+import datetime
+import email.utils
+import os
+import re
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+
+DEADLINE = 30.0  # seconds
+MIB = 1 << 20
+
+directory = "target/debug/examples"
+temporary = ""
+passed, failed = 0, 0
+
+
+def check(name, ok, detail=""):
+    """One line, one count."""
+    global passed, failed
+    passed, failed = (passed + 1, failed) if ok else (passed, failed + 1)
+    print(f"ok    {name}" if ok else f"FAIL  {name}: {detail}", flush=True)
+
+
+def equal(name, got, expected):
+    """As check; says where two values part."""
+    detail = f"got {shown(got)}, expected {shown(expected)}"
+    check(name, got == expected, detail)
+
+
+def shown(value, limit=400):
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[:limit]}... ({len(value)} in all)"
+
+
+# ---- processes ------------------------------------------------------------------------------
+
+
+class Example:
+    """A running example; `with` makes sure that it is gone afterwards, whatever happens."""
+
+    def __init__(self, name, *flags, listen=("tcp://127.0.0.1:0",)):
+        self.name, self.listen, self.addresses = name, listen, []
+        urls = [part for url in listen for part in ("--listen", url)]
+        self.command = [os.path.join(directory, name), *urls, *flags]
+
+    def __enter__(self):
+        self.errors = tempfile.TemporaryFile()
+        self.process = subprocess.Popen(
+            self.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.errors
+        )
+        try:
+            self.wait_until_it_listens()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()  # does nothing to a process that was waited for
+        self.process.wait()
+        self.process.stdout.close()
+        self.errors.close()
+
+    def wait_until_it_listens(self):
+        end, text = time.monotonic() + DEADLINE, b""
+        while text.count(b"\n") < len(self.listen):
+            left = end - time.monotonic()
+            output = self.process.stdout
+            if left <= 0 or not select.select([output], [], [], left)[0]:
+                raise TimeoutError(f"{self.command} printed only {text!r}")
+            some = os.read(output.fileno(), 4096)
+            if not some:
+                self.process.wait()
+                raise RuntimeError(f"{self.command} ended: {self.stderr()}")
+            text += some
+        for line in text.decode().splitlines():
+            self.addresses.append(line.removeprefix("listening on "))
+
+    def stderr(self):
+        self.errors.seek(0)
+        return self.errors.read().decode(errors="replace")
+
+    def address(self, index=0):
+        """What a socket connects to: a path, or host and port."""
+        text = self.addresses[index]
+        if text.startswith("unix:"):
+            return text.removeprefix("unix:")
+        host, port = text.rsplit(":", 1)
+        return host.strip("[]"), int(port)
+
+    def connect(self, index=0):
+        return connect(self.address(index))
+
+    def url(self, path):
+        return "http://{}:{}{}".format(*self.address(), path)
+
+    def send(self, number):
+        self.process.send_signal(number)
+
+    def end(self, number=signal.SIGINT):
+        """Ends it by a signal: with exit code 0, and without a word."""
+        self.send(number)
+        code, errors = self.process.wait(DEADLINE), self.stderr()
+        label = f"{self.name}: {number.name} ends it with exit code 0 and nothing on stderr"
+        check(label, code == 0 and not errors, f"exit code {code}, stderr {errors!r}")
+
+
+def refused(name, *flags):
+    """Runs an example that must not start. Returns its exit code and what it says."""
+    command = [os.path.join(directory, name), *flags]
+    run = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=DEADLINE
+    )
+    if run.stdout:
+        raise RuntimeError(f"{command} printed {run.stdout!r}")
+    return run.returncode, run.stderr
+
+
+# ---- sockets --------------------------------------------------------------------------------
+
+
+def connect(address, kind=socket.SOCK_STREAM):
+    if isinstance(address, str):
+        family = socket.AF_UNIX
+    else:
+        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    peer = socket.socket(family, kind)
+    peer.settimeout(DEADLINE)
+    peer.connect(address)
+    return contextlib.closing(peer)
+
+
+def receive(peer, length):
+    """Exactly `length` bytes, or fewer: at a close, a reset, or when the deadline passed."""
+    received = bytearray()
+    with contextlib.suppress(OSError):
+        while len(received) < length:
+            some = peer.recv(length - len(received))
+            if not some:
+                break
+            received += some
+    return bytes(received)
+
+
+def receive_line(peer):
+    line = bytearray()
+    while not line.endswith(b"\n"):
+        byte = receive(peer, 1)
+        if not byte:
+            break
+        line += byte
+    return bytes(line)
+
+
+def check_end(name, peer):
+    """The server must close, in order, having sent nothing more."""
+    try:
+        equal(name, peer.recv(100), b"")
+    except OSError as error:  # a reset, or the deadline
+        check(name, False, error)
+
+
+def is_silent(peer):
+    return not select.select([peer], [], [], 0)[0]
+
+
+def exchange(peer, message):
+    """Sends all of it in the background, as the peer may answer before it has read it all."""
+    sender = threading.Thread(target=peer.sendall, args=[message], daemon=True)
+    sender.start()
+    answer = receive(peer, len(message))
+    sender.join(DEADLINE)
+    return answer
+
+
+def pattern(length):
+    return (bytes(range(251)) * (length // 251 + 1))[:length]
+
+
+def has_ipv6():
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as probe:
+        probe.bind(("::1", 0))
+        return True
+    return False
+
+
+# ---- echo -----------------------------------------------------------------------------------
+
+
+def echo_on_every_transport():
+    path = os.path.join(temporary, "echo.sock")
+    urls = ["tcp://127.0.0.1:0", f"unix://{path}", "udp4://127.0.0.1:0"]
+    urls += ["tcp6://[::1]:0", "udp6://[::1]:0"] if has_ipv6() else []
+    # The second time the path must be free again.
+    for round_name, number in ("first", signal.SIGINT), ("second", signal.SIGTERM):
+        with Example("echo", listen=urls) as echo:
+            for index, url in enumerate(urls):
+                scheme = url.split(":")[0]
+                exchange_of = echo_of_datagrams if scheme.startswith("udp") else echo_of_a_stream
+                exchange_of(f"echo, {round_name} run: {scheme}", echo.address(index))
+            equal(f"echo, {round_name} run: says the path", echo.addresses[1], f"unix:{path}")
+            echo.end(number)
+        gone = not os.path.lexists(path)
+        check(f"echo, {round_name} run: the Unix path is gone", gone, f"{path} is still there")
+
+
+def echo_of_a_stream(label, address):
+    with connect(address) as first, connect(address) as second:
+        for peer, text in (first, b"one"), (second, b"two"), (first, b"three"):
+            peer.sendall(text)
+            equal(f"{label} echoes {text.decode()!r}", receive(peer, len(text)), text)
+        check(f"{label} echoes 1 MiB", exchange(first, pattern(MIB)) == pattern(MIB), "differs")
+        first.shutdown(socket.SHUT_WR)
+        check_end(f"{label} closes when the client has", first)
+
+
+def echo_of_datagrams(label, address):
+    with connect(address, socket.SOCK_DGRAM) as peer:
+        for length in 0, 1, 1200, 65507:
+            peer.send(pattern(length))
+            name = f"{label} echoes a datagram of {length} bytes"
+            check(name, peer.recv(65536) == pattern(length), "differs")
+
+
+def echo_on_several_loops():
+    for flags in ["--loops", "0"], ["--loops", "2", "--reuse-port"], ["--reuse-port"]:
+        urls = ["tcp://127.0.0.1:0", "udp4://127.0.0.1:0"]
+        with Example("echo", *flags, listen=urls) as echo, contextlib.ExitStack() as stack:
+            peers = [stack.enter_context(echo.connect()) for _ in range(20)]
+            answers = []
+            for peer in peers:
+                peer.sendall(b"hello")
+            for peer in peers:
+                answers.append(receive(peer, 5))
+            equal(f"echo {' '.join(flags)}: 20 clients", answers, [b"hello"] * 20)
+            echo_of_datagrams(f"echo {' '.join(flags)}: udp", echo.address(1))
+            echo.end()
+
+
+def echo_on_every_interface():
+    with Example("echo", listen=["tcp://:0", ":0"]) as echo:
+        for index in 0, 1:
+            port = echo.address(index)[1]
+            for host in ["127.0.0.1", "::1"] if has_ipv6() else ["127.0.0.1"]:
+                with connect((host, port)) as peer:
+                    peer.sendall(b"hello")
+                    label = f"echo: {echo.listen[index]} is reached by {host}"
+                    equal(label, receive(peer, 5), b"hello")
+        echo.end()
+
+
+def echo_at_the_second_signal():
+    path = os.path.join(temporary, "stuck.sock")
+    with Example("echo", listen=[f"unix://{path}"]) as echo:
+        with echo.connect() as stuck, echo.connect() as idle:
+            idle.sendall(b"x")
+            receive(idle, 1)
+            # More than the kernel holds on the way back, so that the stop has to wait for us.
+            stuck.sendall(pattern(MIB))
+            echo.send(signal.SIGINT)
+            check_end("echo: the first signal closes idle connections", idle)
+            echo.send(signal.SIGINT)
+            equal("echo: the second signal ends it at once", echo.process.wait(DEADLINE), 130)
+
+
+# ---- what must not start --------------------------------------------------------------------
+
+
+def bad_flags_and_addresses():
+    for name in "echo", "http", "push", "blocking":
+        code, errors = refused(name, "--nonsense")
+        check(f"{name}: an unknown flag", code == 2 and "--nonsense" in errors, errors)
+        code, errors = refused(name, "--loops", "many")
+        check(f"{name}: a number that is none", code == 2 and "many" in errors, errors)
+        for url in "tcp://nonsense", "tcp://127.0.0.1:99999", "gopher://127.0.0.1:1", "":
+            code, errors = refused(name, "--listen", url)
+            named = errors.startswith("error: ") and f'"{url}"' in errors
+            check(f"{name}: the bad address {url!r} is named", code == 1 and named, errors)
+    for tick in "1", "ms", "0s", "nans", "5m":
+        code, errors = refused("push", "--tick", tick)
+        check(f"push: --tick {tick} is refused", code == 2 and f"'{tick}'" in errors, errors)
+
+
+def addresses_in_use():
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as holder:
+        url = f"tcp://127.0.0.1:{holder.getsockname()[1]}"
+        path = os.path.join(temporary, "half.sock")
+        code, errors = refused("echo", "--listen", f"unix://{path}", "--listen", url)
+        equal("echo: a port in use", code, 1)
+        check("echo: a port in use is named", f"listen on {url}: " in errors, errors)
+        check("echo: nothing half-started is left", not os.path.lexists(path), f"{path} is there")
+    path = os.path.join(temporary, "taken.sock")
+    with Example("echo", listen=[f"unix://{path}"]) as echo:
+        code, errors = refused("echo", "--listen", f"unix://{path}")
+        check("echo: a path in use is refused", code == 1 and path in errors, f"{code} {errors}")
+        with echo.connect() as peer:
+            peer.sendall(b"still here")
+            equal("echo: the first server keeps the path", receive(peer, 10), b"still here")
+        echo.end()
+    with open(path, "w", encoding="ascii") as file:
+        file.write("precious")
+    code, errors = refused("echo", "--listen", f"unix://{path}")
+    check("echo: a file is refused as a path", code == 1 and path in errors, f"{code} {errors}")
+    with open(path, encoding="ascii") as file:
+        equal("echo: the file is left alone", file.read(), "precious")
+
+
+def killed_server():
+    path = os.path.join(temporary, "killed.sock")
+    with Example("echo", listen=[f"unix://{path}"]) as echo:
+        echo.process.kill()
+        echo.process.wait()
+    check("echo: a killed server leaves its path", os.path.lexists(path), "it is gone")
+    with Example("echo", listen=[f"unix://{path}"]) as echo:
+        with echo.connect() as peer:
+            peer.sendall(b"hello")
+            equal("echo: takes over the path of a killed server", receive(peer, 5), b"hello")
+        echo.end()
+
+
+# ---- http -----------------------------------------------------------------------------------
+
+DATE = b"Thu, 01 Jan 1970 00:00:00 GMT"  # stands for any date
+HELLO = b"Hello, World!"
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+CLOSE = b"Connection: close\r\n"
+
+
+def answer(status, body, extra=b"", kind=b"text/plain", head=False):
+    lines = b"HTTP/1.1 %s\r\nServer: tightloop\r\nDate: %s\r\nContent-Type: %s\r\n%s"
+    lines %= status, DATE, kind, extra
+    return lines + b"Content-Length: %d\r\n\r\n%s" % (len(body), b"" if head else body)
+
+
+OK = answer(b"200 OK", HELLO)
+OK_CLOSE = answer(b"200 OK", HELLO, CLOSE)
+JSON = answer(b"200 OK", b'{"message":"Hello, World!"}', kind=b"application/json")
+NOT_FOUND = answer(b"404 Not Found", b"not found\n")
+BAD_METHOD = answer(b"405 Method Not Allowed", b"only GET and HEAD\n", b"Allow: GET, HEAD\r\n")
+BAD_REQUEST = answer(b"400 Bad Request", b"bad request\n", CLOSE)
+BODY_TOO_LONG = answer(b"413 Content Too Large", b"the body is too long\n", CLOSE)
+HEAD_TOO_LONG = answer(
+    b"431 Request Header Fields Too Large", b"the head is too long\n", CLOSE
+)
+NO_ENCODINGS = answer(b"501 Not Implemented", b"no transfer encodings here\n", CLOSE)
+
+
+def same_but_date(received):
+    return re.sub(rb"(?<=\r\nDate: )[^\r]{29}(?=\r\n)", DATE, received)
+
+
+def ask(peer, request, expected, label):
+    peer.sendall(request)
+    equal(f"http: {label}", same_but_date(receive(peer, len(expected))), expected)
+
+
+def request(line, *headers, body=b""):
+    return b"\r\n".join([line, *headers, b"", body])
+
+
+def http_answers(http):
+    with http.connect() as peer:
+        ask(peer, GET, OK, "GET /")
+        ask(peer, request(b"GET /plaintext HTTP/1.1", b"Host: a"), OK, "GET /plaintext")
+        ask(peer, request(b"GET /plaintext?a=b HTTP/1.1"), OK, "a query is ignored")
+        ask(peer, request(b"GET /json HTTP/1.1"), JSON, "GET /json")
+        for path in b"/nothing", b"/json/", b"//", b"/plaintext2":
+            label = f"GET {path.decode()} is not found"
+            ask(peer, request(b"GET %s HTTP/1.1" % path), NOT_FOUND, label)
+        for method in b"POST", b"PUT", b"DELETE", b"OPTIONS", b"BREW":
+            label = f"{method.decode()} / is not allowed"
+            ask(peer, request(b"%s / HTTP/1.1" % method), BAD_METHOD, label)
+        expected = answer(b"200 OK", HELLO, head=True)
+        ask(peer, request(b"HEAD / HTTP/1.1") + GET, expected + OK, "HEAD /")
+        expected = answer(b"404 Not Found", b"not found\n", head=True)
+        ask(peer, request(b"HEAD /x HTTP/1.1") + GET, expected + OK, "HEAD /x")
+        ask(peer, b"GET / HTTP/1.1\nHost: a\n\n", OK, "lines that end in LF")
+        ask(peer, b"\r\n" + GET, OK, "an empty line before the request")
+        ask(peer, GET, OK, "all of this on one socket")
+
+
+def http_pipelining(http):
+    with http.connect() as peer:
+        ask(peer, GET * 100, OK * 100, "100 requests in one write")
+        mixed = request(b"GET /json HTTP/1.1") + request(b"GET /no HTTP/1.1") + GET
+        ask(peer, mixed * 30, (JSON + NOT_FOUND + OK) * 30, "90 answers in their order")
+        for byte in GET[:-1]:
+            peer.sendall(bytes([byte]))
+        check("http: silent until the head is whole", is_silent(peer), "it answered")
+        ask(peer, GET[-1:], OK, "a request byte by byte")
+        ask(peer, GET + GET[:20], OK, "one and a half requests")
+        ask(peer, GET[20:], OK, "the other half")
+        ask(peer, GET + request(b"GET / HTTP/1.1", CLOSE.strip()) + GET, OK + OK_CLOSE, "close")
+        check_end("http: nothing is answered after close", peer)
+
+
+def http_persistence(http):
+    stay = b"Connection: keep-alive\r\n"
+    cases = [
+        ("HTTP/1.0", b"GET / HTTP/1.0", [], CLOSE),
+        ("HTTP/1.0 with keep-alive", b"GET / HTTP/1.0", [b"keep-alive"], stay),
+        ("HTTP/1.0 with both", b"GET / HTTP/1.0", [b"keep-alive", b"close"], CLOSE),
+        ("HTTP/1.0 with an Expect", b"GET / HTTP/1.0", [b"close\r\nExpect: 100-continue"], CLOSE),
+        ("Connection: CLOSE", b"GET / HTTP/1.1", [b"CLOSE"], CLOSE),
+        ("Connection: a, close", b"GET / HTTP/1.1", [b"a , close"], CLOSE),
+        ("Connection: closed", b"GET / HTTP/1.1", [b"closed"], b""),
+        ("Connection: keep-alive", b"GET / HTTP/1.1", [b"keep-alive"], b""),
+    ]
+    for label, line, options, extra in cases:
+        with http.connect() as peer:
+            headers = [b"Connection: " + option for option in options]
+            ask(peer, request(line, *headers), answer(b"200 OK", HELLO, extra), label)
+            if extra == CLOSE:
+                check_end(f"http: {label} closes", peer)
+            else:
+                ask(peer, GET, OK, f"{label} stays open")
+
+
+def http_bodies(http):
+    with http.connect() as peer:
+        posted = request(b"POST / HTTP/1.1", b"Content-Length: 5", body=b"hello")
+        ask(peer, posted + GET, BAD_METHOD + OK, "a body is skipped")
+        like_a_request = request(b"GET / HTTP/1.1", b"Content-Length: %d" % len(GET), body=GET)
+        ask(peer, like_a_request + GET, OK * 2, "a body like a request")
+        large = request(b"POST /x HTTP/1.1", b"Content-Length: %d" % MIB, body=pattern(MIB))
+        ask(peer, large + GET, NOT_FOUND + OK, "a body of 1 MiB is skipped")
+        ask(peer, request(b"GET / HTTP/1.1", b"Content-Length: 3"), OK, "a body that is to come")
+        for byte in b"abc":
+            check("http: silent while the body comes", is_silent(peer), "it answered")
+            peer.sendall(bytes([byte]))
+        ask(peer, GET, OK, "the body came byte by byte")
+        same = [b"Content-Length: 2", b"Content-Length: 2"]
+        ask(peer, request(b"GET / HTTP/1.1", *same, body=b"ab") + GET, OK * 2, "equal lengths")
+        expecting = request(b"GET / HTTP/1.1", b"Content-Length: 2", b"Expect: 100-Continue")
+        ask(peer, expecting, b"HTTP/1.1 100 Continue\r\n\r\n" + OK, "Expect: 100-continue")
+        ask(peer, b"ab" + GET, OK, "and then the body")
+
+
+def http_refusals(http):
+    long_name = b"GET / HTTP/1.1\r\n" + b"a" * (16 * 1024 - 16)
+    chunked = b"Transfer-Encoding: chunked"
+    over = b"Content-Length: %d" % (MIB + 1)
+    both = request(b"GET / HTTP/1.1", chunked, b"Content-Length: 1")
+    cases = [
+        ("a malformed request", b"nonsense\r\n\r\n", BAD_REQUEST),
+        ("a malformed header", request(b"GET / HTTP/1.1", b"a b: c"), BAD_REQUEST),
+        ("a space before the colon", request(b"GET / HTTP/1.1", b"a : c"), BAD_REQUEST),
+        ("a folded header", request(b"GET / HTTP/1.1", b"a: b", b" c"), BAD_REQUEST),
+        ("an unknown version", request(b"GET / HTTP/3.0"), BAD_REQUEST),
+        ("nothing but empty lines", b"\r\n\r\n\r\n", BAD_REQUEST),
+        ("a TLS handshake", b"\x16\x03\x01\x02\x00\x01\n\n", BAD_REQUEST),
+        ("a head that does not end", long_name + b"a", HEAD_TOO_LONG),
+        ("a head over 16 KiB", long_name + b": b\r\n\r\n", HEAD_TOO_LONG),
+        ("too many headers", request(b"GET / HTTP/1.1", *[b"a: b"] * 100), HEAD_TOO_LONG),
+        ("a body over 1 MiB", request(b"GET / HTTP/1.1", over), BODY_TOO_LONG),
+        ("a huge body", request(b"GET / HTTP/1.1", b"Content-Length: " + b"9" * 50), BODY_TOO_LONG),
+        ("a Transfer-Encoding", request(b"POST / HTTP/1.1", chunked), NO_ENCODINGS),
+        ("length and encoding", both, BAD_REQUEST),
+    ]
+    for text in b"-1", b"+1", b"1x", b"", b"1, 1", b"0x10":
+        line = b"Content-Length: " + text
+        cases.append((line.decode(), request(b"GET / HTTP/1.1", line), BAD_REQUEST))
+    two = [b"Content-Length: 1", b"Content-Length: 2"]
+    cases.append(("conflicting lengths", request(b"GET / HTTP/1.1", *two), BAD_REQUEST))
+    for label, text, expected in cases:
+        with http.connect() as peer:
+            ask(peer, GET + text, OK + expected, label)
+            check_end(f"http: {label} closes", peer)
+    with http.connect() as peer:
+        filler = b"a: " + b"b" * (16 * 1024 - len(GET) - 5)
+        ask(peer, request(b"GET / HTTP/1.1", b"Host: a", filler), OK, "a head of 16 KiB")
+
+
+def http_date(http):
+    with http.connect() as peer:
+        dates, end = [], time.monotonic() + DEADLINE
+        while len(set(dates)) < 3 and time.monotonic() < end:
+            peer.sendall(GET)
+            text = re.search(rb"\r\nDate: ([^\r]+)\r\n", receive(peer, len(OK))).group(1)
+            dates.append(email.utils.parsedate_to_datetime(text.decode()))
+        check("http: the date goes on", len(set(dates)) == 3 and sorted(dates) == dates, dates)
+        age = datetime.datetime.now(datetime.timezone.utc) - dates[-1]
+        check("http: the date is right", abs(age.total_seconds()) < 10, f"{age} old")
+
+
+def http_by_curl(http):
+    if not shutil.which("curl"):
+        return print("skip  http: there is no curl")
+
+    def curl(*arguments):
+        command = ["curl", "--silent", "--noproxy", "*", "--max-time", str(DEADLINE), *arguments]
+        return subprocess.run(command, stdout=subprocess.PIPE, timeout=2 * DEADLINE).stdout
+
+    body = os.path.join(temporary, "body")
+    with open(body, "wb") as file:
+        file.write(pattern(MIB))
+    equal("http: curl", curl(http.url("/")), HELLO)
+    equal("http: curl --include", same_but_date(curl("--include", http.url("/json"))), JSON)
+    equal("http: curl --http1.0", curl("--http1.0", http.url("/")), HELLO)
+    expected = answer(b"200 OK", HELLO, head=True)
+    equal("http: curl --head", same_but_date(curl("--head", http.url("/"))), expected)
+    count = ["--write-out", " %{num_connects}"]
+    both = curl(*count, http.url("/"), http.url("/plaintext"))
+    equal("http: curl keeps the connection", both, HELLO + b" 1" + HELLO + b" 0")
+    code = ["--output", os.devnull, "--write-out", "%{http_code}", "--data-binary", f"@{body}"]
+    equal("http: curl posts 1 MiB", curl(*code, http.url("/")), b"405")
+    chunked = [*code, "--header", "Transfer-Encoding: chunked"]
+    equal("http: curl posts in chunks", curl(*chunked, http.url("/")), b"501")
+
+
+def http_protocol():
+    parts = http_answers, http_pipelining, http_persistence, http_bodies, http_refusals, http_date
+    with Example("http") as http:
+        for part in parts + (http_by_curl,):
+            part(http)
+        http.end()
+    with Example("http", "--loops", "2", "--reuse-port") as http:
+        http_answers(http)
+        http_pipelining(http)
+        http.end(signal.SIGTERM)
+
+
+# ---- push -----------------------------------------------------------------------------------
+
+
+def push_at_its_pace():
+    started = time.monotonic()
+    with Example("push", "--tick", "250ms") as push:
+        with push.connect() as first, push.connect() as second:
+            second.sendall(b"this is ignored")
+            for name, peer in ("first", first), ("second", second):
+                ticks = []
+                for count in range(1, 6):
+                    line = receive_line(peer)
+                    now = time.monotonic() - started
+                    match = re.fullmatch(rb"tick (\d+): line (\d+), connections here [12]\n", line)
+                    label = f"push: line {count} of the {name} client"
+                    if not match:
+                        check(label, False, line)
+                        continue
+                    tick, number = int(match[1]), int(match[2])
+                    early = now < 0.25 * (tick - 1)
+                    check(label, number == count and not early, f"{line} after {now:.3f} s")
+                    ticks.append(tick)
+                consecutive = ticks == list(range(ticks[0], ticks[0] + 5))
+                check(f"push: the {name} client misses no tick", consecutive, ticks)
+            took = time.monotonic() - started
+            check("push: 5 lines come in time", took < 10, f"{took:.1f} s")
+        push.end()
+
+
+def push_on_two_loops():
+    with Example("push", "--tick", "0.05s", "--loops", "2") as push:
+        with push.connect() as first, push.connect() as second:
+            receive_line(first)
+            receive_line(second)
+            for name, peer in ("first", first), ("second", second):
+                line = receive_line(peer)
+                check(f"push: the {name} client is alone", line.endswith(b" here 1\n"), line)
+            push.end(signal.SIGTERM)
+            for name, peer in ("first", first), ("second", second):
+                rest = receive(peer, MIB)
+                whole = rest == b"" or rest.endswith(b"\n")
+                check(f"push: the {name} client's last line is whole", whole, rest)
+
+
+# ---- blocking -------------------------------------------------------------------------------
+
+
+def blocking_overlaps():
+    with Example("blocking") as blocking:
+        with blocking.connect() as sleeper, blocking.connect() as other:
+            started = time.monotonic()
+            sleeper.sendall(b"300\n" * 10)
+            expected = b"slept 300\n" * 10
+            equal("blocking: 10 requests of 300 ms", receive(sleeper, len(expected)), expected)
+            took = time.monotonic() - started
+            check("blocking: they overlap", 0.3 <= took < 2.0, f"{took:.2f} s")
+            sleeper.sendall(b"2000\n" * 10)
+            for text, expected in (b"0\n", b"slept 0\n"), (b"1\r\n", b"slept 1\n"):
+                other.sendall(text)
+                equal("blocking: another client is served", receive_line(other), expected)
+            check("blocking: while the first still sleep", is_silent(sleeper), "they answered")
+            other.sendall(b"400\n1\n")
+            answers = receive_line(other) + receive_line(other)
+            equal("blocking: the quick overtakes the slow", answers, b"slept 1\nslept 400\n")
+        # The sleepers are still at work, and their connection is gone.
+        blocking.end()
+
+
+def blocking_refuses():
+    bad = b"error: not a number of milliseconds up to 60000\n"
+    with Example("blocking") as blocking:
+        with blocking.connect() as peer:
+            for line in b"soon\n", b"\n", b"-1\n", b"60001\n", b"\xff\n", b"1 2\n":
+                peer.sendall(line)
+                equal(f"blocking: {line} is answered", receive_line(peer), bad)
+            peer.sendall(b"0" * 1024 + b"\n")
+            equal("blocking: a line of 1 KiB", receive_line(peer), b"slept 0\n")
+        too_long = b"error: the line is too long\n"
+        for name, end in ("that ends", b"\n0\n"), ("without an end", b""):
+            with blocking.connect() as peer:
+                peer.sendall(b"0" * 1025 + end)
+                equal(f"blocking: a long line {name}", receive_line(peer), too_long)
+                check_end(f"blocking: a long line {name} closes", peer)
+        blocking.end(signal.SIGTERM)
+
+
+def blocking_when_full():
+    with Example("blocking", "--workers", "1", "--queue", "1") as blocking:
+        with blocking.connect() as peer:
+            peer.sendall(b"300\n" * 10)
+            answers = [receive_line(peer) for _ in range(10)]
+            known = set(answers) == {b"busy\n", b"slept 300\n"}
+            check("blocking: a full pool says busy", known, answers)
+            busy = answers.count(b"busy\n")
+            at_once = busy >= 7 and answers[:busy] == [b"busy\n"] * busy
+            check("blocking: at once", at_once, answers)
+            peer.sendall(b"0\n")
+            equal("blocking: and works again", receive_line(peer), b"slept 0\n")
+        blocking.end()
+
+
+# ---- all of it ------------------------------------------------------------------------------
+
+GROUPS = [
+    echo_on_every_transport,
+    echo_on_several_loops,
+    echo_on_every_interface,
+    echo_at_the_second_signal,
+    bad_flags_and_addresses,
+    addresses_in_use,
+    killed_server,
+    http_protocol,
+    push_at_its_pace,
+    push_on_two_loops,
+    blocking_overlaps,
+    blocking_refuses,
+    blocking_when_full,
+]
+
+
+def main():
+    global directory, temporary
+    directory = sys.argv[1] if len(sys.argv) > 1 else directory
+    if not os.path.isdir(directory):
+        sys.exit(f"error: {directory} is no directory; build first: cargo build --examples")
+    # As an exception, so that the examples are ended too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    with tempfile.TemporaryDirectory(prefix="tightloop-") as temporary:
+        for group in GROUPS:
+            try:
+                group()
+            except Exception as error:
+                traceback.print_exc()
+                check(group.__name__, False, error)
+    print(f"{passed} passed, {failed} failed")
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

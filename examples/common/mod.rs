@@ -1,0 +1,107 @@
+//! What the examples share: their command line, and how a server program starts and ends.
+//!
+//! It prints one line `listening on ADDRESS` for each address, serves until SIGINT or SIGTERM,
+//! lets the server end in order, and exits with 0. A second signal does not wait.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use tightloop::{Handler, LoopInfo, Server};
+
+/// The flags that all examples have.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Where to listen, such as tcp://127.0.0.1:9000, udp://:9000 or unix:///tmp/a.sock
+    /// (repeatable; port 0 is any free one)
+    #[arg(long, value_name = "URL")]
+    listen: Vec<String>,
+
+    /// Event loops, each a thread; 0 is one a core
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    loops: usize,
+
+    /// Give every loop a listening socket of its own: the kernel spreads the connections
+    #[arg(long)]
+    reuse_port: bool,
+}
+
+/// A server as the flags say; without `--listen` it listens on `default_urls`.
+pub fn server(args: &Args, default_urls: &[&str]) -> Server {
+    let mut server = Server::new().loops(args.loops).reuse_port(args.reuse_port);
+    for url in &args.listen {
+        server = server.listen(url);
+    }
+    if args.listen.is_empty() {
+        for url in default_urls {
+            server = server.listen(*url);
+        }
+    }
+    server
+}
+
+/// Serves until a signal ends it.
+pub fn serve<H, F>(server: Server, factory: F) -> ExitCode
+where
+    H: Handler,
+    F: Fn(LoopInfo) -> H + Send + Sync + 'static,
+{
+    match start_and_join(server, factory) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start_and_join<H, F>(server: Server, factory: F) -> Result<(), Box<dyn std::error::Error>>
+where
+    H: Handler,
+    F: Fn(LoopInfo) -> H + Send + Sync + 'static,
+{
+    let server = server.start(factory)?;
+    signals::stop_on_signal(server.handle())?;
+    // Behind the signals: whoever has read the lines may send one.
+    announce(server.local_addrs());
+    server.join()?;
+    Ok(())
+}
+
+fn announce(addresses: &[tightloop::Address]) {
+    let mut stdout = std::io::stdout().lock();
+    for address in addresses {
+        // Nobody has to read it: a closed standard output is no reason not to serve.
+        let _ = writeln!(stdout, "listening on {address}");
+    }
+    let _ = stdout.flush();
+}
+
+#[cfg(unix)]
+mod signals {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    use signal_hook::iterator::Signals;
+    use tightloop::ServerHandle;
+
+    /// Stops the server at the first SIGINT or SIGTERM, and ends the process at the second.
+    pub fn stop_on_signal(server: ServerHandle) -> std::io::Result<()> {
+        let mut signals = Signals::new([SIGINT, SIGTERM])?;
+        let wait = move || {
+            for signal in signals.forever() {
+                if server.is_stopping() {
+                    std::process::exit(128 + signal);
+                }
+                server.stop();
+            }
+        };
+        std::thread::Builder::new().name("signals".to_owned()).spawn(wait)?;
+        Ok(())
+    }
+}
+
+#[cfg(not(unix))]
+mod signals {
+    /// Leaves Ctrl-C as it is: it ends the process.
+    pub fn stop_on_signal(_: tightloop::ServerHandle) -> std::io::Result<()> {
+        Ok(())
+    }
+}
