@@ -102,6 +102,8 @@ pub(crate) struct ConnCore {
     pub(crate) eof: bool,
     /// Our FIN was sent.
     pub(crate) write_shut: bool,
+    /// The peer takes no output any more (it has reset), but may have sent input before.
+    pub(crate) output_lost: bool,
     /// On the loop's list of connections to attend.
     pub(crate) dirty: bool,
     pub(crate) want_close: bool,
@@ -148,6 +150,7 @@ impl ConnCore {
             send_blocked: false,
             eof: false,
             write_shut: false,
+            output_lost: false,
             dirty: false,
             want_close: false,
             want_shutdown_write: false,
@@ -179,9 +182,9 @@ impl ConnCore {
 
     /// Asks for an end that delivers pending output first.
     pub(crate) fn close(&mut self, reason: CloseReason) {
-        if !self.is_ending() && self.reason.is_none() {
+        if !self.is_ending() {
             self.want_close = true;
-            self.reason = Some(reason);
+            self.reason.get_or_insert(reason);
         }
     }
 
@@ -199,6 +202,7 @@ impl ConnCore {
         matches!(self.phase, Phase::Open | Phase::Connecting)
             && !self.want_shutdown_write
             && !self.write_shut
+            && !self.output_lost
             && !self.is_ending()
     }
 

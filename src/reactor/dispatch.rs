@@ -160,7 +160,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             return;
         }
         conn.want_eof = false;
-        if self.core.options.half_close {
+        // Where no output can be sent any more, nothing is left to be done for the peer.
+        if self.core.options.half_close && !conn.output_lost {
             let action = self.with_state(token, |h, conn, state| h.on_eof(conn, state));
             self.act(token, action.unwrap_or(Action::Close));
         } else {

@@ -56,7 +56,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             }
             let sent = match self.driver.send(token, &conn.outbound, budget) {
                 Ok(sent) => sent,
-                Err(error) => return conn.end(CloseReason::from_io(error)),
+                Err(error) => return self.output_lost(token, CloseReason::from_io(error)),
             };
             conn.send_blocked = sent.blocked;
             if sent.blocked {
@@ -94,6 +94,23 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         while let Some(completion) = self.core.table.get_mut(token).and_then(next_completion) {
             completion.done.call(Ok(()));
         }
+    }
+
+    /// The peer takes no more. What it has sent before it went is still offered: a client that
+    /// sends and leaves without reading the answers has sent all the same. The end of the input,
+    /// which is near, ends the connection.
+    fn output_lost(&mut self, token: Token, reason: CloseReason) {
+        let Core { table, pool, .. } = &mut self.core;
+        let Some(conn) = table.get_mut(token) else { return };
+        if conn.phase != Phase::Open || conn.paused || conn.eof {
+            return conn.end(reason);
+        }
+        conn.output_lost = true;
+        conn.reason.get_or_insert(reason);
+        conn.outbound.clear(pool);
+        let completions = conn.extra.as_mut().map(|extra| std::mem::take(&mut extra.completions));
+        // Dropping them tells that the connection is closed.
+        drop(completions);
     }
 
     /// Pauses reading above the high watermark, and at the low one resumes it and notes that
