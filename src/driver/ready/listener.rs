@@ -13,15 +13,23 @@ use crate::sys::socket::Listener;
 pub(super) struct ListenerEntry {
     socket: ReadyListener,
     queued: bool,
+    /// Accepting failed: edges, which every further client brings, do not end the rest.
+    resting: bool,
 }
 
 impl ListenerEntry {
     /// There may be a connection.
     pub(super) fn note(&mut self, place: Place, queue: &mut VecDeque<Place>) {
-        if !self.queued {
+        if !self.queued && !self.resting {
             self.queued = true;
             queue.push_back(place);
         }
+    }
+
+    /// The rest is over: there may be connections that came meanwhile.
+    pub(super) fn end_rest(&mut self, place: Place, queue: &mut VecDeque<Place>) {
+        self.resting = false;
+        self.note(place, queue);
     }
 }
 
@@ -33,7 +41,7 @@ impl Ready {
         if self.listeners.len() <= index {
             self.listeners.resize_with(index + 1, || None);
         }
-        self.listeners[index] = Some(ListenerEntry { socket, queued: false });
+        self.listeners[index] = Some(ListenerEntry { socket, queued: false, resting: false });
         Ok(())
     }
 
@@ -49,6 +57,7 @@ impl Ready {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
                 Err(error) if is_about_one_connection(&error) => {}
                 Err(error) => {
+                    entry.resting = true;
                     return Some(Event::AcceptFailed { listener: number, error });
                 }
             }

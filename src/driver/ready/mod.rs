@@ -253,7 +253,7 @@ impl Driver for Ready {
 
     fn resume_accepting(&mut self, number: u32) {
         if let Some(Some(entry)) = self.listeners.get_mut(number as usize) {
-            entry.note(Place::Listener(number), &mut self.queue);
+            entry.end_rest(Place::Listener(number), &mut self.queue);
         }
     }
 
