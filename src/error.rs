@@ -31,6 +31,8 @@ pub enum Error {
         /// What is wrong with the value.
         reason: String,
     },
+    /// The server has stopped: what was asked for can not be done any more.
+    Stopped,
     /// Something that this platform, or this build, does not have.
     Unsupported {
         /// What was asked for.
@@ -65,6 +67,7 @@ impl fmt::Display for Error {
             Error::Address(error) => error.fmt(f),
             Error::Listen { address, source } => write!(f, "cannot listen on {address}: {source}"),
             Error::Option { name, reason } => write!(f, "option {name}: {reason}"),
+            Error::Stopped => f.write_str("the server has stopped"),
             Error::Unsupported { what } => write!(f, "not supported here: {what}"),
             Error::LoopStart { index, source } => {
                 write!(f, "event loop {index} could not start: {source}")
@@ -86,7 +89,10 @@ impl std::error::Error for Error {
             Error::Listen { source, .. }
             | Error::LoopStart { source, .. }
             | Error::LoopFailed { source, .. } => Some(source),
-            Error::Option { .. } | Error::Unsupported { .. } | Error::LoopPanicked { .. } => None,
+            Error::Option { .. }
+            | Error::Stopped
+            | Error::Unsupported { .. }
+            | Error::LoopPanicked { .. } => None,
         }
     }
 }

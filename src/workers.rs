@@ -156,6 +156,16 @@ impl WorkerPool {
         })
     }
 
+    /// As `try_spawn`, for a job made of parts that come back as they were if it is refused.
+    /// `into_job` runs under the pool's lock: a move, no foreign code.
+    pub(crate) fn try_submit<P>(
+        &self,
+        parts: P,
+        into_job: impl FnOnce(P) -> Job,
+    ) -> Result<(), SpawnError<P>> {
+        self.owner.shared.submit(parts, into_job)
+    }
+
     /// What the pool did so far and does now.
     pub fn snapshot(&self) -> WorkerStats {
         let state = self.owner.shared.lock();
@@ -206,7 +216,7 @@ impl Drop for Owner {
 }
 
 /// A job with its panics contained.
-type Job = Box<dyn FnOnce() -> Result<(), JobPanic> + Send>;
+pub(crate) type Job = Box<dyn FnOnce() -> Result<(), JobPanic> + Send>;
 /// Creates the thread of that name and lets it `Shared::work`; a test puts a failing one in its
 /// place.
 type StartThread = fn(String, Arc<Shared>) -> io::Result<()>;

@@ -71,6 +71,8 @@ pub(crate) struct Core {
     pub(crate) datagrams: Vec<OutgoingDatagram>,
     pub(crate) datagram_bytes: Vec<u8>,
     pub(crate) stop_requested: bool,
+    /// The last turn is over: nothing that is asked for now would be done.
+    pub(crate) ended: bool,
     /// No new connections: the loop is stopping.
     pub(crate) stopping: bool,
     pub(crate) shared: Arc<LoopShared>,
@@ -148,6 +150,9 @@ impl Core {
         if endpoint.is_datagram() {
             let what = format!("connecting to {endpoint}: datagram sockets are not connected");
             return Err(Error::Unsupported { what });
+        }
+        if self.ended {
+            return Err(Error::Stopped);
         }
         let mut conn = ConnCore::new(crate::addr::Address::Unix(None), Phase::Connecting);
         conn.outgoing = true;

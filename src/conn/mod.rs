@@ -279,7 +279,8 @@ impl<'a> Conn<'a> {
     /// on the worker pool, and their addresses tried one after the other.
     ///
     /// # Errors
-    /// [`Error::Unsupported`](crate::Error::Unsupported) for datagram endpoints.
+    /// [`Error::Unsupported`](crate::Error::Unsupported) for datagram endpoints,
+    /// [`Error::Stopped`](crate::Error::Stopped) from `on_shutdown` on.
     pub fn connect(&mut self, endpoint: &Endpoint) -> Result<ConnId> {
         let initiator = self.id();
         self.core.connect(endpoint, Some(initiator))

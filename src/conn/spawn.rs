@@ -2,7 +2,7 @@
 
 use std::any::{Any, TypeId};
 use std::result::Result;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use crate::conn::Conn;
 use crate::conn::command::Command;
@@ -49,28 +49,18 @@ impl Conn<'_> {
             "Conn::spawn: the state in `done` is not this handler's State"
         );
         let (token, shared) = (self.token, Arc::clone(&self.core.shared));
-        // The closures wait in a cell, so that they can be given back when the pool is full.
-        let cell = Arc::new(Mutex::new(Some((job, done))));
-        let taken = Arc::clone(&cell);
-        let spawned = self.core.workers.try_spawn(move || {
-            let Some((job, done)) = taken.lock().unwrap_or_else(PoisonError::into_inner).take()
-            else {
-                return;
-            };
-            let result = contain(job);
-            let done = move |conn: &mut Conn<'_>, state: &mut dyn Any| {
-                if let Some(state) = state.downcast_mut::<S>() {
-                    done(conn, state, result);
-                }
-            };
-            // A loop that has ended has no connection to be told of.
-            drop(shared.send_reserved(Command::JobDone(token, Box::new(done))));
-        });
-        spawned.map_err(|error| {
-            error.map_job(|_| {
-                let given_back = cell.lock().unwrap_or_else(PoisonError::into_inner).take();
-                // The job was rejected, so it was not run, and nobody else has the cell.
-                given_back.unwrap_or_else(|| unreachable!("a rejected job does not run"))
+        self.core.workers.try_submit((job, done), |(job, done)| {
+            Box::new(move || {
+                let result = contain(job);
+                let outcome = result.as_ref().map(drop).map_err(JobPanic::clone);
+                let done = move |conn: &mut Conn<'_>, state: &mut dyn Any| {
+                    if let Some(state) = state.downcast_mut::<S>() {
+                        done(conn, state, result);
+                    }
+                };
+                // A loop that has ended has no connection to be told of.
+                drop(shared.send_reserved(Command::JobDone(token, Box::new(done))));
+                outcome
             })
         })
     }

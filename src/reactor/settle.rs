@@ -15,7 +15,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Brings a connection's socket in line with what was asked of the connection.
     #[inline]
     pub(super) fn settle(&mut self, token: Token) {
-        let Some(conn) = self.core.table.get(token) else { return };
+        let high = self.core.options.high_watermark;
+        let Some(conn) = self.core.table.get_mut(token) else { return };
+        // Noted before the socket takes some: the writer was told of it, and waits for on_drain.
+        conn.above_high |= conn.outbound.len() > high;
         let sends = matches!(conn.phase, Phase::Open | Phase::Closing) && !conn.want_end;
         if sends && !conn.outbound.is_empty() && !conn.send_blocked {
             self.flush(token);
@@ -102,7 +105,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     fn output_lost(&mut self, token: Token, reason: CloseReason) {
         let Core { table, pool, .. } = &mut self.core;
         let Some(conn) = table.get_mut(token) else { return };
-        if conn.phase != Phase::Open || conn.paused || conn.eof {
+        if conn.phase != Phase::Open || conn.is_ending() || conn.paused || conn.eof {
             return conn.end(reason);
         }
         conn.output_lost = true;
@@ -128,16 +131,13 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         if let Some(shared) = conn.extra.as_ref().and_then(|extra| extra.shared.as_ref()) {
             shared.set_pending(pending);
         }
-        if !conn.above_high && pending > high {
-            conn.above_high = true;
-            if auto_pause {
-                conn.auto_paused = true;
-                self.core.shared.metrics.pauses.add(1);
-            }
-        } else if conn.above_high && pending <= low {
+        if conn.above_high && pending <= low {
             conn.above_high = false;
             conn.auto_paused = false;
             conn.want_drain = true;
+        } else if auto_pause && !conn.auto_paused && pending > high {
+            conn.auto_paused = true;
+            self.core.shared.metrics.pauses.add(1);
         }
     }
 

@@ -46,7 +46,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         }
         // Those that had delivered everything linger; there is no time for that any more.
         for index in 0..self.core.table.bound() {
-            if let Some(token) = self.core.table.token_at(index) {
+            let Some(token) = self.core.table.token_at(index) else { continue };
+            if self.core.table.get(token).is_some_and(|conn| conn.phase == Phase::Lingering) {
                 self.release(token, CloseMode::Orderly);
             }
         }
@@ -63,12 +64,14 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     pub(super) fn abandon(&mut self) {
         self.core.stopping = true;
         self.end_all();
+        self.start_connects();
         self.end_loop();
     }
 
     /// Answers everybody who still waits for something, and tells the handler.
     fn end_loop(&mut self) {
         self.stage = Stage::Stopped;
+        self.core.ended = true;
         for command in self.commands.drain(..) {
             command.refuse();
         }
