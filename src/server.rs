@@ -233,7 +233,8 @@ impl Server {
     }
 
     /// Stops reading from a connection while its pending output is above the high watermark: a
-    /// peer that does not take answers gets to ask no more. Default on.
+    /// peer that does not take answers gets to ask no more. Default on, for accepted connections;
+    /// see [`Conn::set_auto_pause`](crate::Conn::set_auto_pause) for proxies.
     pub fn auto_pause(mut self, on: bool) -> Self {
         self.options.auto_pause = on;
         self

@@ -225,6 +225,21 @@ impl<'a> Conn<'a> {
         self.core.touch(self.token);
     }
 
+    /// Whether reading pauses by itself while this connection's pending output is above the high
+    /// watermark. At first as the option [`auto_pause`](crate::Server::auto_pause) says for
+    /// connections that were accepted, and off for those made by `connect`.
+    ///
+    /// Right for a server: a peer that does not take its answers gets to ask no more. Wrong where
+    /// the peer may have to be read before it goes on reading, as a proxy's back end: such a
+    /// handler pauses the source of the bytes itself, and resumes it in `on_drain`.
+    pub fn set_auto_pause(&mut self, on: bool) {
+        if let Some(conn) = self.core.table.get_mut(self.token) {
+            conn.auto_pause = on;
+            conn.auto_paused &= on;
+        }
+        self.core.touch(self.token);
+    }
+
     /// Has `on_timer` called after `delay` (to the millisecond, never early), in place of any
     /// timer set before; `None` cancels. There is one timer a connection; setting it is O(1).
     pub fn set_timer(&mut self, delay: impl Into<Option<Duration>>) {

@@ -92,6 +92,8 @@ pub(crate) struct ConnCore {
     pub(crate) receiving: bool,
     /// The handler asked for no input.
     pub(crate) paused: bool,
+    /// Reading is to rest while the output is above the high watermark.
+    pub(crate) auto_pause: bool,
     /// Reading rests because the output is above the high watermark.
     pub(crate) auto_paused: bool,
     /// The output has passed the high watermark and not yet fallen to the low one.
@@ -145,6 +147,7 @@ impl ConnCore {
             outgoing: false,
             receiving: true,
             paused: false,
+            auto_pause: false,
             auto_paused: false,
             above_high: false,
             send_blocked: false,

@@ -49,7 +49,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             log::warn!("a connection from {peer} was refused: {error}");
             return;
         }
-        let Some(token) = self.core.table.insert(ConnCore::new(peer, Phase::Open)) else {
+        let mut conn = ConnCore::new(peer, Phase::Open);
+        conn.auto_pause = self.core.options.auto_pause;
+        let Some(token) = self.core.table.insert(conn) else {
             log::warn!("a connection was refused: this loop's table is full");
             return;
         };

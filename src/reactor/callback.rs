@@ -139,11 +139,10 @@ fn feed<H: Handler>(
 /// Whether a connection that has just been given input may be given more of it now.
 fn may_go_on(core: &mut Core, token: Token) -> bool {
     let high = core.options.high_watermark;
-    let auto_pause = core.options.auto_pause;
     let Some(conn) = core.table.get_mut(token) else {
         return false;
     };
-    if auto_pause && conn.outbound.len() > high {
+    if conn.auto_pause && conn.outbound.len() > high {
         // The rest is offered again when the output has drained.
         conn.want_offer = true;
         return false;

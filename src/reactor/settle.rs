@@ -120,8 +120,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// on_drain is due.
     fn check_watermarks(&mut self, token: Token) {
         let options = &self.core.options;
-        let (high, low, auto_pause) =
-            (options.high_watermark, options.low_watermark, options.auto_pause);
+        let (high, low) = (options.high_watermark, options.low_watermark);
         let max_pending_output = options.max_pending_output;
         let Some(conn) = self.core.table.get_mut(token) else { return };
         let pending = conn.outbound.len();
@@ -135,7 +134,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             conn.above_high = false;
             conn.auto_paused = false;
             conn.want_drain = true;
-        } else if auto_pause && !conn.auto_paused && pending > high {
+        } else if conn.auto_pause && !conn.auto_paused && pending > high {
             conn.auto_paused = true;
             self.core.shared.metrics.pauses.add(1);
         }
