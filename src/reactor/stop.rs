@@ -13,7 +13,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Closes listeners and connections in order; whoever is left at the deadline is cut off.
     pub(super) fn begin_stop(&mut self, patience: Duration) {
         // A second stop may only shorten the time: the earlier deadline comes first.
-        let deadline = deadline(self.core.now, patience);
+        // The turn may have begun long before, with a callback that computes.
+        let deadline = deadline(self.driver.now(), patience);
         self.core.wheel.insert(deadline, Timer::StopDeadline);
         if self.core.stopping {
             return;
