@@ -8,6 +8,10 @@ use std::io;
 
 use crate::addr::AddressError;
 
+pub use framing::{DecodeError, EncodeError};
+
+mod framing;
+
 /// The result of setting up or running a server.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -127,6 +131,9 @@ pub enum CloseReason {
     OutputLimit,
     /// The input that the handler left unconsumed passed the option `max_unconsumed_input`.
     InputLimit,
+    /// The bytes received are no frames of the connection's codec, or the stream ended within one
+    /// ([`DecodeError::Incomplete`]). What was written before was handed to the socket.
+    Codec(DecodeError),
     /// Closing, the peer took none of the pending output for the option `close_timeout`.
     CloseTimeout,
     /// The server stopped. What was written before was handed to the socket, or the stop's
@@ -158,6 +165,7 @@ impl fmt::Display for CloseReason {
             CloseReason::IdleTimeout => f.write_str("idle for too long"),
             CloseReason::OutputLimit => f.write_str("too much pending output"),
             CloseReason::InputLimit => f.write_str("too much unconsumed input"),
+            CloseReason::Codec(error) => write!(f, "not a frame: {error}"),
             CloseReason::CloseTimeout => f.write_str("the peer did not take the last output"),
             CloseReason::ServerStopped => f.write_str("the server stopped"),
         }

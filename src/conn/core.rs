@@ -128,6 +128,20 @@ impl Core {
         pending
     }
 
+    /// Whether a connection that has just been given input may be given more of it now.
+    pub(crate) fn may_go_on(&mut self, token: Token) -> bool {
+        let high = self.options.high_watermark;
+        let Some(conn) = self.table.get_mut(token) else {
+            return false;
+        };
+        if conn.auto_pause && conn.outbound.len() > high {
+            // The rest is offered again when the output has drained.
+            conn.want_offer = true;
+            return false;
+        }
+        conn.takes_input()
+    }
+
     pub(crate) fn broadcast(&mut self, bytes: &Bytes) {
         for index in 0..self.table.bound() {
             let Some(token) = self.table.token_at(index) else { continue };

@@ -25,6 +25,7 @@ pub(crate) mod command;
 pub(crate) mod context;
 pub(crate) mod core;
 pub(crate) mod datagram;
+mod framing;
 pub(crate) mod handle;
 pub(crate) mod id;
 pub(crate) mod input;

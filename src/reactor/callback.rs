@@ -128,24 +128,10 @@ fn feed<H: Handler>(
         if action != Action::Continue || input.is_empty() || input.len() == before {
             break action;
         }
-        if !may_go_on(core, token) {
+        if !core.may_go_on(token) {
             break action;
         }
     };
     core.current = None;
     Fed { consumed: input.consumed(), action }
-}
-
-/// Whether a connection that has just been given input may be given more of it now.
-fn may_go_on(core: &mut Core, token: Token) -> bool {
-    let high = core.options.high_watermark;
-    let Some(conn) = core.table.get_mut(token) else {
-        return false;
-    };
-    if conn.auto_pause && conn.outbound.len() > high {
-        // The rest is offered again when the output has drained.
-        conn.want_offer = true;
-        return false;
-    }
-    conn.takes_input()
 }

@@ -1,0 +1,138 @@
+//! Searches for terminators: line ends, and sets of delimiters.
+
+use super::terminated::Found;
+
+/// The first LF, and one CR directly before it.
+#[inline]
+pub(super) fn line_end(input: &[u8], from: usize) -> Found {
+    match memchr::memchr(b'\n', &input[from..]) {
+        Some(at) => {
+            let end = from + at + 1;
+            let content = match input[..end] {
+                [.., b'\r', b'\n'] => end - 2,
+                _ => end - 1,
+            };
+            Found::At { content, end }
+        }
+        None => Found::Unfinished { content: before_open_end(input), resume: input.len() },
+    }
+}
+
+/// As [`line_end`], counting a CR at the end of the input as content, as netty does: it depends
+/// on how the input is cut.
+pub(super) fn netty_line_end(input: &[u8], from: usize) -> Found {
+    match line_end(input, from) {
+        Found::Unfinished { resume, .. } => Found::Unfinished { content: input.len(), resume },
+        found => found,
+    }
+}
+
+/// The first CR LF. A CR or an LF alone is content.
+#[inline]
+pub(super) fn strict_line_end(input: &[u8], from: usize) -> Found {
+    let mut from = from;
+    while let Some(at) = memchr::memchr(b'\n', &input[from..]) {
+        from += at + 1;
+        if let [.., b'\r', b'\n'] = input[..from] {
+            return Found::At { content: from - 2, end: from };
+        }
+    }
+    Found::Unfinished { content: before_open_end(input), resume: input.len() }
+}
+
+/// The length without a CR at the end, whose LF may follow.
+fn before_open_end(input: &[u8]) -> usize {
+    input.len() - usize::from(input.ends_with(b"\r"))
+}
+
+/// A set of delimiters, none of them empty.
+#[derive(Debug)]
+pub(super) struct Delimiters {
+    /// In the order in which they are tried where several begin at one place.
+    list: Vec<Vec<u8>>,
+    /// The bytes with which they begin, each once.
+    first_bytes: Vec<u8>,
+    /// The longest one's length.
+    longest: usize,
+    /// Whether a delimiter counts only once it is certain that it is not the beginning of a longer
+    /// one, and that none which began before it is still coming.
+    waits: bool,
+}
+
+impl Delimiters {
+    /// The longest wins where several begin at one place, however the input is cut.
+    pub(super) fn longest_first(mut list: Vec<Vec<u8>>) -> Self {
+        list.sort_by_key(|delimiter| std::cmp::Reverse(delimiter.len()));
+        Self::new(list, true)
+    }
+
+    /// The first listed wins where several begin at one place, and one that is there wins over one
+    /// that may be coming, as netty has it: it depends on how the input is cut.
+    pub(super) fn first_listed(list: Vec<Vec<u8>>) -> Self {
+        Self::new(list, false)
+    }
+
+    fn new(list: Vec<Vec<u8>>, waits: bool) -> Self {
+        let mut first_bytes: Vec<u8> = list.iter().filter_map(|d| d.first().copied()).collect();
+        first_bytes.sort_unstable();
+        first_bytes.dedup();
+        let longest = list.iter().map(Vec::len).max().unwrap_or(0);
+        Delimiters { list, first_bytes, longest, waits }
+    }
+
+    /// The delimiter that begins first.
+    #[inline]
+    pub(super) fn find(&self, input: &[u8], from: usize) -> Found {
+        let mut from = from;
+        while let Some(at) = self.next_candidate(&input[from..]) {
+            let content = from + at;
+            let rest = &input[content..];
+            for delimiter in &self.list {
+                if rest.starts_with(delimiter) {
+                    return Found::At { content, end: content + delimiter.len() };
+                }
+                if self.waits && delimiter.starts_with(rest) {
+                    return Found::Unfinished { content, resume: content };
+                }
+            }
+            from = content + 1;
+        }
+        match self.waits {
+            true => Found::Unfinished { content: input.len(), resume: input.len() },
+            // What was cut apart is found when its end has come.
+            false => Found::Unfinished {
+                content: input.len(),
+                resume: input.len().saturating_sub(self.longest - 1),
+            },
+        }
+    }
+
+    /// Where in `item`, followed by `terminator`, a receiver would see a delimiter too early.
+    pub(super) fn find_within(&self, item: &[u8], terminator: &[u8]) -> Option<usize> {
+        let mut from = 0;
+        loop {
+            let at = from + self.next_candidate(&item[from..])?;
+            let rest = &item[at..];
+            let is_found = |delimiter: &Vec<u8>| match delimiter.strip_prefix(rest) {
+                // It would go on in the terminator, or in what follows that.
+                Some(tail) => terminator.starts_with(tail) || tail.starts_with(terminator),
+                None => rest.starts_with(delimiter),
+            };
+            if self.list.iter().any(is_found) {
+                return Some(at);
+            }
+            from = at + 1;
+        }
+    }
+
+    /// The place of the next byte with which a delimiter may begin.
+    #[inline]
+    fn next_candidate(&self, input: &[u8]) -> Option<usize> {
+        match *self.first_bytes {
+            [a] => memchr::memchr(a, input),
+            [a, b] => memchr::memchr2(a, b, input),
+            [a, b, c] => memchr::memchr3(a, b, c, input),
+            _ => input.iter().position(|byte| self.first_bytes.contains(byte)),
+        }
+    }
+}
