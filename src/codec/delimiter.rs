@@ -17,10 +17,11 @@ const MAX_DELIMITER_LENGTH: usize = 1024;
 
 /// Frames that end where a delimiter begins, the one that begins first.
 ///
-/// Where several begin at one place the longest wins, however the input is cut: while a longer one
-/// may still be coming, its beginning waits. Of `"\r\n"` and `"\r"`, the second one is so taken
-/// for what it is only when the next byte has come. Delimiters are searched for from the left, and
-/// do not overlap. Empty frames are frames.
+/// Where several begin at one place the longest wins, however the input is cut. Of `"\r\n"` and
+/// `"\r"` the second one ends a frame at once, and a `"\n"` that follows, also much later, belongs
+/// to the same end. (With [`keep_delimiter`](DelimiterCodecBuilder::keep_delimiter), such a frame
+/// waits for the next byte.) Delimiters are searched for from the left, and do not overlap. Empty
+/// frames are frames.
 ///
 /// Clones share the delimiters: build the codec once, and clone it for each connection.
 ///
@@ -43,6 +44,8 @@ pub struct DelimiterCodec {
     terminator: Arc<[u8]>,
     /// netty's special case: the set of LF and CR LF is searched for as lines are.
     as_lines: bool,
+    /// The delimiter that ended the last frame, while it may turn out to be a longer one.
+    open: Option<usize>,
 }
 
 impl DelimiterCodec {
@@ -69,16 +72,32 @@ impl DelimiterCodec {
     }
 }
 
+impl DelimiterCodec {
+    #[inline]
+    fn decode_frame<'a>(&mut self, input: &'a [u8]) -> Decoded<&'a [u8]> {
+        let Self { terminated, delimiters, open, .. } = self;
+        // A delimiter that is part of a frame must be known whole; so must one that silently ends
+        // a frame which is dropped, since what follows it is looked at in the same call.
+        let is_silent = terminated.is_within_frame() && terminated.fail_fast;
+        let must_wait = !terminated.strip || is_silent;
+        *open = None;
+        terminated.decode(input, |input, from| delimiters.find(input, from, must_wait, open))
+    }
+}
+
 impl Codec for DelimiterCodec {
     type Frame<'a> = &'a [u8];
     type Item<'a> = &'a [u8];
 
     #[inline]
     fn decode<'a>(&mut self, input: &'a [u8]) -> Decoded<&'a [u8]> {
-        let Self { terminated, delimiters, as_lines, .. } = self;
-        match as_lines {
-            true => terminated.decode(input, netty_line_end),
-            false => terminated.decode(input, |input, from| delimiters.find(input, from)),
+        if self.as_lines {
+            return self.terminated.decode(input, netty_line_end);
+        }
+        match self.open.map_or(Some(0), |open| self.delimiters.continuation(open, input)) {
+            Some(0) => self.decode_frame(input),
+            Some(length) => self.decode_frame(&input[length..]).after(length),
+            None => Decoded::more(),
         }
     }
 
@@ -183,6 +202,7 @@ impl DelimiterCodecBuilder {
             }),
             terminator,
             as_lines: self.netty_compatible && is_lines,
+            open: None,
         })
     }
 }

@@ -54,8 +54,8 @@ pub(super) struct Delimiters {
     first_bytes: Vec<u8>,
     /// The longest one's length.
     longest: usize,
-    /// Whether a delimiter counts only once it is certain that it is not the beginning of a longer
-    /// one, and that none which began before it is still coming.
+    /// Whether one counts only if none which began before it, or at the same place and is longer,
+    /// may still be coming.
     waits: bool,
 }
 
@@ -80,20 +80,33 @@ impl Delimiters {
         Delimiters { list, first_bytes, longest, waits }
     }
 
-    /// The delimiter that begins first.
+    /// The delimiter that begins first. `open` gets its place in the list where it may turn out to
+    /// be the beginning of a longer one; `must_wait` waits for that to be known instead.
     #[inline]
-    pub(super) fn find(&self, input: &[u8], from: usize) -> Found {
+    pub(super) fn find(
+        &self,
+        input: &[u8],
+        from: usize,
+        must_wait: bool,
+        open: &mut Option<usize>,
+    ) -> Found {
         let mut from = from;
         while let Some(at) = self.next_candidate(&input[from..]) {
             let content = from + at;
             let rest = &input[content..];
-            for delimiter in &self.list {
+            let mut may_be_longer = false;
+            for (index, delimiter) in self.list.iter().enumerate() {
                 if rest.starts_with(delimiter) {
+                    *open = may_be_longer.then_some(index);
                     return Found::At { content, end: content + delimiter.len() };
                 }
-                if self.waits && delimiter.starts_with(rest) {
-                    return Found::Unfinished { content, resume: content };
+                may_be_longer |= self.waits && delimiter.starts_with(rest);
+                if may_be_longer && must_wait {
+                    break;
                 }
+            }
+            if may_be_longer {
+                return Found::Unfinished { content, resume: content };
             }
             from = content + 1;
         }
@@ -105,6 +118,24 @@ impl Delimiters {
                 resume: input.len().saturating_sub(self.longest - 1),
             },
         }
+    }
+
+    /// How many bytes of `input` make a longer delimiter of the one before it; `None` when that
+    /// cannot be told yet.
+    #[cold]
+    pub(super) fn continuation(&self, before: usize, input: &[u8]) -> Option<usize> {
+        // The longer ones come first.
+        let (longer, rest) = self.list.split_at(before);
+        let short = rest.first()?;
+        for tail in longer.iter().filter_map(|delimiter| delimiter.strip_prefix(&short[..])) {
+            if input.starts_with(tail) {
+                return Some(tail.len());
+            }
+            if tail.starts_with(input) {
+                return None;
+            }
+        }
+        Some(0)
     }
 
     /// Where in `item`, followed by `terminator`, a receiver would see a delimiter too early.

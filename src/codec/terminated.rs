@@ -42,7 +42,7 @@ impl Terminated {
     pub(super) fn decode<'a>(
         &mut self,
         input: &'a [u8],
-        find: impl Fn(&'a [u8], usize) -> Found,
+        mut find: impl FnMut(&'a [u8], usize) -> Found,
     ) -> Decoded<&'a [u8]> {
         if self.dropped.is_none() {
             return self.decode_frame(input, find);
@@ -57,7 +57,7 @@ impl Terminated {
     fn decode_frame<'a>(
         &mut self,
         input: &'a [u8],
-        find: impl Fn(&'a [u8], usize) -> Found,
+        mut find: impl FnMut(&'a [u8], usize) -> Found,
     ) -> Decoded<&'a [u8]> {
         match find(input, self.scanned) {
             Found::At { content, end } => {
