@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::BufMut;
 
-use super::search::{Delimiters, netty_line_end};
+use super::search::{Delimiters, FirstDelimiter, NettyLineEnd};
 use super::terminated::Terminated;
 use super::{Codec, DEFAULT_MAX_FRAME, Decoded, LARGEST_LIMIT, check};
 use crate::error::{EncodeError, Result};
@@ -73,7 +73,7 @@ impl DelimiterCodec {
 }
 
 impl DelimiterCodec {
-    #[inline]
+    #[inline(always)]
     fn decode_frame<'a>(&mut self, input: &'a [u8]) -> Decoded<&'a [u8]> {
         let Self { terminated, delimiters, open, .. } = self;
         // A delimiter that is part of a frame must be known whole; so must one that silently ends
@@ -81,7 +81,7 @@ impl DelimiterCodec {
         let is_silent = terminated.is_within_frame() && terminated.fail_fast;
         let must_wait = !terminated.strip || is_silent;
         *open = None;
-        terminated.decode(input, |input, from| delimiters.find(input, from, must_wait, open))
+        terminated.decode(input, FirstDelimiter { delimiters, must_wait, open })
     }
 }
 
@@ -89,10 +89,10 @@ impl Codec for DelimiterCodec {
     type Frame<'a> = &'a [u8];
     type Item<'a> = &'a [u8];
 
-    #[inline]
+    #[inline(always)]
     fn decode<'a>(&mut self, input: &'a [u8]) -> Decoded<&'a [u8]> {
         if self.as_lines {
-            return self.terminated.decode(input, netty_line_end);
+            return self.terminated.decode(input, NettyLineEnd);
         }
         match self.open.map_or(Some(0), |open| self.delimiters.continuation(open, input)) {
             Some(0) => self.decode_frame(input),

@@ -39,7 +39,7 @@ impl Codec for FixedLengthCodec {
     type Frame<'a> = &'a [u8];
     type Item<'a> = &'a [u8];
 
-    #[inline]
+    #[inline(always)]
     fn decode<'a>(&mut self, input: &'a [u8]) -> Decoded<&'a [u8]> {
         match input.get(..self.frame_length) {
             Some(frame) => Decoded::frame(self.frame_length, frame),

@@ -66,6 +66,11 @@ pub struct LengthFieldCodec {
     end: usize,
     /// The frame's length is the field's number and this.
     base: i64,
+    /// The numbers of the field that make a frame within the limits; none if `least > most`.
+    least: i64,
+    most: i64,
+    /// Bits of eight bytes from the field's beginning that are not the field's.
+    foreign_bits: u32,
     strip: usize,
     max_frame: usize,
     little: bool,
@@ -104,7 +109,6 @@ impl LengthFieldCodec {
         self.end - self.offset
     }
 
-    #[inline]
     fn read(&self, field: &[u8]) -> u64 {
         let value = match *field {
             [a] => u64::from(a),
@@ -120,8 +124,19 @@ impl LengthFieldCodec {
         }
     }
 
+    /// Decodes whatever there is: no whole frame, as a rule.
+    #[inline(never)]
+    fn decode_other<'a>(&mut self, input: &'a [u8]) -> Decoded<&'a [u8]> {
+        if !self.discard.is_active() {
+            return self.decode_frame(input);
+        }
+        match self.discard.go_on(input.len(), self.max_frame) {
+            Ok(dropped) => self.decode_frame(&input[dropped..]).after(dropped),
+            Err(decoded) => decoded,
+        }
+    }
+
     /// Decodes where a frame begins.
-    #[inline]
     fn decode_frame<'a>(&mut self, input: &'a [u8]) -> Decoded<&'a [u8]> {
         let Some(field) = input.get(self.offset..self.end) else {
             return Decoded::more();
@@ -174,15 +189,26 @@ impl Codec for LengthFieldCodec {
     type Frame<'a> = &'a [u8];
     type Item<'a> = &'a [u8];
 
-    #[inline]
+    // Always inline: what is returned through memory costs more than what is done here.
+    #[inline(always)]
     fn decode<'a>(&mut self, input: &'a [u8]) -> Decoded<&'a [u8]> {
-        if !self.discard.is_active() {
-            return self.decode_frame(input);
+        // Nearly always the field and what is behind it are eight bytes: then one load will do.
+        if !self.discard.is_active()
+            && let Some(bytes) = input.get(self.offset..).and_then(|rest| rest.first_chunk())
+        {
+            let value = match self.little {
+                true => u64::from_le_bytes(*bytes) << self.foreign_bits >> self.foreign_bits,
+                false => u64::from_be_bytes(*bytes) >> self.foreign_bits,
+            } as i64;
+            let length = value.wrapping_add(self.base) as usize;
+            if value >= self.least
+                && value <= self.most
+                && let Some(frame) = input.get(self.strip..length)
+            {
+                return Decoded::frame(length, frame);
+            }
         }
-        match self.discard.go_on(input.len(), self.max_frame) {
-            Ok(dropped) => self.decode_frame(&input[dropped..]).after(dropped),
-            Err(decoded) => decoded,
-        }
+        self.decode_other(input)
     }
 
     #[inline]
@@ -346,11 +372,17 @@ impl LengthFieldCodecBuilder {
         check(base.is_some(), "adjustment", || {
             format!("{} is beyond what 64 bits can compute with", self.adjustment)
         })?;
-        let base = base.unwrap_or(0);
+        let base = match (base.unwrap_or(0), self.netty_compatible) {
+            (base, true) => i64::from(base as i32),
+            (base, false) => base,
+        };
         Ok(LengthFieldCodec {
             offset,
             end,
-            base: if self.netty_compatible { i64::from(base as i32) } else { base },
+            base,
+            least: (end as i64).saturating_sub(base).max(0),
+            most: (max_frame as i64).saturating_sub(base),
+            foreign_bits: 64 - 8 * width as u32,
             strip,
             max_frame,
             little: self.byte_order == ByteOrder::Little,

@@ -2,7 +2,7 @@
 
 use bytes::BufMut;
 
-use super::search::{line_end, netty_line_end, strict_line_end};
+use super::search::{LineEnd, NettyLineEnd, StrictLineEnd};
 use super::terminated::Terminated;
 use super::{Codec, Decoded, LARGEST_LIMIT, check};
 use crate::error::{EncodeError, Result};
@@ -100,12 +100,12 @@ impl Codec for LineCodec {
     type Frame<'a> = &'a [u8];
     type Item<'a> = &'a [u8];
 
-    #[inline]
+    #[inline(always)]
     fn decode<'a>(&mut self, input: &'a [u8]) -> Decoded<&'a [u8]> {
         match self.mode {
-            Mode::Lenient => self.terminated.decode(input, line_end),
-            Mode::Strict => self.terminated.decode(input, strict_line_end),
-            Mode::Netty => self.terminated.decode(input, netty_line_end),
+            Mode::Lenient => self.terminated.decode(input, LineEnd),
+            Mode::Strict => self.terminated.decode(input, StrictLineEnd),
+            Mode::Netty => self.terminated.decode(input, NettyLineEnd),
         }
     }
 

@@ -17,6 +17,12 @@ pub(super) enum Found {
     },
 }
 
+/// A search for terminators. A trait, since closures are not always inlined.
+pub(super) trait Search {
+    /// Searches `input` from `from`, below which no terminator begins.
+    fn find(&mut self, input: &[u8], from: usize) -> Found;
+}
+
 /// The limits of frames with a terminator, and how far one connection has got.
 #[derive(Debug, Clone)]
 pub(super) struct Terminated {
@@ -38,46 +44,63 @@ impl Terminated {
         self.dropped.is_some()
     }
 
-    #[inline]
+    // Always inline: what is returned through memory costs more than what is done here.
+    #[inline(always)]
     pub(super) fn decode<'a>(
         &mut self,
         input: &'a [u8],
-        mut find: impl FnMut(&'a [u8], usize) -> Found,
+        mut search: impl Search,
+    ) -> Decoded<&'a [u8]> {
+        let found = search.find(input, self.scanned);
+        if self.dropped.is_none()
+            && let Found::At { content, end } = found
+            && content <= self.max_length
+        {
+            self.scanned = 0;
+            return Decoded::frame(end, &input[..if self.strip { content } else { end }]);
+        }
+        self.decode_other(input, found, search)
+    }
+
+    /// Anything but a whole frame.
+    #[inline(never)]
+    fn decode_other<'a>(
+        &mut self,
+        input: &'a [u8],
+        found: Found,
+        mut search: impl Search,
     ) -> Decoded<&'a [u8]> {
         if self.dropped.is_none() {
-            return self.decode_frame(input, find);
+            return self.frame(input, found);
         }
-        match self.drop_frame(find(input, self.scanned)) {
-            Ok(end) => self.decode_frame(&input[end..], find).after(end),
+        match self.drop_frame(found) {
+            Ok(end) => {
+                let input = &input[end..];
+                let found = search.find(input, 0);
+                self.frame(input, found).after(end)
+            }
             Err(decoded) => decoded,
         }
     }
 
-    #[inline]
-    fn decode_frame<'a>(
-        &mut self,
-        input: &'a [u8],
-        mut find: impl FnMut(&'a [u8], usize) -> Found,
-    ) -> Decoded<&'a [u8]> {
-        match find(input, self.scanned) {
-            Found::At { content, end } => {
+    fn frame<'a>(&mut self, input: &'a [u8], found: Found) -> Decoded<&'a [u8]> {
+        match found {
+            Found::At { content, end } if content <= self.max_length => {
                 self.scanned = 0;
-                if content > self.max_length {
-                    return Decoded::error(end, self.too_long(content as u64));
-                }
                 Decoded::frame(end, &input[..if self.strip { content } else { end }])
             }
-            Found::Unfinished { content, resume } => {
+            Found::At { content, end } => {
+                self.scanned = 0;
+                Decoded::error(end, self.too_long(content as u64))
+            }
+            Found::Unfinished { content, resume } if content <= self.max_length => {
                 self.scanned = resume;
-                if content > self.max_length {
-                    return self.begin_dropping(content, resume);
-                }
                 Decoded::more()
             }
+            Found::Unfinished { content, resume } => self.begin_dropping(content, resume),
         }
     }
 
-    #[cold]
     fn begin_dropping<'a>(&mut self, content: usize, resume: usize) -> Decoded<&'a [u8]> {
         self.dropped = Some(content as u64);
         self.scanned = resume.saturating_sub(content);
@@ -89,7 +112,6 @@ impl Terminated {
 
     /// Drops more of a frame over the limit. `Ok`: it ended at this place, and there is no more to
     /// tell.
-    #[cold]
     fn drop_frame<'a>(&mut self, found: Found) -> Result<usize, Decoded<&'a [u8]>> {
         let so_far = self.dropped.take().unwrap_or(0);
         match found {

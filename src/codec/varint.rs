@@ -57,8 +57,19 @@ impl VarintLengthCodec {
         VarintLengthCodecBuilder { max_frame: DEFAULT_MAX_FRAME, fail_fast: true }
     }
 
+    /// Decodes whatever there is.
+    #[inline(never)]
+    fn decode_other<'a>(&mut self, input: &'a [u8]) -> Decoded<&'a [u8]> {
+        if !self.discard.is_active() {
+            return self.decode_frame(input);
+        }
+        match self.discard.go_on(input.len(), self.max_frame) {
+            Ok(dropped) => self.decode_frame(&input[dropped..]).after(dropped),
+            Err(decoded) => decoded,
+        }
+    }
+
     /// Decodes where a frame begins.
-    #[inline]
     fn decode_frame<'a>(&mut self, input: &'a [u8]) -> Decoded<&'a [u8]> {
         let (value, header) = match read(input) {
             Varint::Value { value, length } => (value, length),
@@ -81,7 +92,6 @@ impl VarintLengthCodec {
 const CORRUPT_VARINT: DecodeError =
     DecodeError::Corrupt { reason: "the length is a varint of more than 64 bits" };
 
-#[inline]
 fn read(input: &[u8]) -> Varint {
     let mut value = 0;
     for (index, &byte) in input.iter().enumerate().take(MAX_VARINT) {
@@ -104,15 +114,18 @@ impl Codec for VarintLengthCodec {
     type Frame<'a> = &'a [u8];
     type Item<'a> = &'a [u8];
 
-    #[inline]
+    // Always inline: what is returned through memory costs more than what is done here.
+    #[inline(always)]
     fn decode<'a>(&mut self, input: &'a [u8]) -> Decoded<&'a [u8]> {
-        if !self.discard.is_active() {
-            return self.decode_frame(input);
+        // Most frames are short.
+        if !self.discard.is_active()
+            && let Some((&byte @ 0..0x80, body)) = input.split_first()
+            && usize::from(byte) <= self.max_frame
+            && let Some(frame) = body.get(..usize::from(byte))
+        {
+            return Decoded::frame(1 + frame.len(), frame);
         }
-        match self.discard.go_on(input.len(), self.max_frame) {
-            Ok(dropped) => self.decode_frame(&input[dropped..]).after(dropped),
-            Err(decoded) => decoded,
-        }
+        self.decode_other(input)
     }
 
     #[inline]
