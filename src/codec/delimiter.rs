@@ -23,6 +23,9 @@ const MAX_DELIMITER_LENGTH: usize = 1024;
 /// waits for the next byte.) Delimiters are searched for from the left, and do not overlap. Empty
 /// frames are frames.
 ///
+/// What is encoded ends with the delimiter listed first, of those that cannot be mistaken for
+/// another one: with `";;"` for the set of `";"` and `";;"`.
+///
 /// Clones share the delimiters: build the codec once, and clone it for each connection.
 ///
 /// ```
@@ -40,7 +43,7 @@ const MAX_DELIMITER_LENGTH: usize = 1024;
 pub struct DelimiterCodec {
     terminated: Terminated,
     delimiters: Arc<Delimiters>,
-    /// What ends an encoded frame.
+    /// What ends an encoded frame: the first listed one that cannot be mistaken for another.
     terminator: Arc<[u8]>,
     /// netty's special case: the set of LF and CR LF is searched for as lines are.
     as_lines: bool,
@@ -76,12 +79,10 @@ impl DelimiterCodec {
     #[inline(always)]
     fn decode_frame<'a>(&mut self, input: &'a [u8]) -> Decoded<&'a [u8]> {
         let Self { terminated, delimiters, open, .. } = self;
-        // A delimiter that is part of a frame must be known whole; so must one that silently ends
-        // a frame which is dropped, since what follows it is looked at in the same call.
         let is_silent = terminated.is_within_frame() && terminated.fail_fast;
-        let must_wait = !terminated.strip || is_silent;
+        let is_kept = !terminated.strip;
         *open = None;
-        terminated.decode(input, FirstDelimiter { delimiters, must_wait, open })
+        terminated.decode(input, FirstDelimiter { delimiters, is_kept, is_silent, open })
     }
 }
 
@@ -184,15 +185,22 @@ impl DelimiterCodecBuilder {
         check((1..=LARGEST_LIMIT).contains(&self.max_frame), "max_frame", || {
             format!("must be between 1 and {LARGEST_LIMIT} bytes, not {}", self.max_frame)
         })?;
-        // One that begins a longer one could be read as that, together with the next frame.
-        let is_clear = |delimiter: &&Vec<u8>| {
-            let begins =
-                |other: &Vec<u8>| other.len() > delimiter.len() && other.starts_with(delimiter);
-            self.netty_compatible || !list.iter().any(begins)
-        };
-        let terminator = list.iter().find(is_clear).map_or(Arc::default(), |d| Arc::from(&d[..]));
         let is_lines = list.len() == 2
             && [&b"\n"[..], b"\r\n"].iter().all(|end| list.iter().any(|d| d == end));
+        let as_lines = self.netty_compatible && is_lines;
+        let is_unmistakable = |delimiter: &&Vec<u8>| match self.netty_compatible {
+            // Another one within it would be found first where it is cut apart.
+            true => {
+                as_lines
+                    || !list
+                        .iter()
+                        .any(|d| d != *delimiter && memchr::memmem::find(delimiter, d).is_some())
+            }
+            // Together with the next frame it could be read as a longer one.
+            false => !list.iter().any(|d| d.len() > delimiter.len() && d.starts_with(delimiter)),
+        };
+        let terminator =
+            list.iter().find(is_unmistakable).map_or(Arc::default(), |d| Arc::from(&d[..]));
         let strip = !self.keep_delimiter;
         Ok(DelimiterCodec {
             terminated: Terminated::new(self.max_frame, strip, self.fail_fast),
@@ -201,7 +209,7 @@ impl DelimiterCodecBuilder {
                 false => Delimiters::longest_first(list),
             }),
             terminator,
-            as_lines: self.netty_compatible && is_lines,
+            as_lines,
             open: None,
         })
     }

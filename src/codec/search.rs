@@ -81,14 +81,22 @@ fn before_open_end(input: &[u8]) -> usize {
 /// The first of a set of delimiters.
 pub(super) struct FirstDelimiter<'a> {
     pub(super) delimiters: &'a Delimiters,
-    pub(super) must_wait: bool,
+    /// Whether the delimiter is part of the frame, and so must be known whole.
+    pub(super) is_kept: bool,
+    /// Whether it silently ends a frame that is dropped: it must be known whole, too, since what
+    /// follows it is looked at in the same call.
+    pub(super) is_silent: bool,
     pub(super) open: &'a mut Option<usize>,
 }
 
 impl Search for FirstDelimiter<'_> {
     #[inline]
     fn find(&mut self, input: &[u8], from: usize) -> Found {
-        self.delimiters.find(input, from, self.must_wait, self.open)
+        self.delimiters.find(input, from, self.is_kept || self.is_silent, self.open)
+    }
+
+    fn dropping_ended(&mut self) {
+        self.is_silent = false;
     }
 }
 

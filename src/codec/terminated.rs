@@ -21,6 +21,9 @@ pub(super) enum Found {
 pub(super) trait Search {
     /// Searches `input` from `from`, below which no terminator begins.
     fn find(&mut self, input: &[u8], from: usize) -> Found;
+
+    /// The frame that was being dropped is over; what is searched from now on is another.
+    fn dropping_ended(&mut self) {}
 }
 
 /// The limits of frames with a terminator, and how far one connection has got.
@@ -76,6 +79,7 @@ impl Terminated {
         match self.drop_frame(found) {
             Ok(end) => {
                 let input = &input[end..];
+                search.dropping_ended();
                 let found = search.find(input, 0);
                 self.frame(input, found).after(end)
             }

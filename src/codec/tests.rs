@@ -141,6 +141,15 @@ fn a_delimiter_that_may_be_longer_ends_its_frame_at_once() {
 }
 
 #[test]
+fn a_frame_behind_a_dropped_one_does_not_wait() {
+    let mut codec = DelimiterCodec::builder([";", ";abc"]).max_frame(2).build().unwrap();
+    assert!(matches!(codec.decode(b"xxx").step, Step::Error(DecodeError::TooLong { .. })));
+    assert!(matches!(codec.decode(b";").step, Step::More));
+    let decoded = codec.decode(b";;");
+    assert!(matches!((decoded.consumed, decoded.step), (2, Step::Frame(b""))));
+}
+
+#[test]
 fn what_was_searched_is_not_searched_again() {
     // A codec that looked again from the beginning would see the delimiter put there meanwhile.
     let mut codec = LineCodec::new(80).unwrap();
