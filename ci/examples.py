@@ -640,6 +640,86 @@ def blocking_when_full():
         blocking.end()
 
 
+# ---- codecs ---------------------------------------------------------------------------------
+
+
+def run(name, *arguments):
+    """Runs an example that ends by itself. Returns its exit code and its output."""
+    command = [os.path.join(directory, name), *arguments]
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=DEADLINE
+    )
+    return done.returncode, done.stdout
+
+
+def frame(body):
+    return len(body).to_bytes(4, "big") + body
+
+
+def codec_client_and_server():
+    for flags in [], ["--loops", "2", "--reuse-port"]:
+        with Example("codec_server", *flags) as server:
+            url = f"tcp://{server.addresses[0]}"
+            found = run("codec_client", "--connect", url)
+            equal("codec_client: prints what returns", found, (0, "hello\nworld\n"))
+            with server.connect() as peer:
+                frames = frame(b"") + frame(pattern(70_000)) + frame(b"end")
+                check("codec_server: frames return", exchange(peer, frames) == frames, "differ")
+                for byte in frame(b"slow"):
+                    peer.sendall(bytes([byte]))
+                equal("codec_server: byte by byte", receive(peer, 8), frame(b"slow"))
+            server.end()
+
+
+def codec_server_refuses():
+    with Example("codec_server", "--max-frame", "100") as server:
+        with server.connect() as peer:
+            peer.sendall(frame(b"good") + frame(pattern(97)))
+            equal("codec_server: what is good returns", receive(peer, 8), frame(b"good"))
+            check_end("codec_server: closes at a frame over its limit", peer)
+        with server.connect() as peer:
+            peer.sendall(frame(b"half")[:6])
+            peer.shutdown(socket.SHUT_WR)
+            check_end("codec_server: closes after half a frame", peer)
+        server.send(signal.SIGTERM)
+        code, errors = server.process.wait(DEADLINE), server.stderr()
+        said = "the limit is 100" in errors and "within a frame" in errors
+        check("codec_server: says why it closed", code == 0 and said, f"{code}, {errors!r}")
+    code, errors = refused("codec_server", "--max-frame", "3")
+    check("codec_server: refuses a bad limit", code == 1 and "max_frame" in errors, errors)
+
+
+def codec_custom_protocol():
+    with Example("codec_custom") as server:
+        with server.connect() as peer:
+            peer.sendall(b"TL\x01\x07\0\0\0\x02hiTL\x01\xff\0\0\0\0")
+            expected = b"TL\x01\x08\0\0\0\x02hiTL\x01\0\0\0\0\0"
+            equal("codec_custom: answers", receive(peer, len(expected)), expected)
+            peer.sendall(b"GET / HTTP/1.1\r\n")
+            check_end("codec_custom: closes at another protocol", peer)
+        server.end(signal.SIGTERM)
+
+
+def codec_vectors_file():
+    text = '{"codec": "fixed", "config": {"frame_length": 2}, "chunks_hex": ["414243"], %s}'
+    good = text % '"expect": [{"frame_hex": "4142"}], "note": "good"'
+    bad = text % '"expect": [], "note": "bad"'
+    unknown = good.replace(': 2}', ': 2, "colour": 1}')
+    path = os.path.join(temporary, "vectors.json")
+    for vectors, code, last in (good, 0, "1 passed, 0 failed"), (bad, 1, "0 passed, 1 failed"):
+        with open(path, "w", encoding="ascii") as file:
+            file.write(f"[{vectors}]")
+        found, output = run("codec_vectors", path)
+        equal("codec_vectors: counts", (found, output.splitlines()[-1]), (code, last))
+    with open(path, "w", encoding="ascii") as file:
+        file.write(f"[{unknown}]")
+    code, errors = refused("codec_vectors", path)
+    known = code == 1 and "colour" in errors
+    check("codec_vectors: an unknown name is an error", known, errors)
+    found, output = run("codec_vectors", "tests/vectors/codec_vectors.json")
+    check("codec_vectors: all pass", found == 0 and output.endswith(" 0 failed\n"), output)
+
+
 # ---- all of it ------------------------------------------------------------------------------
 
 GROUPS = [
@@ -656,6 +736,10 @@ GROUPS = [
     blocking_overlaps,
     blocking_refuses,
     blocking_when_full,
+    codec_client_and_server,
+    codec_server_refuses,
+    codec_custom_protocol,
+    codec_vectors_file,
 ]
 
 
