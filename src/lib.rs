@@ -52,7 +52,7 @@
 //! # }
 //! ```
 //!
-//! Where to read on: [`Handler`] for the callbacks, [`Conn`] for what they can do, [`Server`] for
+//! Where to read on: [`Handler`] for the callbacks, [`codec`] for protocols in frames, [`Conn`] for what they can do, [`Server`] for
 //! the options, [`ConnHandle`] and [`ServerHandle`] for other threads.
 
 mod addr;

@@ -7,8 +7,11 @@ use std::io::Write;
 use std::net::Shutdown;
 use std::sync::mpsc::Sender;
 
-use tightloop::codec::{AnyCodec, Codec, LengthFieldCodec, LineCodec};
-use tightloop::{Action, CloseReason, Conn, DecodeError, FrameConn, FrameHandler, Framed};
+use bytes::BufMut;
+use tightloop::codec::{AnyCodec, Codec, Decoded, LengthFieldCodec, LineCodec};
+use tightloop::{
+    Action, CloseReason, Conn, DecodeError, EncodeError, FrameConn, FrameHandler, Framed,
+};
 
 /// Lines in, lines out; commands make it do the rest.
 struct Lines {
@@ -115,6 +118,55 @@ impl FrameHandler for Lines {
             other => format!("{other:?}"),
         };
         self.events.send(format!("closed after {seen}: {reason}")).unwrap();
+    }
+}
+
+/// Refuses everything, and cannot get past it.
+struct Stubborn;
+
+impl Codec for Stubborn {
+    type Frame<'a> = &'a [u8];
+    type Item<'a> = &'a [u8];
+
+    fn decode<'a>(&mut self, _: &'a [u8]) -> Decoded<&'a [u8]> {
+        Decoded::error(0, DecodeError::other("no"))
+    }
+
+    fn encode<B: BufMut>(&mut self, item: &[u8], out: &mut B) -> Result<(), EncodeError> {
+        out.put_slice(item);
+        Ok(())
+    }
+}
+
+/// Would go on after every error.
+struct Patient(Sender<String>);
+
+impl FrameHandler for Patient {
+    type Codec = Stubborn;
+    type State = ();
+
+    fn codec(&mut self, _: &mut Conn<'_>) -> Stubborn {
+        Stubborn
+    }
+
+    fn on_open(&mut self, _: &mut FrameConn<'_, Self>) {}
+
+    fn on_frame(&mut self, _: &mut FrameConn<'_, Self>, _: &mut (), _: &[u8]) -> Action {
+        Action::Continue
+    }
+
+    fn on_frame_error(
+        &mut self,
+        _: &mut FrameConn<'_, Self>,
+        _: &mut (),
+        error: DecodeError,
+    ) -> Result<Action, DecodeError> {
+        self.0.send(error.to_string()).unwrap();
+        Ok(Action::Continue)
+    }
+
+    fn on_close(&mut self, _: &mut Conn<'_>, _: (), reason: CloseReason) {
+        self.0.send(reason.to_string()).unwrap();
     }
 }
 
@@ -250,6 +302,17 @@ every_driver! {
         let mut client = common::connect(common::address(&server, 0));
         client.write_all(b"bad\nquit\n").unwrap();
         assert_eq!(common::read_to_end(&mut client), b"hello\n");
+        common::stop(server);
+    }
+
+    fn a_codec_that_does_not_move_on_ends_the_connection(driver) {
+        let (sender, events) = common::events();
+        let server = common::server(driver).listen(ADDRESS);
+        let server = common::start(server, move |_| Framed::new(Patient(sender.clone())));
+        let mut client = common::connect(common::address(&server, 0));
+        client.write_all(b"x").unwrap();
+        assert!(common::is_closed(&mut client));
+        assert_eq!([events.next(), events.next()], ["no", "not a frame: no"]);
         common::stop(server);
     }
 

@@ -25,7 +25,7 @@ pub enum DecodeError {
         /// In which way.
         reason: &'static str,
     },
-    /// The stream ended, or the frame's time ran out, within a frame.
+    /// The stream ended within a frame.
     Incomplete {
         /// Bytes of the unfinished frame that were waiting. 0 when they were being discarded.
         buffered: usize,
