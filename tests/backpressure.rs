@@ -1,0 +1,235 @@
+//! A peer that asks and does not read: what it is owed stays bounded, the loop rests, and
+//! everything arrives once it reads.
+
+mod common;
+mod scripted;
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use scripted::{Event, Script, connect_narrow, next, opened, settle};
+use tightloop::{Action, RunningServer, Server};
+
+const HIGH: usize = 256 << 10;
+const LOW: usize = 64 << 10;
+/// What one byte of request is answered with.
+const ANSWER: usize = 64 << 10;
+
+/// A server on which little output is as good as much: small kernel buffers, low watermarks.
+fn narrow(driver: common::Driver) -> Server {
+    common::server(driver)
+        .listen("tcp://127.0.0.1:0")
+        .socket_send_buffer(32 << 10)
+        .watermarks(HIGH, LOW)
+        .max_pending_output(8 << 20)
+}
+
+/// Starts a handler that answers each byte with `ANSWER` bytes, and tells what is then pending.
+fn start_amplifier(
+    server: Server,
+    one_a_call: bool,
+) -> (RunningServer<Script>, common::Events<Event>, Receiver<usize>) {
+    let (report, events) = common::events();
+    let (say, said) = channel();
+    let server = common::start(server, move |_| {
+        let say = say.clone();
+        Script::new().report(&report).traffic(move |conn, (), input| {
+            let requests = if one_a_call { 1 } else { input.len() };
+            for byte in input.take(requests).unwrap_or_default() {
+                let pending = conn.write(&[*byte; ANSWER]);
+                // The test may have ended.
+                let _ = say.send(pending);
+            }
+            Action::Continue
+        })
+    });
+    (server, events, said)
+}
+
+/// The answers to these requests.
+fn answers(requests: &[u8]) -> Vec<u8> {
+    requests.iter().flat_map(|byte| [*byte; ANSWER]).collect()
+}
+
+fn requests(count: usize) -> Vec<u8> {
+    (0..count).map(|n| n as u8).collect()
+}
+
+fn most(pending: &Receiver<usize>) -> usize {
+    pending.try_iter().max().unwrap_or(0)
+}
+
+/// Sends single bytes until the server has stopped reading for good.
+fn ask_until_paused(client: &mut TcpStream, server: &RunningServer<Script>) -> Vec<u8> {
+    let mut asked = Vec::new();
+    while server.handle().stats().pauses == 0 {
+        assert!(asked.len() < 200, "the server never pauses reading");
+        asked.push(asked.len() as u8);
+        client.write_all(&asked[asked.len() - 1..]).unwrap();
+        settle(server, 0);
+    }
+    asked
+}
+
+every_driver! {
+    fn answers_to_pipelined_requests_stay_bounded_and_all_arrive(driver) {
+        let (server, events, pending) = start_amplifier(narrow(driver), true);
+        let mut client = connect_narrow(common::address(&server, 0), 32 << 10);
+        let handle = opened(&events);
+        let asked = requests(400);
+        client.write_all(&asked).unwrap();
+        common::eventually("reading pauses", || server.handle().stats().pauses > 0);
+        settle(&server, 0);
+        let bound = HIGH + ANSWER;
+        let reached = most(&pending);
+        assert!(reached <= bound, "{reached} bytes were pending, above {bound}");
+        assert!(handle.is_open());
+        assert!(common::read(&mut client, 400 * ANSWER) == answers(&asked), "the answers differ");
+        let reached = most(&pending);
+        assert!(reached <= bound, "later, {reached} bytes were pending");
+        assert!(handle.is_open());
+        common::stop(server);
+    }
+
+    fn a_socket_that_was_full_already_holds_back_requests_that_come_later(driver) {
+        for one_a_call in [true, false] {
+            let (server, events, pending) = start_amplifier(narrow(driver), one_a_call);
+            let mut client = connect_narrow(common::address(&server, 0), 32 << 10);
+            let handle = opened(&events);
+            let mut asked = ask_until_paused(&mut client, &server);
+            let more = requests(100);
+            for byte in more.chunks(1) {
+                client.write_all(byte).unwrap();
+                settle(&server, 0);
+            }
+            asked.extend(more);
+            let reached = most(&pending);
+            assert!(reached <= HIGH + ANSWER, "{reached} bytes pending, {one_a_call}");
+            assert!(handle.is_open());
+            let wanted = answers(&asked);
+            assert!(common::read(&mut client, wanted.len()) == wanted, "{one_a_call}");
+            common::stop(server);
+        }
+    }
+
+    fn a_loop_whose_only_peer_does_not_read_rests(driver) {
+        let (report, events) = common::events();
+        let (say, said) = channel();
+        let server = common::start(narrow(driver), move |_| {
+            let say = say.clone();
+            Script::<()>::new()
+                .report(&report)
+                .traffic(|conn, (), input| {
+                    let request = input.take(1).unwrap_or_default();
+                    conn.write(&request.repeat(ANSWER));
+                    conn.set_timer(Duration::from_millis(400));
+                    Action::Continue
+                })
+                .timer(move |conn, ()| {
+                    say.send(conn.server().stats().turns).unwrap();
+                    conn.set_timer(Duration::from_millis(400));
+                    Action::Continue
+                })
+        });
+        let mut client = connect_narrow(common::address(&server, 0), 32 << 10);
+        opened(&events);
+        // It goes on sending too: input that is not read must not keep the loop awake.
+        client.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
+        let asked = vec![b'x'; 1 << 16];
+        while client.write_all(&asked).is_ok() {}
+        next(&said);
+        let before = next(&said);
+        let turns = next(&said) - before;
+        assert!(turns <= 20, "{turns} turns in 400 ms with nothing to do");
+        common::stop(server);
+    }
+
+    fn reading_goes_on_above_the_watermark_where_auto_pause_is_off(driver) {
+        let server = narrow(driver).auto_pause(false).max_pending_output(64 << 20);
+        let (server, events, pending) = start_amplifier(server, true);
+        let mut client = connect_narrow(common::address(&server, 0), 32 << 10);
+        opened(&events);
+        let asked = requests(64);
+        client.write_all(&asked).unwrap();
+        for _ in 0..64 {
+            next(&pending);
+        }
+        assert_eq!(server.handle().stats().pauses, 0);
+        assert!(common::read(&mut client, 64 * ANSWER) == answers(&asked));
+        common::stop(server);
+    }
+
+    fn drain_is_told_once_for_each_time_that_the_high_watermark_was_passed(driver) {
+        let (report, events) = common::events();
+        let (say, drained) = channel();
+        let server = common::start(narrow(driver), move |_| {
+            let say = say.clone();
+            Script::<()>::new()
+                .report(&report)
+                .traffic(|conn, (), input| {
+                    let kibibytes = usize::from(input.take(1).unwrap()[0]) << 2;
+                    conn.write(&common::pattern(kibibytes << 10));
+                    Action::Continue
+                })
+                .drain(move |conn, ()| {
+                    say.send(conn.pending()).unwrap();
+                    Action::Continue
+                })
+        });
+        let mut client = connect_narrow(common::address(&server, 0), 32 << 10);
+        opened(&events);
+        // 200 KiB are below the high watermark, also while they wait.
+        client.write_all(&[50]).unwrap();
+        assert_eq!(common::read(&mut client, 200 << 10), common::pattern(200 << 10));
+        settle(&server, 0);
+        assert!(drained.try_recv().is_err(), "drained without having been full");
+        for _ in 0..3 {
+            client.write_all(&[250]).unwrap();
+            common::eventually("pausing", || server.handle().stats().partial_writes > 0);
+            settle(&server, 0);
+            assert!(drained.try_recv().is_err(), "drained before anything was read");
+            assert_eq!(common::read(&mut client, 1000 << 10), common::pattern(1000 << 10));
+            let pending = next(&drained);
+            assert!(pending <= LOW, "drained with {pending} bytes pending");
+            settle(&server, 0);
+            assert!(drained.try_recv().is_err(), "drained twice");
+        }
+        common::stop(server);
+    }
+
+    fn passing_the_high_watermark_on_a_blocked_socket_is_told_by_drain_too(driver) {
+        let (report, events) = common::events();
+        let (say, drained) = channel();
+        let (say_pending, pending) = channel();
+        let server = common::start(narrow(driver), move |_| {
+            let (say, say_pending) = (say.clone(), say_pending.clone());
+            Script::<()>::new()
+                .report(&report)
+                .open(|conn| {
+                    conn.write(&[0; 128 << 10]);
+                })
+                .wake(move |conn, ()| {
+                    let missing = (HIGH + 1).saturating_sub(conn.pending());
+                    say_pending.send(conn.write(&vec![0; missing])).unwrap();
+                    Action::Continue
+                })
+                .drain(move |_, ()| {
+                    say.send(()).unwrap();
+                    Action::Continue
+                })
+        });
+        let mut client = connect_narrow(common::address(&server, 0), 32 << 10);
+        let handle = opened(&events);
+        common::eventually("it blocks", || server.handle().stats().partial_writes > 0);
+        settle(&server, 0);
+        handle.wake().unwrap();
+        assert_eq!(next(&pending), HIGH + 1, "just above the high watermark");
+        settle(&server, 0);
+        assert_eq!(server.handle().stats().pauses, 1, "reading rests above it");
+        common::read(&mut client, HIGH + 1);
+        next(&drained);
+        common::stop(server);
+    }
+}

@@ -1,0 +1,185 @@
+//! Idle timeouts end a connection that is silent, and none on which anything moves.
+
+mod closures;
+mod common;
+
+use std::io::Read;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use closures::{Script, TCP};
+use tightloop::{Action, CloseReason, Conn, Endpoint, RunningServer, Server};
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// A byte every 20 ms to each client: the clock of these tests.
+fn metronome() -> (RunningServer<Script>, TcpStream) {
+    let server = common::start(Server::new().listen(TCP), |_| {
+        Script::new().tick(|cx| {
+            cx.broadcast("x");
+            Some(ms(20))
+        })
+    });
+    let client = common::connect(common::address(&server, 0));
+    (server, client)
+}
+
+/// A server that reports why its connections ended.
+fn idle(server: Server) -> (RunningServer<Script>, common::Events<CloseReason>) {
+    let (closed, events) = common::events();
+    let server = common::start(server.listen(TCP), move |_| {
+        let closed = closed.clone();
+        Script::new().close(move |_, reason| closed.send(reason).unwrap())
+    });
+    (server, events)
+}
+
+/// Waits, without sending, until the server closes; answers how long that took.
+fn time_to_end(client: &mut impl Read) -> Duration {
+    let start = Instant::now();
+    assert!(common::is_closed(client));
+    start.elapsed()
+}
+
+every_driver! {
+    fn a_silent_connection_is_closed_when_its_idle_timeout_is_over(driver) {
+        let (server, events) = idle(common::server(driver).idle_timeout(ms(100)));
+        let to = common::address(&server, 0);
+        let (mut silent, mut answered) = (common::connect(to), common::connect(to));
+        assert_eq!(common::exchange(&mut answered, b"here"), b"here");
+        let took = time_to_end(&mut answered);
+        assert!((ms(95)..ms(2_000)).contains(&took), "took {took:?}");
+        assert!(common::is_closed(&mut silent));
+        for _ in 0..2 {
+            assert!(matches!(events.next(), CloseReason::IdleTimeout));
+        }
+        common::stop(server);
+    }
+
+    fn a_connection_with_its_own_idle_timeout_overrides_the_servers(driver) {
+        let (closed, events) = common::events();
+        let server = common::server(driver).idle_timeout(ms(40)).listen(TCP);
+        let server = common::start(server, move |_| {
+            let closed = closed.clone();
+            Script::new()
+                .open(|conn| conn.set_idle_timeout(None))
+                .traffic(|conn: &mut Conn<'_>, input| {
+                    conn.write(input.take_all());
+                    conn.set_idle_timeout(ms(50));
+                    Action::Continue
+                })
+                .close(move |_, reason| closed.send(reason).unwrap())
+        });
+        let mut client = common::connect(common::address(&server, 0));
+        let (clock, mut tick) = metronome();
+        common::read(&mut tick, 8);
+        drop(tick);
+        common::stop(clock);
+        assert!(events.drain().is_empty(), "None did not turn it off");
+        assert_eq!(common::exchange(&mut client, b"here"), b"here");
+        assert!(time_to_end(&mut client) >= ms(45));
+        assert!(matches!(events.next(), CloseReason::IdleTimeout));
+        common::stop(server);
+    }
+
+    fn a_connection_that_only_sends_is_not_idle(driver) {
+        let (got, events) = common::events();
+        let server = common::server(driver).idle_timeout(ms(200)).listen(TCP);
+        let server = common::start(server, move |_| {
+            let got = got.clone();
+            Script::new().traffic(move |_, input| {
+                got.send(input.take_all().len()).unwrap();
+                Action::Continue
+            })
+        });
+        // Another server's metronome connects to this one and never gets an answer.
+        let to: Endpoint = common::address(&server, 0).to_string().parse().unwrap();
+        let sender = common::start(Server::new(), move |_| {
+            let (to, mut started) = (to.clone(), false);
+            Script::new().tick(move |cx| {
+                if !std::mem::replace(&mut started, true) {
+                    cx.connect(&to).unwrap();
+                }
+                cx.broadcast("x");
+                Some(ms(20))
+            })
+        });
+        let received: usize = (0..30).map(|_| events.next()).sum();
+        assert!(received >= 30);
+        let stats = server.handle().stats();
+        assert_eq!((stats.opened, stats.closed), (1, 0));
+        common::stop(sender);
+        common::stop(server);
+    }
+
+    fn a_connection_that_only_receives_is_not_idle(driver) {
+        let server = common::server(driver).idle_timeout(ms(200)).listen(TCP);
+        let server = common::start(server, |_| {
+            Script::new().tick(|cx| {
+                cx.broadcast("x");
+                Some(ms(20))
+            })
+        });
+        let mut client = common::connect(common::address(&server, 0));
+        assert_eq!(common::read(&mut client, 30), [b'x'; 30]);
+        assert_eq!(server.handle().stats().closed, 0);
+        drop(client);
+        common::stop(server);
+    }
+
+    fn a_large_answer_to_a_slow_reader_is_not_idle_while_it_makes_progress(driver) {
+        const SIZE: usize = 512 << 10;
+        let (clock, mut tick) = metronome();
+        let (closed, events) = common::events();
+        let server = common::server(driver).idle_timeout(ms(400)).socket_send_buffer(16 << 10);
+        let server = common::start(server.listen(TCP), move |_| {
+            let closed = closed.clone();
+            Script::new()
+                .open(|conn| {
+ conn.write(&common::pattern(SIZE));
+ })
+                .close(move |_, reason| closed.send(reason).unwrap())
+        });
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let socket = socket.unwrap();
+        socket.set_recv_buffer_size(8 << 10).unwrap();
+        socket.connect(&common::address(&server, 0).into()).unwrap();
+        let mut client = TcpStream::from(socket);
+        client.set_read_timeout(Some(common::DEADLINE)).unwrap();
+        let start = Instant::now();
+        let mut got = Vec::new();
+        while got.len() < SIZE {
+            common::read(&mut tick, 1);
+            let next = (SIZE - got.len()).min(8 << 10);
+            got.extend(common::read(&mut client, next));
+        }
+        assert!(got == common::pattern(SIZE));
+        assert!(start.elapsed() > ms(800), "it was not slow enough to test anything");
+        assert!(events.drain().is_empty(), "it was closed meanwhile");
+        drop(client);
+        common::stop(server);
+        drop(tick);
+        common::stop(clock);
+    }
+
+    fn a_large_answer_that_nobody_takes_is_idle_and_ends_by_a_reset(driver) {
+        let (closed, events) = common::events();
+        let server = common::server(driver).idle_timeout(ms(150)).listen(TCP);
+        let server = common::start(server, move |_| {
+            let closed = closed.clone();
+            Script::new()
+                .open(|conn| {
+ conn.write_bytes(common::pattern(32 << 20));
+ })
+                .close(move |_, reason| closed.send(reason).unwrap())
+        });
+        let mut client = common::connect(common::address(&server, 0));
+        assert!(matches!(events.next(), CloseReason::IdleTimeout));
+        let mut got = Vec::new();
+        client.read_to_end(&mut got).expect_err("a truncated stream ended as if it were whole");
+        assert!(got.len() < 32 << 20);
+        common::stop(server);
+    }
+}
