@@ -319,7 +319,7 @@ every_driver! {
         let server = common::start(common::server(driver).listen("tcp://127.0.0.1:0"), |_| {
             Script::<()>::new().traffic(|conn, (), input| {
                 input.take_all();
-                let all = Bytes::from(common::pattern(5_000 * 700));
+                let all = Bytes::from(common::pattern(2_000 * 700));
                 for start in (0..all.len()).step_by(700) {
                     conn.write_bytes(all.slice(start..start + 700));
                 }
@@ -328,7 +328,7 @@ every_driver! {
         });
         let mut client = common::connect(common::address(&server, 0));
         client.write_all(b"?").unwrap();
-        assert!(common::read(&mut client, 5_000 * 700) == common::pattern(5_000 * 700));
+        assert!(common::read(&mut client, 2_000 * 700) == common::pattern(2_000 * 700));
         common::stop(server);
     }
 
