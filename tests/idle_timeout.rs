@@ -130,10 +130,10 @@ every_driver! {
     }
 
     fn a_large_answer_to_a_slow_reader_is_not_idle_while_it_makes_progress(driver) {
-        const SIZE: usize = 512 << 10;
+        const SIZE: usize = 2 << 20;
         let (clock, mut tick) = metronome();
         let (closed, events) = common::events();
-        let server = common::server(driver).idle_timeout(ms(400)).socket_send_buffer(16 << 10);
+        let server = common::server(driver).idle_timeout(ms(1_000)).socket_send_buffer(32 << 10);
         let server = common::start(server.listen(TCP), move |_| {
             let closed = closed.clone();
             Script::new()
@@ -144,7 +144,7 @@ every_driver! {
         });
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
         let socket = socket.unwrap();
-        socket.set_recv_buffer_size(8 << 10).unwrap();
+        socket.set_recv_buffer_size(32 << 10).unwrap();
         socket.connect(&common::address(&server, 0).into()).unwrap();
         let mut client = TcpStream::from(socket);
         client.set_read_timeout(Some(common::DEADLINE)).unwrap();
@@ -152,11 +152,11 @@ every_driver! {
         let mut got = Vec::new();
         while got.len() < SIZE {
             common::read(&mut tick, 1);
-            let next = (SIZE - got.len()).min(8 << 10);
+            let next = (SIZE - got.len()).min(16 << 10);
             got.extend(common::read(&mut client, next));
         }
         assert!(got == common::pattern(SIZE));
-        assert!(start.elapsed() > ms(800), "it was not slow enough to test anything");
+        assert!(start.elapsed() > ms(2_000), "it was not slow enough to test anything");
         assert!(events.drain().is_empty(), "it was closed meanwhile");
         drop(client);
         common::stop(server);
