@@ -35,7 +35,7 @@ pub enum Error {
         /// What is wrong with the value.
         reason: String,
     },
-    /// The server has stopped: what was asked for can not be done any more.
+    /// The server is stopping: what was asked for is not begun any more.
     Stopped,
     /// Something that this platform, or this build, does not have.
     Unsupported {
@@ -71,7 +71,7 @@ impl fmt::Display for Error {
             Error::Address(error) => error.fmt(f),
             Error::Listen { address, source } => write!(f, "cannot listen on {address}: {source}"),
             Error::Option { name, reason } => write!(f, "option {name}: {reason}"),
-            Error::Stopped => f.write_str("the server has stopped"),
+            Error::Stopped => f.write_str("the server is stopping"),
             Error::Unsupported { what } => write!(f, "not supported here: {what}"),
             Error::LoopStart { index, source } => {
                 write!(f, "event loop {index} could not start: {source}")

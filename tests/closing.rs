@@ -3,7 +3,7 @@
 mod common;
 mod scripted;
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
@@ -165,7 +165,6 @@ every_driver! {
     fn a_connection_ends_once_from_on_drain(driver) {
         let place = |end: End| greeting(MUCH).drain(move |conn, ()| end(conn));
         ends_from(driver, place, |mut client, _, _| {
-            // An abort may cut off the last of it.
             // An abort at the low watermark takes what the kernel still held.
             assert!(ending(&mut client).0.len() > MUCH / 2);
             Some(client)

@@ -334,6 +334,8 @@ every_driver! {
         let handle = opened(&events);
         let mut pausing = common::connect(common::address(&server, 0));
         opened(&events);
+        // What the loop has yet to hear of earlier events would come first.
+        settle(&server, 0);
         let gate = block(&server, 0);
         pausing.write_all(b"pause the other").unwrap();
         drop(paused);

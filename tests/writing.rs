@@ -202,6 +202,8 @@ every_driver! {
                     client
                 })
                 .collect();
+            // What the loop has yet to hear of earlier events would come first.
+            settle(&server, 0);
             let gate = block(&server, 0);
             clients[1].write_all(b"one").unwrap();
             clients[2].write_all(b"two").unwrap();

@@ -71,8 +71,6 @@ pub(crate) struct Core {
     pub(crate) datagrams: Vec<OutgoingDatagram>,
     pub(crate) datagram_bytes: Vec<u8>,
     pub(crate) stop_requested: bool,
-    /// The last turn is over: nothing that is asked for now would be done.
-    pub(crate) ended: bool,
     /// No new connections: the loop is stopping.
     pub(crate) stopping: bool,
     pub(crate) shared: Arc<LoopShared>,
@@ -165,7 +163,8 @@ impl Core {
             let what = format!("connecting to {endpoint}: datagram sockets are not connected");
             return Err(Error::Unsupported { what });
         }
-        if self.ended {
+        // A handler that tries again from on_connect_failed would keep the loop alive for ever.
+        if self.stopping {
             return Err(Error::Stopped);
         }
         let mut conn = ConnCore::new(crate::addr::Address::Unix(None), Phase::Connecting);

@@ -296,7 +296,7 @@ impl<'a> Conn<'a> {
     ///
     /// # Errors
     /// [`Error::Unsupported`](crate::Error::Unsupported) for datagram endpoints,
-    /// [`Error::Stopped`](crate::Error::Stopped) from `on_shutdown` on.
+    /// [`Error::Stopped`](crate::Error::Stopped) once the server is stopping.
     pub fn connect(&mut self, endpoint: &Endpoint) -> Result<ConnId> {
         let initiator = self.id();
         self.core.connect(endpoint, Some(initiator))

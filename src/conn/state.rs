@@ -106,6 +106,8 @@ pub(crate) struct ConnCore {
     pub(crate) write_shut: bool,
     /// The peer takes no output any more (it has reset), but may have sent input before.
     pub(crate) output_lost: bool,
+    /// The user's timer was due before the connection was open: it fires behind on_open.
+    pub(crate) timer_was_due: bool,
     /// On the loop's list of connections to attend.
     pub(crate) dirty: bool,
     pub(crate) want_close: bool,
@@ -154,6 +156,7 @@ impl ConnCore {
             eof: false,
             write_shut: false,
             output_lost: false,
+            timer_was_due: false,
             dirty: false,
             want_close: false,
             want_shutdown_write: false,

@@ -1,6 +1,7 @@
 //! New connections: from this loop's listeners, from the acceptor, or brought by the user.
 
 use std::io;
+use std::time::Duration;
 
 use crate::addr::Address;
 use crate::conn::command::Command;
@@ -75,13 +76,24 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         }
     }
 
+    /// Arms what was set while the connection was being made, or what the server's options say.
+    fn start_timers(&mut self, token: Token) {
+        let Some(conn) = self.core.table.get_mut(token) else { return };
+        let own = (conn.idle_timeout > 0).then(|| Duration::from_millis(conn.idle_timeout.into()));
+        let timer_was_due = std::mem::take(&mut conn.timer_was_due);
+        if let Some(timeout) = own.or(self.core.options.idle_timeout) {
+            self.core.set_idle_timeout(token, Some(timeout));
+        }
+        if timer_was_due {
+            self.core.set_timer(token, self.core.now, Some(Duration::ZERO));
+        }
+    }
+
     /// Calls on_open for a connection that the driver has opened.
     pub(super) fn opened(&mut self, token: Token) {
         self.core.shared.metrics.opened.add(1);
         self.states.ensure(token.index);
-        if let Some(timeout) = self.core.options.idle_timeout {
-            self.core.set_idle_timeout(token, Some(timeout));
-        }
+        self.start_timers(token);
         let state = self.with_conn(token, |handler, conn| handler.on_open(conn));
         if let Some(place) = self.states.get_mut(token.index) {
             *place = Some(state);

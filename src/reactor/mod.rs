@@ -119,7 +119,6 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             datagrams: Vec::new(),
             datagram_bytes: Vec::new(),
             stop_requested: false,
-            ended: false,
             stopping: false,
             shared: parts.shared,
             server: parts.server,

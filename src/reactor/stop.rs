@@ -72,7 +72,6 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Answers everybody who still waits for something, and tells the handler.
     fn end_loop(&mut self) {
         self.stage = Stage::Stopped;
-        self.core.ended = true;
         for command in self.commands.drain(..) {
             command.refuse();
         }

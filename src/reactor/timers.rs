@@ -26,6 +26,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             Timer::Conn(token) => {
                 let Some(conn) = self.core.table.get_mut(token) else { return };
                 conn.timer = None;
+                conn.timer_was_due = conn.phase == Phase::Connecting;
                 if conn.phase != Phase::Open || conn.is_ending() {
                     return;
                 }

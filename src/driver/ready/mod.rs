@@ -7,7 +7,9 @@
 //!
 //! A receive that comes back short has emptied the socket: a new edge follows when more arrives.
 //! That is trusted only as long as no end of stream was reported with the edge, for the end
-//! brings no further edge; and not on Windows, where mio re-arms on `WouldBlock` only.
+//! brings no further edge, and no urgent data, at whose mark a receive stops; not for Unix
+//! sockets, where it stops behind passed descriptors; and not on Windows, where mio re-arms on
+//! `WouldBlock` only.
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,7 +17,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mio::{Events, Interest, Poll};
+use mio::{Events, Poll};
 use socket2::SockRef;
 
 use crate::addr::Address;
@@ -165,7 +167,7 @@ impl Ready {
         self.poll.registry().register(
             socket.source(),
             Place::Stream(token.index).pack(token.generation),
-            Interest::READABLE | Interest::WRITABLE,
+            stream::INTEREST,
         )?;
         let Some(entry) = self.streams.get_mut(token.index) else {
             return Ok(());

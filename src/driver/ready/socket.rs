@@ -38,6 +38,10 @@ impl ReadyStream {
         }
     }
 
+    pub(super) fn is_unix(&self) -> bool {
+        !matches!(self, ReadyStream::Tcp(_))
+    }
+
     pub(super) fn as_socket(&self) -> SockRef<'_> {
         match self {
             ReadyStream::Tcp(stream) => SockRef::from(stream),

@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice};
 
+use mio::Interest;
 use mio::event::Event as Readiness;
 
 use crate::buf::outbound::Outbound;
@@ -12,8 +13,16 @@ use crate::driver::{Buffer, Event, Sent, Token};
 /// longer vector gains nothing.
 const SLICES_PER_SEND: usize = 64;
 
-/// Whether a receive that does not fill the buffer has emptied the socket; see the driver's head.
+/// Whether a receive that does not fill the buffer can have emptied a TCP socket; see the
+/// driver's head.
 const SHORT_RECEIVE_EMPTIES: bool = cfg!(unix);
+
+/// What a stream is registered for, once.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(super) const INTEREST: Interest =
+    Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(super) const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
 /// What is known of one stream.
 #[derive(Debug, Default)]
@@ -29,7 +38,7 @@ pub(super) struct StreamEntry {
     connecting: bool,
     /// There may be something to receive.
     readable: bool,
-    /// The end or an error was reported: receive until it shows, short or not.
+    /// The end, an error or urgent data was reported: receive until nothing is left, short or not.
     ending: bool,
     /// A send came back blocked.
     blocked: bool,
@@ -49,7 +58,7 @@ impl StreamEntry {
     /// Remembers what the poller has reported.
     #[inline]
     pub(super) fn note(&mut self, event: &Readiness) {
-        let ending = event.is_read_closed() || event.is_error();
+        let ending = event.is_read_closed() || event.is_error() || event.is_priority();
         self.readable |= event.is_readable() || ending;
         self.ending |= ending;
         self.writable |= event.is_writable() || event.is_error();
@@ -101,7 +110,8 @@ impl StreamEntry {
             }
             Ok(length) => {
                 let full = length == into.len();
-                self.readable = full || self.ending || !SHORT_RECEIVE_EMPTIES;
+                let trusted = SHORT_RECEIVE_EMPTIES && !socket.is_unix() && !self.ending;
+                self.readable = full || !trusted;
                 Some(Event::Received { token, buffer: Buffer { length } })
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
