@@ -28,7 +28,7 @@ every_driver! {
                 Action::Close
             })
         });
-        for round in 0..30 {
+        for round in 0..12 {
             let mut client = common::connect(common::address(&server, 0));
             let writer = common::write_in_background(&client, vec![b'r'; 700_000], false);
             if round % 2 == 0 {
@@ -281,7 +281,7 @@ every_driver! {
                 Action::Close
             })
         });
-        for _ in 0..20 {
+        for _ in 0..8 {
             let mut client = UnixStream::connect(&path).unwrap();
             client.set_read_timeout(Some(common::DEADLINE)).unwrap();
             client.write_all(&[0; 100_000]).unwrap();
