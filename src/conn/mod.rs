@@ -16,7 +16,7 @@ use crate::buf::writer::Writer;
 use crate::conn::core::Core;
 use crate::conn::handle::ConnHandle;
 use crate::conn::id::ConnId;
-use crate::conn::state::{Direction, Phase};
+use crate::conn::state::{Direction, NO_LISTENER, Phase};
 use crate::control::ServerHandle;
 use crate::driver::{Sockets, Token};
 use crate::error::{CloseReason, Result};
@@ -76,6 +76,13 @@ impl<'a> Conn<'a> {
             Some(conn) if conn.outgoing => Direction::Outgoing,
             _ => Direction::Incoming,
         }
+    }
+
+    /// The listener that accepted the connection, counted from 0 in the order of the `listen`
+    /// calls; `None` for a connection that was adopted or made.
+    pub fn listener(&self) -> Option<usize> {
+        let listener = self.core.table.get(self.token)?.listener;
+        (listener != NO_LISTENER).then_some(usize::from(listener))
     }
 
     /// For an outgoing connection, the one whose callback asked for it by

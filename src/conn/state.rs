@@ -61,6 +61,9 @@ pub(crate) enum Phase {
     Lingering,
 }
 
+/// The listener of a connection that came from none.
+pub(crate) const NO_LISTENER: u16 = u16::MAX;
+
 /// Where a connection came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
@@ -88,6 +91,8 @@ pub(crate) struct Extra {
 pub(crate) struct ConnCore {
     pub(crate) phase: Phase,
     pub(crate) outgoing: bool,
+    /// Which `listen` it came from, counted from 0; `NO_LISTENER` if from none.
+    pub(crate) listener: u16,
     /// What the driver was told last.
     pub(crate) receiving: bool,
     /// The handler asked for no input.
@@ -145,6 +150,7 @@ impl ConnCore {
         ConnCore {
             phase,
             outgoing: false,
+            listener: NO_LISTENER,
             receiving: true,
             paused: false,
             auto_pause: false,

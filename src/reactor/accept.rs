@@ -13,18 +13,20 @@ use crate::reactor::{Placement, Reactor};
 use crate::sys::socket::{ACCEPTED_INHERITS_OPTIONS, Stream};
 
 impl<D: Driver, H: Handler> Reactor<D, H> {
-    pub(super) fn accepted(&mut self, stream: Stream, peer: Address) {
+    pub(super) fn accepted(&mut self, listener: u32, stream: Stream, peer: Address) {
+        // The engine has checked that there are fewer.
+        let listener = listener as u16;
         self.core.shared.metrics.accepted.add(1);
         self.accept_failure_logged = false;
         match &mut self.placement {
-            Placement::Here => self.adopt(stream, peer),
+            Placement::Here => self.adopt(stream, peer, listener),
             Placement::Balanced(balancer) => {
                 let loops = &self.core.server.shared.loops;
                 let loads: Vec<usize> = loops.iter().map(|shared| shared.load()).collect();
                 let chosen = &loops[balancer.pick(&peer, &loads) % loops.len()];
                 chosen.handed.add(1);
                 // A loop that has ended serves nobody: the stream is closed by dropping it.
-                drop(chosen.send_reserved(Command::Adopt { stream, peer, handed: true }));
+                drop(chosen.send_reserved(Command::Adopt { stream, peer, listener, handed: true }));
             }
         }
     }
@@ -41,7 +43,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     /// Makes a connected stream a connection of this loop.
-    pub(super) fn adopt(&mut self, stream: Stream, peer: Address) {
+    pub(super) fn adopt(&mut self, stream: Stream, peer: Address, listener: u16) {
         if self.core.stopping {
             return;
         }
@@ -51,6 +53,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         }
         let mut conn = ConnCore::new(peer, Phase::Open);
         conn.auto_pause = self.core.options.auto_pause;
+        conn.listener = listener;
         let Some(token) = self.core.table.insert(conn) else {
             log::warn!("a connection was refused: this loop's table is full");
             return;

@@ -36,9 +36,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                     self.settle(token);
                 }
             }
-            Command::Adopt { stream, peer, handed } => {
+            Command::Adopt { stream, peer, listener, handed } => {
                 self.core.shared.taken.add(u64::from(handed));
-                self.adopt(stream, peer);
+                self.adopt(stream, peer, listener);
             }
             Command::Resolved { token, result } => self.resolved(token, result),
             Command::Broadcast(bytes) => self.core.broadcast(&bytes),

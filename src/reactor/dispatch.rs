@@ -19,7 +19,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             }
             Event::Ended { token } => self.ended(token),
             Event::Failed { token, error } => self.end(token, CloseReason::from_io(error)),
-            Event::Accepted { stream, peer } => self.accepted(stream, peer),
+            Event::Accepted { listener, stream, peer } => self.accepted(listener, stream, peer),
             Event::AcceptFailed { listener, error } => self.accept_failed(listener, &error),
             Event::Connected { token, result } => self.connected(token, result),
             Event::Datagram { socket, buffer, peer, local } => {

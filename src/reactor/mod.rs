@@ -55,7 +55,8 @@ pub(crate) struct Parts<H: Handler> {
     pub(crate) options: Arc<Options>,
     pub(crate) workers: WorkerPool,
     pub(crate) jobs: Arc<Mailbox<Job<H>>>,
-    pub(crate) listeners: Vec<Listener>,
+    /// Each with the number of its `listen`.
+    pub(crate) listeners: Vec<(u16, Listener)>,
     pub(crate) datagram_sockets: Vec<std::net::UdpSocket>,
     pub(crate) placement: Placement,
 }
@@ -84,7 +85,7 @@ pub(crate) struct Reactor<D, H: Handler> {
     local_jobs: LocalJobs<H>,
     jobs: Arc<Mailbox<Job<H>>>,
     placement: Placement,
-    listeners: u32,
+    listeners: Vec<u32>,
     datagram_queues: Vec<DatagramQueue>,
     stage: Stage,
     /// Commands taken from the mailbox and not yet carried out.
@@ -135,7 +136,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             local_jobs: LocalJobs::new(),
             jobs: parts.jobs,
             placement: parts.placement,
-            listeners: 0,
+            listeners: Vec::new(),
             datagram_queues: Vec::new(),
             stage: Stage::Running,
             commands: VecDeque::new(),
@@ -145,9 +146,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             timers_left: false,
             accept_failure_logged: false,
         };
-        for listener in parts.listeners {
-            reactor.driver.listen(reactor.listeners, listener)?;
-            reactor.listeners += 1;
+        for (number, listener) in parts.listeners {
+            let number = u32::from(number);
+            reactor.driver.listen(number, listener)?;
+            reactor.listeners.push(number);
         }
         for socket in parts.datagram_sockets {
             reactor.driver.open_datagram(reactor.datagram_queues.len() as u32, socket)?;

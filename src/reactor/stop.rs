@@ -21,7 +21,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         }
         self.core.stopping = true;
         self.stage = Stage::Draining;
-        for listener in 0..self.listeners {
+        for listener in self.listeners.drain(..) {
             self.driver.close_listener(listener);
         }
         for index in 0..self.core.table.bound() {
