@@ -56,7 +56,8 @@ pub enum Error {
         /// The system's reason.
         source: io::Error,
     },
-    /// An event loop's thread ended by a panic. The other loops were stopped in order.
+    /// An event loop's thread ended by a panic: of the factory, of `on_boot`, of a callback where
+    /// the option `on_panic` says so, or of the framework. The other loops were stopped in order.
     LoopPanicked {
         /// The loop's index.
         index: usize,
@@ -110,7 +111,8 @@ impl From<AddressError> for Error {
 /// Why a connection ended, as `on_close` is told.
 ///
 /// It tells who ended the connection: ourselves, the peer, a limit or the server's stop. None of
-/// these is an error of the server, and none is logged by the framework above `debug`.
+/// these is an error of the server, and none is logged by the framework above `debug`; but a
+/// panic is both.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CloseReason {
@@ -136,6 +138,9 @@ pub enum CloseReason {
     Codec(DecodeError),
     /// Closing, the peer took none of the pending output for the option `close_timeout`.
     CloseTimeout,
+    /// A callback of this connection panicked; the panic's message. What was written and not yet
+    /// sent is dropped: it may be half an answer. See the option `on_panic`.
+    HandlerPanicked(String),
     /// The server stopped. What was written before was handed to the socket, or the stop's
     /// deadline passed.
     ServerStopped,
@@ -167,6 +172,7 @@ impl fmt::Display for CloseReason {
             CloseReason::InputLimit => f.write_str("too much unconsumed input"),
             CloseReason::Codec(error) => write!(f, "not a frame: {error}"),
             CloseReason::CloseTimeout => f.write_str("the peer did not take the last output"),
+            CloseReason::HandlerPanicked(message) => write!(f, "a callback panicked: {message}"),
             CloseReason::ServerStopped => f.write_str("the server stopped"),
         }
     }

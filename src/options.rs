@@ -44,6 +44,18 @@ pub(crate) type SocketHook = Arc<dyn Fn(&SockRef<'_>) -> io::Result<()> + Send +
 /// Makes the balancer for one acceptor.
 pub(crate) type BalancerFactory = Arc<dyn Fn() -> Box<dyn Balancer> + Send + Sync>;
 
+/// What a panic of a callback ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PanicPolicy {
+    /// The callback's connection, with `CloseReason::HandlerPanicked`; the loop and the other
+    /// connections go on.
+    #[default]
+    CloseConnection,
+    /// The server, with `Error::LoopPanicked`: for handlers that would rather start anew than go
+    /// on with what a panic has left of them.
+    StopServer,
+}
+
 #[derive(Clone)]
 pub(crate) struct Options {
     /// Number of event loops; 0 means one a core.
@@ -69,6 +81,9 @@ pub(crate) struct Options {
     pub(crate) stop_timeout: Duration,
     pub(crate) worker_threads: usize,
     pub(crate) worker_queue: usize,
+    pub(crate) on_panic: PanicPolicy,
+    /// None: callbacks are not timed.
+    pub(crate) stall_threshold: Option<Duration>,
 }
 
 impl Default for Options {
@@ -109,6 +124,9 @@ impl Default for Options {
             stop_timeout: Duration::from_secs(5),
             worker_threads: 64,
             worker_queue: 4096,
+            on_panic: PanicPolicy::CloseConnection,
+            // Off, as it costs two readings of the clock a callback.
+            stall_threshold: None,
         }
     }
 }

@@ -19,6 +19,8 @@ use crate::options::Options;
 use crate::sys::sockopt::Keepalive;
 use crate::workers::WorkerPool;
 
+mod limits;
+
 /// Sets up a server: where it listens, its event loops and its limits.
 ///
 /// ```no_run

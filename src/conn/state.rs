@@ -189,6 +189,15 @@ impl ConnCore {
         }
     }
 
+    /// A callback has panicked. Nobody knows what it has left undone, so whatever was under way
+    /// ends here.
+    pub(crate) fn panicked(&mut self, message: String) {
+        if matches!(self.phase, Phase::Open | Phase::Closing | Phase::Connecting) {
+            self.want_end = true;
+            self.reason = Some(CloseReason::HandlerPanicked(message));
+        }
+    }
+
     /// Asks for an end that delivers pending output first.
     pub(crate) fn close(&mut self, reason: CloseReason) {
         if !self.is_ending() {

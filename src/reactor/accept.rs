@@ -18,17 +18,27 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let listener = listener as u16;
         self.core.shared.metrics.accepted.add(1);
         self.accept_failure_logged = false;
-        match &mut self.placement {
-            Placement::Here => self.adopt(stream, peer, listener),
-            Placement::Balanced(balancer) => {
-                let loops = &self.core.server.shared.loops;
-                let loads: Vec<usize> = loops.iter().map(|shared| shared.load()).collect();
-                let chosen = &loops[balancer.pick(&peer, &loads) % loops.len()];
-                chosen.handed.add(1);
-                // A loop that has ended serves nobody: the stream is closed by dropping it.
-                drop(chosen.send_reserved(Command::Adopt { stream, peer, listener, handed: true }));
-            }
+        if matches!(self.placement, Placement::Here) {
+            return self.adopt(stream, peer, listener);
         }
+        let Some(index) = self.pick_loop(&peer) else { return };
+        let chosen = &self.core.server.shared.loops[index];
+        chosen.handed.add(1);
+        // A loop that has ended serves nobody: the stream is closed by dropping it.
+        drop(chosen.send_reserved(Command::Adopt { stream, peer, listener, handed: true }));
+    }
+
+    /// Asks the balancer; `None` when that panicked, which ends the connection.
+    fn pick_loop(&mut self, peer: &Address) -> Option<usize> {
+        let loops = self.core.server.shared.loops.len();
+        let loads: Vec<usize> = self.core.server.shared.loops.iter().map(|l| l.load()).collect();
+        let mut placement = std::mem::replace(&mut self.placement, Placement::Here);
+        let picked = self.with_nothing("the balancer", None, || match &mut placement {
+            Placement::Here => 0,
+            Placement::Balanced(balancer) => balancer.pick(peer, &loads),
+        });
+        self.placement = placement;
+        Some(picked? % loops)
     }
 
     /// The system has no descriptors or no memory left. That passes; a server lives on.
@@ -67,15 +77,15 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     /// Sets the options of a new connection's socket.
-    pub(super) fn prepare(&self, stream: &Stream, all: bool) -> io::Result<()> {
+    pub(super) fn prepare(&mut self, stream: &Stream, all: bool) -> io::Result<()> {
         let options = &self.core.options;
         if all {
             options.listen.socket.apply(stream.as_socket(), stream.is_tcp())?;
         }
-        match &options.connection_hook {
-            Some(hook) => hook(&stream.as_socket()),
-            None => Ok(()),
-        }
+        let Some(hook) = options.connection_hook.clone() else { return Ok(()) };
+        let called =
+            self.with_nothing("the connections' socket hook", None, || hook(&stream.as_socket()));
+        called.unwrap_or_else(|| Err(io::Error::other("the socket hook panicked")))
     }
 
     /// Calls on_open for a connection that the driver has opened.
@@ -85,9 +95,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         if let Some(timeout) = self.core.options.idle_timeout {
             self.core.set_idle_timeout(token, Some(timeout));
         }
-        let state = self.with_conn(token, |handler, conn| handler.on_open(conn));
+        let state = self.with_conn("on_open", token, |handler, conn| handler.on_open(conn));
         if let Some(place) = self.states.get_mut(token.index) {
-            *place = Some(state);
+            *place = state;
         }
         self.settle(token);
     }

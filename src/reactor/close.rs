@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::conn::command::WriteDone;
 use crate::conn::state::Phase;
 use crate::driver::{CloseMode, Driver, Token};
 use crate::error::{CloseReason, HandleError};
@@ -95,9 +96,12 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     fn tell_closed(&mut self, token: Token, reason: CloseReason) {
+        self.core.shared.metrics.closed.add(1);
+        // Where on_open panicked there is no state, and nothing for on_close to end.
         if let Some(state) = self.states.get_mut(token.index).and_then(Option::take) {
-            self.core.shared.metrics.closed.add(1);
-            self.with_conn(token, |handler, conn| handler.on_close(conn, state, reason));
+            self.with_conn("on_close", token, |handler, conn| {
+                handler.on_close(conn, state, reason);
+            });
         }
     }
 
@@ -110,13 +114,30 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         for key in [conn.timer.take(), conn.watch.take()].into_iter().flatten() {
             core.wheel.cancel(key);
         }
-        let Some(extra) = conn.extra.as_mut() else { return };
-        if let Some(shared) = &extra.shared {
+        if let Some(shared) = conn.extra.as_ref().and_then(|extra| extra.shared.as_ref()) {
             shared.mark_closed();
         }
-        for completion in std::mem::take(&mut extra.completions) {
-            completion.done.call(Err(HandleError::Closed));
+        self.tell_output_lost(token);
+    }
+
+    /// Tells those who wait for output to be sent that it will not be.
+    pub(super) fn tell_output_lost(&mut self, token: Token) {
+        let extra = self.core.table.get_mut(token).and_then(|conn| conn.extra.as_mut());
+        let Some(completions) = extra.map(|extra| std::mem::take(&mut extra.completions)) else {
+            return;
+        };
+        for completion in completions {
+            self.tell_written(token, completion.done, Err(HandleError::Closed));
         }
+    }
+
+    pub(super) fn tell_written(
+        &mut self,
+        token: Token,
+        done: WriteDone,
+        result: Result<(), HandleError>,
+    ) {
+        self.with_nothing("the callback of write_then", Some(token), || done.call(result));
     }
 
     /// Closes the socket and frees the slot.

@@ -162,7 +162,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         conn.want_eof = false;
         // Where no output can be sent any more, nothing is left to be done for the peer.
         if self.core.options.half_close && !conn.output_lost {
-            let action = self.with_state(token, |h, conn, state| h.on_eof(conn, state));
+            let action = self.with_state("on_eof", token, |h, conn, state| h.on_eof(conn, state));
             self.act(token, action.unwrap_or(Action::Close));
         } else {
             conn.close(CloseReason::PeerClosed);

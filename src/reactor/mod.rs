@@ -42,6 +42,7 @@ mod command;
 mod connect;
 mod datagram;
 mod dispatch;
+mod guard;
 mod settle;
 mod stop;
 mod timers;
@@ -96,6 +97,8 @@ pub(crate) struct Reactor<D, H: Handler> {
     attending: Vec<Token>,
     /// More timers were due than one turn expires.
     timers_left: bool,
+    /// What on_tick answered last.
+    tick_delay: Option<Duration>,
     /// An accept failure was logged and none has succeeded since.
     accept_failure_logged: bool,
 }
@@ -144,6 +147,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             job_batch: Vec::new(),
             attending: Vec::new(),
             timers_left: false,
+            tick_delay: None,
             accept_failure_logged: false,
         };
         for (number, listener) in parts.listeners {
@@ -249,14 +253,18 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.jobs.swap_into(&mut batch);
         for job in batch.drain(..) {
             self.core.shared.metrics.commands.add(1);
-            self.with_context(job);
+            self.with_context("a job of another thread", job);
         }
         self.job_batch = batch;
     }
 
     /// Sets the timer that calls on_tick again, if it wants so.
     fn tick(&mut self) {
-        if let Some(delay) = self.with_context(|handler, cx| handler.on_tick(cx)) {
+        // One that panicked goes on at the pace it had.
+        if let Some(delay) = self.with_context("on_tick", |handler, cx| handler.on_tick(cx)) {
+            self.tick_delay = delay;
+        }
+        if let Some(delay) = self.tick_delay {
             // A delay of nothing still lets the sockets have their turn.
             let deadline = crate::conn::core::deadline(self.driver.now(), delay);
             self.core.wheel.insert(deadline, Timer::Tick);

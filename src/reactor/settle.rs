@@ -75,7 +75,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             if conn.extra.is_some() {
                 self.tell_completions(token);
             }
-            if done {
+            // One of those that were told may have panicked.
+            if done || self.core.table.get(token).is_none_or(|conn| conn.want_end) {
                 return;
             }
             if budget == 0 {
@@ -88,14 +89,16 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     fn before_write(&mut self, token: Token) {
         let pending = self.core.table.get(token).map_or(0, |conn| conn.outbound.len());
         self.core.pre_writing = true;
-        self.with_state(token, |handler, conn, state| handler.pre_write(conn, state, pending));
+        self.with_state("pre_write", token, |handler, conn, state| {
+            handler.pre_write(conn, state, pending);
+        });
         self.core.pre_writing = false;
     }
 
     /// The socket took something: tells those who wait for it.
     fn tell_completions(&mut self, token: Token) {
         while let Some(completion) = self.core.table.get_mut(token).and_then(next_completion) {
-            completion.done.call(Ok(()));
+            self.tell_written(token, completion.done, Ok(()));
         }
     }
 
@@ -111,9 +114,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         conn.output_lost = true;
         conn.reason.get_or_insert(reason);
         conn.outbound.clear(pool);
-        let completions = conn.extra.as_mut().map(|extra| std::mem::take(&mut extra.completions));
-        // Dropping them tells that the connection is closed.
-        drop(completions);
+        self.tell_output_lost(token);
     }
 
     /// Pauses reading above the high watermark, and at the low one resumes it and notes that
@@ -191,7 +192,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         conn.dirty = false;
         if conn.phase == Phase::Open && !conn.is_ending() {
             if std::mem::take(&mut conn.want_drain) {
-                let action = self.with_state(token, |h, conn, state| h.on_drain(conn, state));
+                let action =
+                    self.with_state("on_drain", token, |h, conn, state| h.on_drain(conn, state));
                 self.act(token, action.unwrap_or(Action::Continue));
             }
             if self.core.table.get(token).is_some_and(|conn| conn.want_offer) {

@@ -29,7 +29,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                 if conn.phase != Phase::Open || conn.is_ending() {
                     return;
                 }
-                let action = self.with_state(token, |h, conn, state| h.on_timer(conn, state));
+                let action =
+                    self.with_state("on_timer", token, |h, conn, state| h.on_timer(conn, state));
                 self.act(token, action.unwrap_or(Action::Continue));
             }
             Timer::Watch(token) => self.watch_due(token),
@@ -40,7 +41,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             }
             Timer::Job(place) => {
                 if let Some(job) = self.local_jobs.remove(place) {
-                    self.with_context(job);
+                    self.with_context("a scheduled job", job);
                 }
             }
             Timer::AcceptRest(listener) => {
