@@ -127,8 +127,16 @@ pub enum CloseReason {
     PeerReset(io::Error),
     /// The system reported another error on the socket.
     Failed(io::Error),
-    /// Nothing was received or sent for the connection's idle timeout.
+    /// Nothing was received and nothing sent for the connection's idle timeout.
     IdleTimeout,
+    /// Nothing was received for the connection's read idle timeout.
+    ReadIdleTimeout,
+    /// Nothing was sent for the connection's write idle timeout.
+    WriteIdleTimeout,
+    /// The peer has sent nothing at all for the option `first_byte_timeout`.
+    FirstByteTimeout,
+    /// The peer took none of the pending output for the option `write_stall_timeout`.
+    WriteStalled,
     /// The pending output passed the option `max_pending_output`.
     OutputLimit,
     /// The input that the handler left unconsumed passed the option `max_unconsumed_input`.
@@ -168,6 +176,10 @@ impl fmt::Display for CloseReason {
             CloseReason::PeerReset(error) => write!(f, "reset by the peer: {error}"),
             CloseReason::Failed(error) => write!(f, "failed: {error}"),
             CloseReason::IdleTimeout => f.write_str("idle for too long"),
+            CloseReason::ReadIdleTimeout => f.write_str("nothing received for too long"),
+            CloseReason::WriteIdleTimeout => f.write_str("nothing sent for too long"),
+            CloseReason::FirstByteTimeout => f.write_str("the peer never said anything"),
+            CloseReason::WriteStalled => f.write_str("the peer took no output for too long"),
             CloseReason::OutputLimit => f.write_str("too much pending output"),
             CloseReason::InputLimit => f.write_str("too much unconsumed input"),
             CloseReason::Codec(error) => write!(f, "not a frame: {error}"),

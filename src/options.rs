@@ -75,6 +75,10 @@ pub(crate) struct Options {
     pub(crate) mailbox_capacity: usize,
     pub(crate) half_close: bool,
     pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) read_idle_timeout: Option<Duration>,
+    pub(crate) write_idle_timeout: Option<Duration>,
+    pub(crate) first_byte_timeout: Option<Duration>,
+    pub(crate) write_stall_timeout: Option<Duration>,
     pub(crate) close_timeout: Duration,
     pub(crate) linger_timeout: Duration,
     pub(crate) linger_bytes: usize,
@@ -118,6 +122,11 @@ impl Default for Options {
             mailbox_capacity: 65_536,
             half_close: false,
             idle_timeout: None,
+            read_idle_timeout: None,
+            write_idle_timeout: None,
+            first_byte_timeout: None,
+            // A peer that lives takes something in this time, over whatever network.
+            write_stall_timeout: Some(Duration::from_secs(30)),
             close_timeout: Duration::from_secs(30),
             linger_timeout: Duration::from_secs(2),
             linger_bytes: 1 << 20,
@@ -137,7 +146,7 @@ type Rule = (bool, &'static str, &'static str);
 impl Options {
     /// Refuses values that cannot be meant, naming the option.
     pub(crate) fn check(&self) -> Result<()> {
-        let rules: [Rule; 10] = [
+        let rules: [Rule; 15] = [
             (self.loops > MAX_LOOPS, "loops", "at most 1024"),
             (
                 !(1024..=16 << 20).contains(&self.receive_buffer),
@@ -164,7 +173,12 @@ impl Options {
                 "linger",
                 "at most 65,535 s",
             ),
-            (self.idle_timeout.is_some_and(|t| t.is_zero()), "idle_timeout", "longer than zero"),
+            (is_zero(self.idle_timeout), "idle_timeout", TIMEOUT),
+            (is_zero(self.read_idle_timeout), "read_idle_timeout", TIMEOUT),
+            (is_zero(self.write_idle_timeout), "write_idle_timeout", TIMEOUT),
+            (is_zero(self.first_byte_timeout), "first_byte_timeout", TIMEOUT),
+            (is_zero(self.write_stall_timeout), "write_stall_timeout", TIMEOUT),
+            (is_zero(self.stall_threshold), "stall_threshold", TIMEOUT),
         ];
         match rules.iter().find(|(refused, ..)| *refused) {
             Some(&(_, name, reason)) => {
@@ -181,6 +195,13 @@ impl Options {
             n => n,
         }
     }
+}
+
+/// What is asked of a timeout that is on.
+const TIMEOUT: &str = "longer than zero";
+
+fn is_zero(timeout: Option<Duration>) -> bool {
+    timeout.is_some_and(|timeout| timeout.is_zero())
 }
 
 fn check_keepalive(keepalive: &Keepalive) -> Result<()> {

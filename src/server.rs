@@ -281,13 +281,6 @@ impl Server {
         self
     }
 
-    /// Ends connections on which for this long nothing was received and nothing could be sent.
-    /// Default: never.
-    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
-        self.options.idle_timeout = Some(timeout);
-        self
-    }
-
     /// How long a closing connection may make no progress with its last output. Default 30 s.
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.options.close_timeout = timeout;

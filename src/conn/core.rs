@@ -14,6 +14,7 @@ use crate::buf::pool::Pool;
 use crate::conn::id::ConnId;
 use crate::conn::state::{ConnCore, Phase};
 use crate::conn::table::Table;
+use crate::conn::timeouts::Patience;
 use crate::control::{LoopShared, ServerHandle};
 use crate::driver::Token;
 use crate::error::CloseReason;
@@ -78,6 +79,7 @@ pub(crate) struct Core {
     pub(crate) shared: Arc<LoopShared>,
     pub(crate) server: ServerHandle,
     pub(crate) options: Arc<Options>,
+    pub(crate) patience: Patience,
     pub(crate) workers: WorkerPool,
     /// The type of the handler's connection state.
     pub(crate) state_type: TypeId,
@@ -194,26 +196,20 @@ impl Core {
 
     /// Sets the connection's watch anew: its meaning depends on the phase.
     pub(crate) fn set_watch(&mut self, token: Token, delay: Option<Duration>) {
+        self.set_watch_from(token, self.now, delay);
+    }
+
+    /// As `set_watch`, counted from a moment that may be far behind the turn's beginning: after a
+    /// callback that took its time, or a peer would have less of it.
+    pub(crate) fn set_watch_from(&mut self, token: Token, now: Instant, delay: Option<Duration>) {
         let Some(conn) = self.table.get_mut(token) else { return };
         if let Some(key) = conn.watch.take() {
             self.wheel.cancel(key);
         }
         let Some(delay) = delay else { return };
-        let deadline = deadline(self.now, delay);
+        let deadline = deadline(now, delay);
+        conn.watch_due = self.now_ms.wrapping_add(delay.as_millis() as u32);
         conn.watch = Some(self.wheel.insert(deadline, Timer::Watch(token)));
-    }
-
-    pub(crate) fn set_idle_timeout(&mut self, token: Token, timeout: Option<Duration>) {
-        let now = self.now_ms;
-        let Some(conn) = self.table.get_mut(token) else { return };
-        // A timeout below a millisecond is one; above 24 days the wrapping clock would lie.
-        let millis = timeout.map_or(0, |t| t.as_millis().clamp(1, i32::MAX as u128) as u32);
-        conn.idle_timeout = millis;
-        conn.last_active = now;
-        if conn.phase == Phase::Open {
-            let delay = (millis > 0).then(|| Duration::from_millis(millis.into()));
-            self.set_watch(token, delay);
-        }
     }
 }
 

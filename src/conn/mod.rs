@@ -33,6 +33,7 @@ mod socket;
 mod spawn;
 pub(crate) mod state;
 pub(crate) mod table;
+pub(crate) mod timeouts;
 
 /// A connection, lent for the time of one callback.
 ///
@@ -259,10 +260,26 @@ impl<'a> Conn<'a> {
     /// received and the socket took nothing; `None` never. Overrides the server's option for
     /// this connection.
     #[doc(alias = "SetDeadline")]
-    #[doc(alias = "SetReadDeadline")]
-    #[doc(alias = "SetWriteDeadline")]
     pub fn set_idle_timeout(&mut self, timeout: impl Into<Option<Duration>>) {
-        self.core.set_idle_timeout(self.token, timeout.into());
+        let millis = timeouts::millis(timeout.into());
+        self.core.set_timeouts(self.token, |timeouts| timeouts.idle = millis);
+    }
+
+    /// Closes the connection with [`CloseReason::ReadIdleTimeout`] when for this long it was read
+    /// from and nothing came; `None` never. Overrides the server's option for this connection.
+    #[doc(alias = "SetReadDeadline")]
+    pub fn set_read_idle_timeout(&mut self, timeout: impl Into<Option<Duration>>) {
+        let millis = timeouts::millis(timeout.into());
+        self.core.set_timeouts(self.token, |timeouts| timeouts.read_idle = millis);
+    }
+
+    /// Closes the connection with [`CloseReason::WriteIdleTimeout`] when for this long nothing was
+    /// sent, because there was nothing or because the peer took nothing; `None` never. Overrides
+    /// the server's option for this connection.
+    #[doc(alias = "SetWriteDeadline")]
+    pub fn set_write_idle_timeout(&mut self, timeout: impl Into<Option<Duration>>) {
+        let millis = timeouts::millis(timeout.into());
+        self.core.set_timeouts(self.token, |timeouts| timeouts.write_idle = millis);
     }
 
     // ---- others -------------------------------------------------------------------------

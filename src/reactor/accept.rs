@@ -6,6 +6,7 @@ use crate::addr::Address;
 use crate::conn::command::Command;
 use crate::conn::core::{Timer, deadline};
 use crate::conn::state::{ConnCore, Phase};
+use crate::conn::timeouts::Timeouts;
 use crate::driver::{Driver, Token};
 use crate::handler::Handler;
 use crate::options::ACCEPT_REST;
@@ -92,9 +93,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     pub(super) fn opened(&mut self, token: Token) {
         self.core.shared.metrics.opened.add(1);
         self.states.ensure(token.index);
-        if let Some(timeout) = self.core.options.idle_timeout {
-            self.core.set_idle_timeout(token, Some(timeout));
-        }
+        let timeouts = Timeouts::of(&self.core.options);
+        self.core.set_timeouts(token, |of_the_connection| *of_the_connection = timeouts);
         let state = self.with_conn("on_open", token, |handler, conn| handler.on_open(conn));
         if let Some(place) = self.states.get_mut(token.index) {
             *place = state;

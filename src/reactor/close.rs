@@ -38,15 +38,16 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// No more input for the handler; the watch now looks after the output's progress.
     fn begin_closing(&mut self, token: Token) {
+        let taken = self.taken_by_peer(token);
         let Some(conn) = self.core.table.get_mut(token) else { return };
         conn.phase = Phase::Closing;
-        conn.mark = conn.sent;
+        conn.mark = taken;
         let mut inbound = std::mem::take(&mut conn.inbound);
         inbound.clear(&mut self.core.pool);
         let delivered = conn.outbound.is_empty();
         if !delivered {
             let patience = self.core.options.close_timeout;
-            self.core.set_watch(token, Some(patience));
+            self.core.set_watch_from(token, self.driver.now(), Some(patience));
             self.settle_reading(token);
         }
     }
@@ -81,7 +82,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.let_go_of_memory(token);
         self.tell_closed(token, reason);
         if lingers && self.driver.shutdown_write(token).is_ok() {
-            self.core.set_watch(token, Some(self.linger_patience()));
+            self.core.set_watch_from(token, self.driver.now(), Some(self.linger_patience()));
             self.settle_reading(token);
         } else {
             let mode = if delivered { CloseMode::Orderly } else { CloseMode::Abort };

@@ -45,7 +45,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let Some(conn) = self.core.table.get_mut(token) else {
             return self.driver.recycle(buffer);
         };
-        conn.last_active = now;
+        conn.last_received = now;
+        conn.heard = true;
         if !conn.takes_input() {
             return self.received_out_of_turn(token, buffer);
         }

@@ -26,6 +26,7 @@ use crate::conn::command::Command;
 use crate::conn::context::{Job, LocalJobs, States};
 use crate::conn::core::{Core, Timer};
 use crate::conn::table::Table;
+use crate::conn::timeouts::Patience;
 use crate::control::{LoopShared, ServerHandle};
 use crate::driver::{Driver, Token};
 use crate::handler::{Action, Handler};
@@ -127,6 +128,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             stopping: false,
             shared: parts.shared,
             server: parts.server,
+            patience: Patience::of(&parts.options),
             options: parts.options,
             workers: parts.workers,
             state_type: TypeId::of::<H::State>(),

@@ -10,6 +10,7 @@ use crate::error::CloseReason;
 use crate::handler::{Action, Handler};
 use crate::options::{ATTENDED_PER_TURN, WRITE_BYTES_PER_TURN};
 use crate::reactor::Reactor;
+use crate::sys::send_queue::queued_bytes;
 
 impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Brings a connection's socket in line with what was asked of the connection.
@@ -64,12 +65,12 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             conn.send_blocked = sent.blocked;
             if sent.blocked {
                 shared.metrics.partial_writes.add(1);
-                return;
+                return self.begin_waiting_for_output(token);
             }
             shared.metrics.bytes_out.add(sent.bytes as u64);
             conn.outbound.advance(sent.bytes, pool);
             conn.sent += sent.bytes as u64;
-            conn.last_active = *now_ms;
+            conn.last_sent = *now_ms;
             budget = budget.saturating_sub(sent.bytes);
             let done = conn.outbound.is_empty();
             if conn.extra.is_some() {
@@ -83,6 +84,25 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                 return self.core.touch(token);
             }
         }
+    }
+
+    /// The socket is full: from now on the peer has to take something.
+    fn begin_waiting_for_output(&mut self, token: Token) {
+        let taken = self.taken_by_peer(token);
+        if let Some(conn) = self.core.table.get_mut(token)
+            && conn.phase == Phase::Open
+        {
+            conn.mark = taken;
+            self.core.begin_waiting_for_output(token);
+        }
+    }
+
+    /// Bytes that have left for good, as far as the system tells: those that still lie in the
+    /// socket's buffer do not count.
+    pub(super) fn taken_by_peer(&self, token: Token) -> u64 {
+        let socket = self.driver.socket(token);
+        let queued = socket.and_then(|socket| queued_bytes(&socket)).unwrap_or(0);
+        self.core.table.get(token).map_or(0, |conn| conn.sent.saturating_sub(queued))
     }
 
     #[inline]
@@ -148,7 +168,11 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         if wanted != conn.receiving && conn.phase != Phase::Connecting {
             conn.receiving = wanted;
             self.driver.set_receiving(token, wanted);
+            if wanted {
+                self.core.begin_hearing(token);
+            }
         }
+        let Some(conn) = self.core.table.get_mut(token) else { return };
         let due = conn.want_drain || ((conn.want_offer || conn.want_eof) && conn.takes_input());
         if due && conn.phase == Phase::Open && !conn.dirty {
             conn.dirty = true;
