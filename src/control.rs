@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use crate::addr::Address;
 use crate::conn::command::Command;
+use crate::conn::state::NO_LISTENER;
 use crate::driver::Waker;
 use crate::error::HandleError;
 use crate::metrics::{Counter, LoopMetrics, Stats};
@@ -171,7 +172,7 @@ impl ServerHandle {
         let emptiest = self.shared.loops.iter().min_by_key(|shared| shared.load());
         let Some(shared) = emptiest else { return Err(HandleError::Closed.into()) };
         shared
-            .send_reserved(Command::Adopt { stream, peer, handed: false })
+            .send_reserved(Command::Adopt { stream, peer, listener: NO_LISTENER, handed: false })
             .map_err(|_| HandleError::Closed.into())
     }
 

@@ -56,7 +56,8 @@ pub enum Error {
         /// The system's reason.
         source: io::Error,
     },
-    /// An event loop's thread ended by a panic. The other loops were stopped in order.
+    /// An event loop's thread ended by a panic: of the factory, of `on_boot`, of a callback where
+    /// the option `on_panic` says so, or of the framework. The other loops were stopped in order.
     LoopPanicked {
         /// The loop's index.
         index: usize,
@@ -110,7 +111,8 @@ impl From<AddressError> for Error {
 /// Why a connection ended, as `on_close` is told.
 ///
 /// It tells who ended the connection: ourselves, the peer, a limit or the server's stop. None of
-/// these is an error of the server, and none is logged by the framework above `debug`.
+/// these is an error of the server, and none is logged by the framework above `debug`; but a
+/// panic is both.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CloseReason {
@@ -125,8 +127,16 @@ pub enum CloseReason {
     PeerReset(io::Error),
     /// The system reported another error on the socket.
     Failed(io::Error),
-    /// Nothing was received or sent for the connection's idle timeout.
+    /// Nothing was received and nothing sent for the connection's idle timeout.
     IdleTimeout,
+    /// Nothing was received for the connection's read idle timeout.
+    ReadIdleTimeout,
+    /// Nothing was sent for the connection's write idle timeout.
+    WriteIdleTimeout,
+    /// The peer has sent nothing at all for the option `first_byte_timeout`.
+    FirstByteTimeout,
+    /// The peer took none of the pending output for the option `write_stall_timeout`.
+    WriteStalled,
     /// The pending output passed the option `max_pending_output`.
     OutputLimit,
     /// The input that the handler left unconsumed passed the option `max_unconsumed_input`.
@@ -136,6 +146,9 @@ pub enum CloseReason {
     Codec(DecodeError),
     /// Closing, the peer took none of the pending output for the option `close_timeout`.
     CloseTimeout,
+    /// A callback of this connection panicked; the panic's message. What was written and not yet
+    /// sent is dropped: it may be half an answer. See the option `on_panic`.
+    HandlerPanicked(String),
     /// The server stopped. What was written before was handed to the socket, or the stop's
     /// deadline passed.
     ServerStopped,
@@ -163,10 +176,15 @@ impl fmt::Display for CloseReason {
             CloseReason::PeerReset(error) => write!(f, "reset by the peer: {error}"),
             CloseReason::Failed(error) => write!(f, "failed: {error}"),
             CloseReason::IdleTimeout => f.write_str("idle for too long"),
+            CloseReason::ReadIdleTimeout => f.write_str("nothing received for too long"),
+            CloseReason::WriteIdleTimeout => f.write_str("nothing sent for too long"),
+            CloseReason::FirstByteTimeout => f.write_str("the peer never said anything"),
+            CloseReason::WriteStalled => f.write_str("the peer took no output for too long"),
             CloseReason::OutputLimit => f.write_str("too much pending output"),
             CloseReason::InputLimit => f.write_str("too much unconsumed input"),
             CloseReason::Codec(error) => write!(f, "not a frame: {error}"),
             CloseReason::CloseTimeout => f.write_str("the peer did not take the last output"),
+            CloseReason::HandlerPanicked(message) => write!(f, "a callback panicked: {message}"),
             CloseReason::ServerStopped => f.write_str("the server stopped"),
         }
     }

@@ -79,4 +79,8 @@ counters! {
     commands,
     /// Turns of the loop: each waits for events once.
     turns,
+    /// Callbacks that panicked.
+    panics,
+    /// Callbacks that took longer than the option `stall_threshold`.
+    stalls,
 }

@@ -44,6 +44,18 @@ pub(crate) type SocketHook = Arc<dyn Fn(&SockRef<'_>) -> io::Result<()> + Send +
 /// Makes the balancer for one acceptor.
 pub(crate) type BalancerFactory = Arc<dyn Fn() -> Box<dyn Balancer> + Send + Sync>;
 
+/// What a panic of a callback ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PanicPolicy {
+    /// The callback's connection, with `CloseReason::HandlerPanicked`; the loop and the other
+    /// connections go on.
+    #[default]
+    CloseConnection,
+    /// The server, with `Error::LoopPanicked`: for handlers that would rather start anew than go
+    /// on with what a panic has left of them.
+    StopServer,
+}
+
 #[derive(Clone)]
 pub(crate) struct Options {
     /// Number of event loops; 0 means one a core.
@@ -63,12 +75,19 @@ pub(crate) struct Options {
     pub(crate) mailbox_capacity: usize,
     pub(crate) half_close: bool,
     pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) read_idle_timeout: Option<Duration>,
+    pub(crate) write_idle_timeout: Option<Duration>,
+    pub(crate) first_byte_timeout: Option<Duration>,
+    pub(crate) write_stall_timeout: Option<Duration>,
     pub(crate) close_timeout: Duration,
     pub(crate) linger_timeout: Duration,
     pub(crate) linger_bytes: usize,
     pub(crate) stop_timeout: Duration,
     pub(crate) worker_threads: usize,
     pub(crate) worker_queue: usize,
+    pub(crate) on_panic: PanicPolicy,
+    /// None: callbacks are not timed.
+    pub(crate) stall_threshold: Option<Duration>,
 }
 
 impl Default for Options {
@@ -103,12 +122,20 @@ impl Default for Options {
             mailbox_capacity: 65_536,
             half_close: false,
             idle_timeout: None,
+            read_idle_timeout: None,
+            write_idle_timeout: None,
+            first_byte_timeout: None,
+            // A peer that lives takes something in this time, over whatever network.
+            write_stall_timeout: Some(Duration::from_secs(30)),
             close_timeout: Duration::from_secs(30),
             linger_timeout: Duration::from_secs(2),
             linger_bytes: 1 << 20,
             stop_timeout: Duration::from_secs(5),
             worker_threads: 64,
             worker_queue: 4096,
+            on_panic: PanicPolicy::CloseConnection,
+            // Off, as it costs two readings of the clock a callback.
+            stall_threshold: None,
         }
     }
 }
@@ -119,7 +146,7 @@ type Rule = (bool, &'static str, &'static str);
 impl Options {
     /// Refuses values that cannot be meant, naming the option.
     pub(crate) fn check(&self) -> Result<()> {
-        let rules: [Rule; 10] = [
+        let rules: [Rule; 15] = [
             (self.loops > MAX_LOOPS, "loops", "at most 1024"),
             (
                 !(1024..=16 << 20).contains(&self.receive_buffer),
@@ -146,7 +173,12 @@ impl Options {
                 "linger",
                 "at most 65,535 s",
             ),
-            (self.idle_timeout.is_some_and(|t| t.is_zero()), "idle_timeout", "longer than zero"),
+            (is_zero(self.idle_timeout), "idle_timeout", TIMEOUT),
+            (is_zero(self.read_idle_timeout), "read_idle_timeout", TIMEOUT),
+            (is_zero(self.write_idle_timeout), "write_idle_timeout", TIMEOUT),
+            (is_zero(self.first_byte_timeout), "first_byte_timeout", TIMEOUT),
+            (is_zero(self.write_stall_timeout), "write_stall_timeout", TIMEOUT),
+            (is_zero(self.stall_threshold), "stall_threshold", TIMEOUT),
         ];
         match rules.iter().find(|(refused, ..)| *refused) {
             Some(&(_, name, reason)) => {
@@ -163,6 +195,13 @@ impl Options {
             n => n,
         }
     }
+}
+
+/// What is asked of a timeout that is on.
+const TIMEOUT: &str = "longer than zero";
+
+fn is_zero(timeout: Option<Duration>) -> bool {
+    timeout.is_some_and(|timeout| timeout.is_zero())
 }
 
 fn check_keepalive(keepalive: &Keepalive) -> Result<()> {

@@ -19,6 +19,8 @@ use crate::options::Options;
 use crate::sys::sockopt::Keepalive;
 use crate::workers::WorkerPool;
 
+mod limits;
+
 /// Sets up a server: where it listens, its event loops and its limits.
 ///
 /// ```no_run
@@ -276,13 +278,6 @@ impl Server {
     /// [`Handler::on_eof`]. Default off.
     pub fn half_close(mut self, on: bool) -> Self {
         self.options.half_close = on;
-        self
-    }
-
-    /// Ends connections on which for this long nothing was received and nothing could be sent.
-    /// Default: never.
-    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
-        self.options.idle_timeout = Some(timeout);
         self
     }
 

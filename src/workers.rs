@@ -23,8 +23,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::{fmt, io, thread};
 
-pub(crate) use error::contain;
 pub use error::{JobPanic, SpawnError};
+pub(crate) use error::{contain, panic_message};
 
 /// A bounded pool of threads for blocking work: files, name look-ups, databases, long computations.
 ///

@@ -75,6 +75,7 @@ pub(crate) enum Command {
     Adopt {
         stream: Stream,
         peer: Address,
+        listener: u16,
         handed: bool,
     },
     Resolved {

@@ -14,6 +14,7 @@ use crate::buf::pool::Pool;
 use crate::conn::id::ConnId;
 use crate::conn::state::{ConnCore, Phase};
 use crate::conn::table::Table;
+use crate::conn::timeouts::Patience;
 use crate::control::{LoopShared, ServerHandle};
 use crate::driver::Token;
 use crate::error::CloseReason;
@@ -57,6 +58,9 @@ pub(crate) struct Core {
     pub(crate) now: Instant,
     /// `now` in milliseconds since the loop started, wrapping after 49 days: for differences.
     pub(crate) now_ms: u32,
+    /// Beginning and end of the last turn that took more than a millisecond. Events are stamped
+    /// with the beginning of their turn, which after a long callback is not when they happened.
+    pub(crate) long_turn_ms: (u32, u32),
     pub(crate) started: Instant,
     /// The connection whose callback runs: the reactor attends to it afterwards anyway.
     pub(crate) current: Option<u32>,
@@ -76,12 +80,21 @@ pub(crate) struct Core {
     pub(crate) shared: Arc<LoopShared>,
     pub(crate) server: ServerHandle,
     pub(crate) options: Arc<Options>,
+    pub(crate) patience: Patience,
     pub(crate) workers: WorkerPool,
     /// The type of the handler's connection state.
     pub(crate) state_type: TypeId,
 }
 
 impl Core {
+    /// Ends a turn at this moment.
+    pub(crate) fn end_turn(&mut self, end: Instant) {
+        if end.saturating_duration_since(self.now) > Duration::from_millis(1) {
+            let end_ms = end.duration_since(self.started).as_millis() as u32;
+            self.long_turn_ms = (self.now_ms, end_ms);
+        }
+    }
+
     /// Begins a turn at this moment.
     pub(crate) fn set_now(&mut self, now: Instant) {
         self.now = now;
@@ -193,26 +206,20 @@ impl Core {
 
     /// Sets the connection's watch anew: its meaning depends on the phase.
     pub(crate) fn set_watch(&mut self, token: Token, delay: Option<Duration>) {
+        self.set_watch_from(token, self.now, delay);
+    }
+
+    /// As `set_watch`, counted from a moment that may be far behind the turn's beginning: after a
+    /// callback that took its time, or a peer would have less of it.
+    pub(crate) fn set_watch_from(&mut self, token: Token, now: Instant, delay: Option<Duration>) {
         let Some(conn) = self.table.get_mut(token) else { return };
         if let Some(key) = conn.watch.take() {
             self.wheel.cancel(key);
         }
         let Some(delay) = delay else { return };
-        let deadline = deadline(self.now, delay);
+        let deadline = deadline(now, delay);
+        conn.watch_due = self.now_ms.wrapping_add(delay.as_millis() as u32);
         conn.watch = Some(self.wheel.insert(deadline, Timer::Watch(token)));
-    }
-
-    pub(crate) fn set_idle_timeout(&mut self, token: Token, timeout: Option<Duration>) {
-        let now = self.now_ms;
-        let Some(conn) = self.table.get_mut(token) else { return };
-        // A timeout below a millisecond is one; above 24 days the wrapping clock would lie.
-        let millis = timeout.map_or(0, |t| t.as_millis().clamp(1, i32::MAX as u128) as u32);
-        conn.idle_timeout = millis;
-        conn.last_active = now;
-        if conn.phase == Phase::Open {
-            let delay = (millis > 0).then(|| Duration::from_millis(millis.into()));
-            self.set_watch(token, delay);
-        }
     }
 }
 

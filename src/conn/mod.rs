@@ -16,7 +16,7 @@ use crate::buf::writer::Writer;
 use crate::conn::core::Core;
 use crate::conn::handle::ConnHandle;
 use crate::conn::id::ConnId;
-use crate::conn::state::{Direction, Phase};
+use crate::conn::state::{Direction, NO_LISTENER, Phase};
 use crate::control::ServerHandle;
 use crate::driver::{Sockets, Token};
 use crate::error::{CloseReason, Result};
@@ -33,6 +33,7 @@ mod socket;
 mod spawn;
 pub(crate) mod state;
 pub(crate) mod table;
+pub(crate) mod timeouts;
 
 /// A connection, lent for the time of one callback.
 ///
@@ -76,6 +77,13 @@ impl<'a> Conn<'a> {
             Some(conn) if conn.outgoing => Direction::Outgoing,
             _ => Direction::Incoming,
         }
+    }
+
+    /// The listener that accepted the connection, counted from 0 in the order of the `listen`
+    /// calls; `None` for a connection that was adopted or made.
+    pub fn listener(&self) -> Option<usize> {
+        let listener = self.core.table.get(self.token)?.listener;
+        (listener != NO_LISTENER).then_some(usize::from(listener))
     }
 
     /// For an outgoing connection, the one whose callback asked for it by
@@ -252,10 +260,26 @@ impl<'a> Conn<'a> {
     /// received and the socket took nothing; `None` never. Overrides the server's option for
     /// this connection.
     #[doc(alias = "SetDeadline")]
-    #[doc(alias = "SetReadDeadline")]
-    #[doc(alias = "SetWriteDeadline")]
     pub fn set_idle_timeout(&mut self, timeout: impl Into<Option<Duration>>) {
-        self.core.set_idle_timeout(self.token, timeout.into());
+        let millis = timeouts::millis(timeout.into());
+        self.core.set_timeouts(self.token, |timeouts| timeouts.idle = millis);
+    }
+
+    /// Closes the connection with [`CloseReason::ReadIdleTimeout`] when for this long it was read
+    /// from and nothing came; `None` never. Overrides the server's option for this connection.
+    #[doc(alias = "SetReadDeadline")]
+    pub fn set_read_idle_timeout(&mut self, timeout: impl Into<Option<Duration>>) {
+        let millis = timeouts::millis(timeout.into());
+        self.core.set_timeouts(self.token, |timeouts| timeouts.read_idle = millis);
+    }
+
+    /// Closes the connection with [`CloseReason::WriteIdleTimeout`] when for this long nothing was
+    /// sent, because there was nothing or because the peer took nothing; `None` never. Overrides
+    /// the server's option for this connection.
+    #[doc(alias = "SetWriteDeadline")]
+    pub fn set_write_idle_timeout(&mut self, timeout: impl Into<Option<Duration>>) {
+        let millis = timeouts::millis(timeout.into());
+        self.core.set_timeouts(self.token, |timeouts| timeouts.write_idle = millis);
     }
 
     // ---- others -------------------------------------------------------------------------

@@ -43,6 +43,7 @@ use crate::buf::outbound::Outbound;
 use crate::conn::command::Completion;
 use crate::conn::handle::Shared;
 use crate::conn::id::ConnId;
+use crate::conn::timeouts::Timeouts;
 use crate::error::CloseReason;
 use crate::time::wheel::TimerKey;
 
@@ -60,6 +61,9 @@ pub(crate) enum Phase {
     /// on_close was called; FIN is sent; input is dropped until the peer's FIN.
     Lingering,
 }
+
+/// The listener of a connection that came from none.
+pub(crate) const NO_LISTENER: u16 = u16::MAX;
 
 /// Where a connection came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,8 +92,12 @@ pub(crate) struct Extra {
 pub(crate) struct ConnCore {
     pub(crate) phase: Phase,
     pub(crate) outgoing: bool,
+    /// Which `listen` it came from, counted from 0; `NO_LISTENER` if from none.
+    pub(crate) listener: u16,
     /// What the driver was told last.
     pub(crate) receiving: bool,
+    /// Something was received.
+    pub(crate) heard: bool,
     /// The handler asked for no input.
     pub(crate) paused: bool,
     /// Reading is to rest while the output is above the high watermark.
@@ -132,13 +140,17 @@ pub(crate) struct ConnCore {
     pub(crate) extra: Option<Box<Extra>>,
     /// The user's timer.
     pub(crate) timer: Option<TimerKey>,
-    /// The watch: idle timeout while Open, progress while Closing, patience while Lingering.
+    /// The watch: silence while Open (see `timeouts.rs`), progress while Closing, patience while Lingering.
     pub(crate) watch: Option<TimerKey>,
-    /// Zero: none. Milliseconds.
-    pub(crate) idle_timeout: u32,
-    /// Milliseconds of the loop's clock at the last receive or send, wrapping.
-    pub(crate) last_active: u32,
-    /// Valid in Closing: `sent` when the watch was set. In Lingering: bytes dropped so far.
+    pub(crate) timeouts: Timeouts,
+    /// Milliseconds of the loop's clock, wrapping, when input was last received, or reading began.
+    pub(crate) last_received: u32,
+    /// The same for when the socket last took output, or was found full.
+    pub(crate) last_sent: u32,
+    /// When the watch is due, on the same clock. Valid while there is a watch.
+    pub(crate) watch_due: u32,
+    /// Valid in Closing, and in Open while `send_blocked`: bytes that the peer had taken at the
+    /// last look. In Lingering: bytes dropped so far.
     pub(crate) mark: u64,
 }
 
@@ -147,7 +159,9 @@ impl ConnCore {
         ConnCore {
             phase,
             outgoing: false,
+            listener: NO_LISTENER,
             receiving: true,
+            heard: false,
             paused: false,
             auto_pause: false,
             auto_paused: false,
@@ -172,8 +186,10 @@ impl ConnCore {
             extra: None,
             timer: None,
             watch: None,
-            idle_timeout: 0,
-            last_active: 0,
+            timeouts: Timeouts::default(),
+            last_received: 0,
+            last_sent: 0,
+            watch_due: 0,
             mark: 0,
         }
     }
@@ -183,6 +199,15 @@ impl ConnCore {
         if !self.want_end {
             self.want_end = true;
             self.reason = Some(reason);
+        }
+    }
+
+    /// A callback has panicked. Nobody knows what it has left undone, so whatever was under way
+    /// ends here.
+    pub(crate) fn panicked(&mut self, message: String) {
+        if matches!(self.phase, Phase::Open | Phase::Closing | Phase::Connecting) {
+            self.want_end = true;
+            self.reason = Some(CloseReason::HandlerPanicked(message));
         }
     }
 

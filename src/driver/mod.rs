@@ -71,7 +71,7 @@ pub(crate) enum CloseMode {
 #[derive(Debug)]
 pub(crate) enum Event {
     /// A listener has a new connection, non-blocking and not yet opened.
-    Accepted { stream: Stream, peer: Address },
+    Accepted { listener: u32, stream: Stream, peer: Address },
     /// Accepting failed for want of descriptors or memory: the listener rests until
     /// `resume_accepting`.
     AcceptFailed { listener: u32, error: io::Error },

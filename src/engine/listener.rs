@@ -8,6 +8,7 @@ use std::os::unix::net::UnixListener;
 use socket2::SockRef;
 
 use crate::addr::{Address, Endpoint};
+use crate::conn::state::NO_LISTENER;
 use crate::error::{Error, Result};
 use crate::options::Options;
 use crate::sys::socket::{Listener, bind_first, bind_tcp, bind_udp, bind_unix};
@@ -26,10 +27,10 @@ pub(crate) enum ListenOn {
 pub(super) struct Bound {
     /// One for each thing listened on, in order.
     pub(super) addresses: Vec<Address>,
-    /// Listeners that one thread accepts from for all loops.
-    pub(super) shared: Vec<Listener>,
+    /// Listeners that one thread accepts from for all loops, with the index of their address.
+    pub(super) shared: Vec<(u16, Listener)>,
     /// For each loop, listeners of its own (reuse_port).
-    pub(super) own: Vec<Vec<Listener>>,
+    pub(super) own: Vec<Vec<(u16, Listener)>>,
     /// For each loop, its datagram sockets.
     pub(super) datagrams: Vec<Vec<UdpSocket>>,
 }
@@ -41,6 +42,9 @@ pub(super) fn bind_all(listen: Vec<ListenOn>, options: &Options, loops: usize) -
         own: (0..loops).map(|_| Vec::new()).collect(),
         datagrams: (0..loops).map(|_| Vec::new()).collect(),
     };
+    if listen.len() >= usize::from(NO_LISTENER) {
+        return Err(Error::Option { name: "listen", reason: "must be fewer than 65,535".into() });
+    }
     for listen_on in listen {
         match listen_on {
             ListenOn::Url(url) => {
@@ -70,9 +74,9 @@ impl Bound {
     fn bind(&mut self, endpoint: &Endpoint, options: &Options) -> io::Result<()> {
         if let Some(path) = endpoint.unix_path() {
             let listener = bind_unix(path, &options.listen)?;
-            self.addresses.push(Address::Unix(Some(path.into())));
             hook(options, &listener.as_socket())?;
-            self.shared.push(listener);
+            self.shared.push((self.number(), listener));
+            self.addresses.push(Address::Unix(Some(path.into())));
             return Ok(());
         }
         if endpoint.is_datagram() {
@@ -82,9 +86,10 @@ impl Bound {
         let first = bind_first(&endpoint.resolve()?, |a| bind_tcp(a, only, &options.listen))?;
         hook(options, &SockRef::from(&first))?;
         let address = first.local_addr()?;
+        let number = self.number();
         self.addresses.push(Address::from(address));
         if !options.listen.reuse_port {
-            self.shared.push(Listener::Tcp(first));
+            self.shared.push((number, Listener::Tcp(first)));
             return Ok(());
         }
         let mut first = Some(first);
@@ -98,7 +103,7 @@ impl Bound {
                     listener
                 }
             };
-            own.push(Listener::Tcp(listener));
+            own.push((number, Listener::Tcp(listener)));
         }
         Ok(())
     }
@@ -136,9 +141,15 @@ impl Bound {
         let is_tcp = matches!(listener, Listener::Tcp(_));
         options.listen.socket.apply(listener.as_socket(), is_tcp)?;
         hook(options, &listener.as_socket())?;
-        self.addresses.push(listener.local_address()?);
-        self.shared.push(listener);
+        let address = listener.local_address()?;
+        self.shared.push((self.number(), listener));
+        self.addresses.push(address);
         Ok(())
+    }
+
+    /// The number of the listener whose address is pushed next; `bind_all` bounds them.
+    fn number(&self) -> u16 {
+        self.addresses.len() as u16
     }
 
     fn adopt_datagram(&mut self, socket: UdpSocket, options: &Options) -> io::Result<()> {

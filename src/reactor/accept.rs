@@ -7,6 +7,7 @@ use crate::addr::Address;
 use crate::conn::command::Command;
 use crate::conn::core::{Timer, deadline};
 use crate::conn::state::{ConnCore, Phase};
+use crate::conn::timeouts::Timeouts;
 use crate::driver::{Driver, Token};
 use crate::handler::Handler;
 use crate::options::ACCEPT_REST;
@@ -14,20 +15,32 @@ use crate::reactor::{Placement, Reactor};
 use crate::sys::socket::{ACCEPTED_INHERITS_OPTIONS, Stream};
 
 impl<D: Driver, H: Handler> Reactor<D, H> {
-    pub(super) fn accepted(&mut self, stream: Stream, peer: Address) {
+    pub(super) fn accepted(&mut self, listener: u32, stream: Stream, peer: Address) {
+        // The engine has checked that there are fewer.
+        let listener = listener as u16;
         self.core.shared.metrics.accepted.add(1);
         self.accept_failure_logged = false;
-        match &mut self.placement {
-            Placement::Here => self.adopt(stream, peer),
-            Placement::Balanced(balancer) => {
-                let loops = &self.core.server.shared.loops;
-                let loads: Vec<usize> = loops.iter().map(|shared| shared.load()).collect();
-                let chosen = &loops[balancer.pick(&peer, &loads) % loops.len()];
-                chosen.handed.add(1);
-                // A loop that has ended serves nobody: the stream is closed by dropping it.
-                drop(chosen.send_reserved(Command::Adopt { stream, peer, handed: true }));
-            }
+        if matches!(self.placement, Placement::Here) {
+            return self.adopt(stream, peer, listener);
         }
+        let Some(index) = self.pick_loop(&peer) else { return };
+        let chosen = &self.core.server.shared.loops[index];
+        chosen.handed.add(1);
+        // A loop that has ended serves nobody: the stream is closed by dropping it.
+        drop(chosen.send_reserved(Command::Adopt { stream, peer, listener, handed: true }));
+    }
+
+    /// Asks the balancer; `None` when that panicked, which ends the connection.
+    fn pick_loop(&mut self, peer: &Address) -> Option<usize> {
+        let loops = self.core.server.shared.loops.len();
+        let loads: Vec<usize> = self.core.server.shared.loops.iter().map(|l| l.load()).collect();
+        let mut placement = std::mem::replace(&mut self.placement, Placement::Here);
+        let picked = self.with_nothing("the balancer", None, || match &mut placement {
+            Placement::Here => 0,
+            Placement::Balanced(balancer) => balancer.pick(peer, &loads),
+        });
+        self.placement = placement;
+        Some(picked? % loops)
     }
 
     /// The system has no descriptors or no memory left. That passes; a server lives on.
@@ -42,7 +55,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     /// Makes a connected stream a connection of this loop.
-    pub(super) fn adopt(&mut self, stream: Stream, peer: Address) {
+    pub(super) fn adopt(&mut self, stream: Stream, peer: Address, listener: u16) {
         if self.core.stopping {
             return;
         }
@@ -52,6 +65,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         }
         let mut conn = ConnCore::new(peer, Phase::Open);
         conn.auto_pause = self.core.options.auto_pause;
+        conn.listener = listener;
         let Some(token) = self.core.table.insert(conn) else {
             log::warn!("a connection was refused: this loop's table is full");
             return;
@@ -65,25 +79,23 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     /// Sets the options of a new connection's socket.
-    pub(super) fn prepare(&self, stream: &Stream, all: bool) -> io::Result<()> {
+    pub(super) fn prepare(&mut self, stream: &Stream, all: bool) -> io::Result<()> {
         let options = &self.core.options;
         if all {
             options.listen.socket.apply(stream.as_socket(), stream.is_tcp())?;
         }
-        match &options.connection_hook {
-            Some(hook) => hook(&stream.as_socket()),
-            None => Ok(()),
-        }
+        let Some(hook) = options.connection_hook.clone() else { return Ok(()) };
+        let called =
+            self.with_nothing("the connections' socket hook", None, || hook(&stream.as_socket()));
+        called.unwrap_or_else(|| Err(io::Error::other("the socket hook panicked")))
     }
 
     /// Arms what was set while the connection was being made, or what the server's options say.
     fn start_timers(&mut self, token: Token) {
         let Some(conn) = self.core.table.get_mut(token) else { return };
-        let own = (conn.idle_timeout > 0).then(|| Duration::from_millis(conn.idle_timeout.into()));
         let timer_was_due = std::mem::take(&mut conn.timer_was_due);
-        if let Some(timeout) = own.or(self.core.options.idle_timeout) {
-            self.core.set_idle_timeout(token, Some(timeout));
-        }
+        let options = Timeouts::of(&self.core.options);
+        self.core.set_timeouts(token, |own| *own = own.or(options));
         if timer_was_due {
             self.core.set_timer(token, self.core.now, Some(Duration::ZERO));
         }
@@ -94,9 +106,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.core.shared.metrics.opened.add(1);
         self.states.ensure(token.index);
         self.start_timers(token);
-        let state = self.with_conn(token, |handler, conn| handler.on_open(conn));
+        let state = self.with_conn("on_open", token, |handler, conn| handler.on_open(conn));
         if let Some(place) = self.states.get_mut(token.index) {
-            *place = Some(state);
+            *place = state;
         }
         self.settle(token);
     }

@@ -2,14 +2,16 @@
 //! carries out what it asked of the loop itself (stop, send datagrams).
 
 use crate::conn::Conn;
-use crate::conn::context::Context;
+use crate::conn::context::{Context, States};
 use crate::conn::core::Core;
 use crate::conn::datagram::Datagram;
 use crate::conn::input::Input;
 use crate::driver::{Buffer, Driver, Sockets, Token};
 use crate::handler::{Action, Handler};
 use crate::reactor::Reactor;
+use crate::reactor::guard::{self, Panicked};
 use std::net::SocketAddr;
+use std::time::Instant;
 
 /// What came of offering input to the handler.
 pub(super) struct Fed {
@@ -18,45 +20,72 @@ pub(super) struct Fed {
 }
 
 impl<D: Driver, H: Handler> Reactor<D, H> {
-    /// Calls back with a connection and its state, if it has one.
+    /// Calls back with a connection and its state, if it has one. `None` also when the callback
+    /// panicked; the connection is marked then.
+    #[inline]
     pub(super) fn with_state<R>(
         &mut self,
+        name: &'static str,
         token: Token,
-        call: impl FnOnce(&mut H, &mut Conn<'_>, &mut H::State) -> R,
+        code: impl FnOnce(&mut H, &mut Conn<'_>, &mut H::State) -> R,
     ) -> Option<R> {
         self.core.table.get(token)?;
+        let begun = self.callback_begins();
         let state = self.states.get_mut(token.index)?.as_mut()?;
         self.core.current = Some(token.index);
+        let policy = self.core.options.on_panic;
         let mut conn = Conn::new(&mut self.core, &self.driver, token);
-        let result = call(&mut self.handler, &mut conn, state);
+        let result = guard::call(policy, || code(&mut self.handler, &mut conn, state));
         self.core.current = None;
+        let answer = self.callback_ended(name, Some(token), begun, result);
         self.after_callback();
-        Some(result)
+        answer
     }
 
     /// Calls back with a connection that has no state: on_open, on_close, on_connect_failed.
     pub(super) fn with_conn<R>(
         &mut self,
+        name: &'static str,
         token: Token,
-        call: impl FnOnce(&mut H, &mut Conn<'_>) -> R,
-    ) -> R {
+        code: impl FnOnce(&mut H, &mut Conn<'_>) -> R,
+    ) -> Option<R> {
+        let begun = self.callback_begins();
         self.core.current = Some(token.index);
+        let policy = self.core.options.on_panic;
         let mut conn = Conn::new(&mut self.core, &self.driver, token);
-        let result = call(&mut self.handler, &mut conn);
+        let result = guard::call(policy, || code(&mut self.handler, &mut conn));
         self.core.current = None;
+        let answer = self.callback_ended(name, Some(token), begun, result);
         self.after_callback();
-        result
+        answer
     }
 
     /// Calls back with the loop's context.
     pub(super) fn with_context<R>(
         &mut self,
-        call: impl FnOnce(&mut H, &mut Context<'_, H>) -> R,
-    ) -> R {
+        name: &'static str,
+        code: impl FnOnce(&mut H, &mut Context<'_, H>) -> R,
+    ) -> Option<R> {
+        let begun = self.callback_begins();
         let Self { driver, handler, core, states, local_jobs, .. } = self;
-        let result = call(handler, &mut Context::new(core, &*driver, states, local_jobs));
+        let policy = core.options.on_panic;
+        let mut context = Context::new(core, &*driver, states, local_jobs);
+        let result = guard::call(policy, || code(handler, &mut context));
+        let answer = self.callback_ended(name, None, begun, result);
         self.after_callback();
-        result
+        answer
+    }
+
+    /// Calls user code that sees nothing of the loop; a panic ends the connection, if one is named.
+    pub(super) fn with_nothing<R>(
+        &mut self,
+        name: &'static str,
+        token: Option<Token>,
+        code: impl FnOnce() -> R,
+    ) -> Option<R> {
+        let begun = self.callback_begins();
+        let result = guard::call(self.core.options.on_panic, code);
+        self.callback_ended(name, token, begun, result)
     }
 
     pub(super) fn with_datagram(
@@ -66,34 +95,47 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         peer: SocketAddr,
         local: SocketAddr,
     ) -> Action {
+        let begun = self.callback_begins();
         let payload = self.driver.bytes(buffer);
+        let policy = self.core.options.on_panic;
         let mut datagram = Datagram::new(&mut self.core, socket, payload, peer, local);
-        let action = self.handler.on_datagram(&mut datagram);
+        let result = guard::call(policy, || self.handler.on_datagram(&mut datagram));
+        let action = self.callback_ended("on_datagram", None, begun, result);
         self.after_callback();
-        action
+        action.unwrap_or(Action::Continue)
     }
 
     /// Offers the bytes of a receive buffer where they lie.
+    #[inline]
     pub(super) fn feed_buffer(&mut self, token: Token, buffer: &Buffer) -> Fed {
+        let begun = self.callback_begins();
         let Self { driver, handler, core, states, .. } = self;
         let bytes = driver.bytes(buffer);
-        let Some(state) = states.get_mut(token.index).and_then(Option::as_mut) else {
-            return Fed { consumed: bytes.len(), action: Action::Continue };
-        };
-        let fed = feed(handler, core, &*driver, token, state, bytes);
-        self.after_callback();
-        fed
+        let result = feed(handler, core, &*driver, token, states, bytes);
+        self.fed(token, begun, result, buffer.length)
     }
 
     /// Offers bytes that lie outside of the driver.
     pub(super) fn feed_bytes(&mut self, token: Token, bytes: &[u8]) -> Fed {
+        let begun = self.callback_begins();
         let Self { driver, handler, core, states, .. } = self;
-        let Some(state) = states.get_mut(token.index).and_then(Option::as_mut) else {
-            return Fed { consumed: bytes.len(), action: Action::Continue };
-        };
-        let fed = feed(handler, core, &*driver, token, state, bytes);
+        let result = feed(handler, core, &*driver, token, states, bytes);
+        self.fed(token, begun, result, bytes.len())
+    }
+
+    /// Input that a handler panicked over counts as consumed: nobody will be offered it again.
+    #[inline]
+    fn fed(
+        &mut self,
+        token: Token,
+        begun: Option<Instant>,
+        result: Result<Fed, Panicked>,
+        offered: usize,
+    ) -> Fed {
+        self.core.current = None;
+        let fed = self.callback_ended("on_traffic", Some(token), begun, result);
         self.after_callback();
-        fed
+        fed.unwrap_or(Fed { consumed: offered, action: Action::Continue })
     }
 
     /// What callbacks ask for that is not about their own connection. Nothing in here calls
@@ -111,27 +153,29 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 }
 
 /// Calls on_traffic as long as it consumes something and may have more.
+#[inline]
 fn feed<H: Handler>(
     handler: &mut H,
     core: &mut Core,
     sockets: &dyn Sockets,
     token: Token,
-    state: &mut H::State,
+    states: &mut States<H::State>,
     bytes: &[u8],
-) -> Fed {
-    core.current = Some(token.index);
-    let mut input = Input::new(bytes);
-    let action = loop {
-        let before = input.len();
-        let mut conn = Conn::new(core, sockets, token);
-        let action = handler.on_traffic(&mut conn, state, &mut input);
-        if action != Action::Continue || input.is_empty() || input.len() == before {
-            break action;
-        }
-        if !core.may_go_on(token) {
-            break action;
-        }
+) -> Result<Fed, Panicked> {
+    let Some(state) = states.get_mut(token.index).and_then(Option::as_mut) else {
+        return Ok(Fed { consumed: bytes.len(), action: Action::Continue });
     };
-    core.current = None;
-    Fed { consumed: input.consumed(), action }
+    core.current = Some(token.index);
+    guard::call(core.options.on_panic, || {
+        let mut input = Input::new(bytes);
+        loop {
+            let before = input.len();
+            let mut conn = Conn::new(core, sockets, token);
+            let action = handler.on_traffic(&mut conn, state, &mut input);
+            let done = action != Action::Continue || input.is_empty() || input.len() == before;
+            if done || !core.may_go_on(token) {
+                break Fed { consumed: input.consumed(), action };
+            }
+        }
+    })
 }

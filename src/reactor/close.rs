@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::conn::command::WriteDone;
 use crate::conn::state::Phase;
 use crate::driver::{CloseMode, Driver, Token};
 use crate::error::{CloseReason, HandleError};
@@ -37,15 +38,16 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// No more input for the handler; the watch now looks after the output's progress.
     fn begin_closing(&mut self, token: Token) {
+        let taken = self.taken_by_peer(token);
         let Some(conn) = self.core.table.get_mut(token) else { return };
         conn.phase = Phase::Closing;
-        conn.mark = conn.sent;
+        conn.mark = taken;
         let mut inbound = std::mem::take(&mut conn.inbound);
         inbound.clear(&mut self.core.pool);
         let delivered = conn.outbound.is_empty();
         if !delivered {
             let patience = self.core.options.close_timeout;
-            self.core.set_watch(token, Some(patience));
+            self.core.set_watch_from(token, self.driver.now(), Some(patience));
             self.settle_reading(token);
         }
     }
@@ -80,7 +82,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.let_go_of_memory(token);
         self.tell_closed(token, reason);
         if lingers && self.driver.shutdown_write(token).is_ok() {
-            self.core.set_watch(token, Some(self.linger_patience()));
+            self.core.set_watch_from(token, self.driver.now(), Some(self.linger_patience()));
             self.settle_reading(token);
         } else {
             let mode = if delivered { CloseMode::Orderly } else { CloseMode::Abort };
@@ -95,9 +97,12 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     fn tell_closed(&mut self, token: Token, reason: CloseReason) {
+        self.core.shared.metrics.closed.add(1);
+        // Where on_open panicked there is no state, and nothing for on_close to end.
         if let Some(state) = self.states.get_mut(token.index).and_then(Option::take) {
-            self.core.shared.metrics.closed.add(1);
-            self.with_conn(token, |handler, conn| handler.on_close(conn, state, reason));
+            self.with_conn("on_close", token, |handler, conn| {
+                handler.on_close(conn, state, reason);
+            });
         }
     }
 
@@ -110,13 +115,30 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         for key in [conn.timer.take(), conn.watch.take()].into_iter().flatten() {
             core.wheel.cancel(key);
         }
-        let Some(extra) = conn.extra.as_mut() else { return };
-        if let Some(shared) = &extra.shared {
+        if let Some(shared) = conn.extra.as_ref().and_then(|extra| extra.shared.as_ref()) {
             shared.mark_closed();
         }
-        for completion in std::mem::take(&mut extra.completions) {
-            completion.done.call(Err(HandleError::Closed));
+        self.tell_output_lost(token);
+    }
+
+    /// Tells those who wait for output to be sent that it will not be.
+    pub(super) fn tell_output_lost(&mut self, token: Token) {
+        let extra = self.core.table.get_mut(token).and_then(|conn| conn.extra.as_mut());
+        let Some(completions) = extra.map(|extra| std::mem::take(&mut extra.completions)) else {
+            return;
+        };
+        for completion in completions {
+            self.tell_written(token, completion.done, Err(HandleError::Closed));
         }
+    }
+
+    pub(super) fn tell_written(
+        &mut self,
+        token: Token,
+        done: WriteDone,
+        result: Result<(), HandleError>,
+    ) {
+        self.with_nothing("the callback of write_then", Some(token), || done.call(result));
     }
 
     /// Closes the socket and frees the slot.

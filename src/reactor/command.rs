@@ -20,7 +20,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             }
             Command::Wake(token) => {
                 if self.is_open(token) {
-                    let action = self.with_state(token, |h, conn, state| h.on_wake(conn, state));
+                    let action =
+                        self.with_state("on_wake", token, |h, conn, state| h.on_wake(conn, state));
                     self.act(token, action.unwrap_or(Action::Continue));
                 }
             }
@@ -32,13 +33,15 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             }
             Command::JobDone(token, done) => {
                 if self.is_open(token) {
-                    self.with_state(token, |_, conn, state| done(conn, state));
+                    self.with_state("the answer of a spawned job", token, |_, conn, state| {
+                        done(conn, state);
+                    });
                     self.settle(token);
                 }
             }
-            Command::Adopt { stream, peer, handed } => {
+            Command::Adopt { stream, peer, listener, handed } => {
                 self.core.shared.taken.add(u64::from(handed));
-                self.adopt(stream, peer);
+                self.adopt(stream, peer, listener);
             }
             Command::Resolved { token, result } => self.resolved(token, result),
             Command::Broadcast(bytes) => self.core.broadcast(&bytes),
@@ -70,7 +73,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.core.write_with(token, |conn, pool| conn.outbound.append_bytes(bytes, pool));
         let (Some(done), Some(conn)) = (done, self.core.table.get_mut(token)) else { return };
         if conn.outbound.is_empty() {
-            return done.call(Ok(()));
+            self.tell_written(token, done, Ok(()));
+            // A panic of it ends the connection.
+            return self.settle(token);
         }
         let at = conn.sent + conn.outbound.len() as u64;
         conn.extra_mut().completions.push_back(Completion { at, done });

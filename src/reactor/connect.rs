@@ -104,7 +104,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let Some(conn) = self.core.table.get_mut(token) else { return };
         conn.phase = Phase::Lingering;
         self.let_go_of_memory(token);
-        self.with_conn(token, |handler, conn| handler.on_connect_failed(conn, error));
+        self.with_conn("on_connect_failed", token, |handler, conn| {
+            handler.on_connect_failed(conn, error);
+        });
         self.release(token, CloseMode::Orderly);
     }
 }

@@ -19,7 +19,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             }
             Event::Ended { token } => self.ended(token),
             Event::Failed { token, error } => self.end(token, CloseReason::from_io(error)),
-            Event::Accepted { stream, peer } => self.accepted(stream, peer),
+            Event::Accepted { listener, stream, peer } => self.accepted(listener, stream, peer),
             Event::AcceptFailed { listener, error } => self.accept_failed(listener, &error),
             Event::Connected { token, result } => self.connected(token, result),
             Event::Datagram { socket, buffer, peer, local } => {
@@ -45,7 +45,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let Some(conn) = self.core.table.get_mut(token) else {
             return self.driver.recycle(buffer);
         };
-        conn.last_active = now;
+        conn.last_received = now;
+        conn.heard = true;
         if !conn.takes_input() {
             return self.received_out_of_turn(token, buffer);
         }
@@ -162,7 +163,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         conn.want_eof = false;
         // Where no output can be sent any more, nothing is left to be done for the peer.
         if self.core.options.half_close && !conn.output_lost {
-            let action = self.with_state(token, |h, conn, state| h.on_eof(conn, state));
+            let action = self.with_state("on_eof", token, |h, conn, state| h.on_eof(conn, state));
             self.act(token, action.unwrap_or(Action::Close));
         } else {
             conn.close(CloseReason::PeerClosed);

@@ -26,6 +26,7 @@ use crate::conn::command::Command;
 use crate::conn::context::{Job, LocalJobs, States};
 use crate::conn::core::{Core, Timer};
 use crate::conn::table::Table;
+use crate::conn::timeouts::Patience;
 use crate::control::{LoopShared, ServerHandle};
 use crate::driver::{Driver, Token};
 use crate::handler::{Action, Handler};
@@ -42,6 +43,7 @@ mod command;
 mod connect;
 mod datagram;
 mod dispatch;
+mod guard;
 mod settle;
 mod stop;
 mod timers;
@@ -55,7 +57,8 @@ pub(crate) struct Parts<H: Handler> {
     pub(crate) options: Arc<Options>,
     pub(crate) workers: WorkerPool,
     pub(crate) jobs: Arc<Mailbox<Job<H>>>,
-    pub(crate) listeners: Vec<Listener>,
+    /// Each with the number of its `listen`.
+    pub(crate) listeners: Vec<(u16, Listener)>,
     pub(crate) datagram_sockets: Vec<std::net::UdpSocket>,
     pub(crate) placement: Placement,
 }
@@ -84,7 +87,7 @@ pub(crate) struct Reactor<D, H: Handler> {
     local_jobs: LocalJobs<H>,
     jobs: Arc<Mailbox<Job<H>>>,
     placement: Placement,
-    listeners: u32,
+    listeners: Vec<u32>,
     datagram_queues: Vec<DatagramQueue>,
     stage: Stage,
     /// Commands taken from the mailbox and not yet carried out.
@@ -95,6 +98,8 @@ pub(crate) struct Reactor<D, H: Handler> {
     attending: Vec<Token>,
     /// More timers were due than one turn expires.
     timers_left: bool,
+    /// What on_tick answered last.
+    tick_delay: Option<Duration>,
     /// An accept failure was logged and none has succeeded since.
     accept_failure_logged: bool,
 }
@@ -110,6 +115,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             wheel: Wheel::new(now),
             now,
             now_ms: 0,
+            long_turn_ms: (0, 0),
             started: now,
             current: None,
             pre_writing: false,
@@ -122,6 +128,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             stopping: false,
             shared: parts.shared,
             server: parts.server,
+            patience: Patience::of(&parts.options),
             options: parts.options,
             workers: parts.workers,
             state_type: TypeId::of::<H::State>(),
@@ -134,7 +141,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             local_jobs: LocalJobs::new(),
             jobs: parts.jobs,
             placement: parts.placement,
-            listeners: 0,
+            listeners: Vec::new(),
             datagram_queues: Vec::new(),
             stage: Stage::Running,
             commands: VecDeque::new(),
@@ -142,11 +149,13 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             job_batch: Vec::new(),
             attending: Vec::new(),
             timers_left: false,
+            tick_delay: None,
             accept_failure_logged: false,
         };
-        for listener in parts.listeners {
-            reactor.driver.listen(reactor.listeners, listener)?;
-            reactor.listeners += 1;
+        for (number, listener) in parts.listeners {
+            let number = u32::from(number);
+            reactor.driver.listen(number, listener)?;
+            reactor.listeners.push(number);
         }
         for socket in parts.datagram_sockets {
             reactor.driver.open_datagram(reactor.datagram_queues.len() as u32, socket)?;
@@ -190,6 +199,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// Waits for something to do: the only place that blocks.
     fn sleep(&mut self) -> io::Result<()> {
+        let until_next_timer = self.end_turn();
         let shared = &self.core.shared;
         shared.wake.begin_sleep();
         let busy = !self.commands.is_empty()
@@ -203,17 +213,20 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             shared.wake.end_sleep();
             Some(Duration::ZERO)
         } else {
-            self.time_until_next_timer()
+            until_next_timer
         };
         let result = self.driver.wait(timeout);
         self.core.shared.wake.end_sleep();
         result
     }
 
-    fn time_until_next_timer(&self) -> Option<Duration> {
+    /// The time until the next timer. Where nobody waits for one, nobody asks for the time.
+    fn end_turn(&mut self) -> Option<Duration> {
         let deadline: Instant = self.core.wheel.next_deadline()?;
         // The clock of this turn's beginning would let a long turn oversleep.
-        Some(deadline.saturating_duration_since(self.driver.now()))
+        let now = self.driver.now();
+        self.core.end_turn(now);
+        Some(deadline.saturating_duration_since(now))
     }
 
     fn run_events(&mut self) {
@@ -246,14 +259,18 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.jobs.swap_into(&mut batch);
         for job in batch.drain(..) {
             self.core.shared.metrics.commands.add(1);
-            self.with_context(job);
+            self.with_context("a job of another thread", job);
         }
         self.job_batch = batch;
     }
 
     /// Sets the timer that calls on_tick again, if it wants so.
     fn tick(&mut self) {
-        if let Some(delay) = self.with_context(|handler, cx| handler.on_tick(cx)) {
+        // One that panicked goes on at the pace it had.
+        if let Some(delay) = self.with_context("on_tick", |handler, cx| handler.on_tick(cx)) {
+            self.tick_delay = delay;
+        }
+        if let Some(delay) = self.tick_delay {
             // A delay of nothing still lets the sockets have their turn.
             let deadline = crate::conn::core::deadline(self.driver.now(), delay);
             self.core.wheel.insert(deadline, Timer::Tick);

@@ -10,6 +10,7 @@ use crate::error::CloseReason;
 use crate::handler::{Action, Handler};
 use crate::options::{ATTENDED_PER_TURN, WRITE_BYTES_PER_TURN};
 use crate::reactor::Reactor;
+use crate::sys::send_queue::queued_bytes;
 
 impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Brings a connection's socket in line with what was asked of the connection.
@@ -64,18 +65,19 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             conn.send_blocked = sent.blocked;
             if sent.blocked {
                 shared.metrics.partial_writes.add(1);
-                return;
+                return self.begin_waiting_for_output(token);
             }
             shared.metrics.bytes_out.add(sent.bytes as u64);
             conn.outbound.advance(sent.bytes, pool);
             conn.sent += sent.bytes as u64;
-            conn.last_active = *now_ms;
+            conn.last_sent = *now_ms;
             budget = budget.saturating_sub(sent.bytes);
             let done = conn.outbound.is_empty();
             if conn.extra.is_some() {
                 self.tell_completions(token);
             }
-            if done {
+            // One of those that were told may have panicked.
+            if done || self.core.table.get(token).is_none_or(|conn| conn.want_end) {
                 return;
             }
             if budget == 0 {
@@ -84,18 +86,39 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         }
     }
 
+    /// The socket is full: from now on the peer has to take something.
+    fn begin_waiting_for_output(&mut self, token: Token) {
+        let taken = self.taken_by_peer(token);
+        if let Some(conn) = self.core.table.get_mut(token)
+            && conn.phase == Phase::Open
+        {
+            conn.mark = taken;
+            self.core.begin_waiting_for_output(token);
+        }
+    }
+
+    /// Bytes that have left for good, as far as the system tells: those that still lie in the
+    /// socket's buffer do not count.
+    pub(super) fn taken_by_peer(&self, token: Token) -> u64 {
+        let socket = self.driver.socket(token);
+        let queued = socket.and_then(|socket| queued_bytes(&socket)).unwrap_or(0);
+        self.core.table.get(token).map_or(0, |conn| conn.sent.saturating_sub(queued))
+    }
+
     #[inline]
     fn before_write(&mut self, token: Token) {
         let pending = self.core.table.get(token).map_or(0, |conn| conn.outbound.len());
         self.core.pre_writing = true;
-        self.with_state(token, |handler, conn, state| handler.pre_write(conn, state, pending));
+        self.with_state("pre_write", token, |handler, conn, state| {
+            handler.pre_write(conn, state, pending);
+        });
         self.core.pre_writing = false;
     }
 
     /// The socket took something: tells those who wait for it.
     fn tell_completions(&mut self, token: Token) {
         while let Some(completion) = self.core.table.get_mut(token).and_then(next_completion) {
-            completion.done.call(Ok(()));
+            self.tell_written(token, completion.done, Ok(()));
         }
     }
 
@@ -111,9 +134,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         conn.output_lost = true;
         conn.reason.get_or_insert(reason);
         conn.outbound.clear(pool);
-        let completions = conn.extra.as_mut().map(|extra| std::mem::take(&mut extra.completions));
-        // Dropping them tells that the connection is closed.
-        drop(completions);
+        self.tell_output_lost(token);
     }
 
     /// Pauses reading above the high watermark, and at the low one resumes it and notes that
@@ -147,7 +168,11 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         if wanted != conn.receiving && conn.phase != Phase::Connecting {
             conn.receiving = wanted;
             self.driver.set_receiving(token, wanted);
+            if wanted {
+                self.core.begin_hearing(token);
+            }
         }
+        let Some(conn) = self.core.table.get_mut(token) else { return };
         let due = conn.want_drain || ((conn.want_offer || conn.want_eof) && conn.takes_input());
         if due && conn.phase == Phase::Open && !conn.dirty {
             conn.dirty = true;
@@ -191,7 +216,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         conn.dirty = false;
         if conn.phase == Phase::Open && !conn.is_ending() {
             if std::mem::take(&mut conn.want_drain) {
-                let action = self.with_state(token, |h, conn, state| h.on_drain(conn, state));
+                let action =
+                    self.with_state("on_drain", token, |h, conn, state| h.on_drain(conn, state));
                 self.act(token, action.unwrap_or(Action::Continue));
             }
             if self.core.table.get(token).is_some_and(|conn| conn.want_offer) {

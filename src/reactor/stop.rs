@@ -21,7 +21,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         }
         self.core.stopping = true;
         self.stage = Stage::Draining;
-        for listener in 0..self.listeners {
+        for listener in self.listeners.drain(..) {
             self.driver.close_listener(listener);
         }
         for index in 0..self.core.table.bound() {
@@ -79,9 +79,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             command.refuse();
         }
         for job in self.jobs.close() {
-            self.with_context(job);
+            self.with_context("a job of another thread", job);
         }
-        self.with_context(|handler, cx| handler.on_shutdown(cx));
+        self.with_context("on_shutdown", |handler, cx| handler.on_shutdown(cx));
         for socket in 0..self.datagram_queues.len() {
             self.flush_datagrams(socket as u32);
         }

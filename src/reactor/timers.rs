@@ -1,10 +1,9 @@
 //! What happens when a timer of the loop is due.
 
 use std::io;
-use std::time::Duration;
 
 use crate::conn::core::Timer;
-use crate::conn::state::Phase;
+use crate::conn::state::{ConnCore, Phase};
 use crate::driver::{CloseMode, Driver, Token};
 use crate::error::CloseReason;
 use crate::handler::{Action, Handler};
@@ -30,7 +29,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                 if conn.phase != Phase::Open || conn.is_ending() {
                     return;
                 }
-                let action = self.with_state(token, |h, conn, state| h.on_timer(conn, state));
+                let action =
+                    self.with_state("on_timer", token, |h, conn, state| h.on_timer(conn, state));
                 self.act(token, action.unwrap_or(Action::Continue));
             }
             Timer::Watch(token) => self.watch_due(token),
@@ -41,7 +41,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             }
             Timer::Job(place) => {
                 if let Some(job) = self.local_jobs.remove(place) {
-                    self.with_context(job);
+                    self.with_context("a scheduled job", job);
                 }
             }
             Timer::AcceptRest(listener) => {
@@ -55,29 +55,42 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// A connection's watch is due; what it watches for depends on the phase.
     fn watch_due(&mut self, token: Token) {
-        let now = self.core.now_ms;
-        let close_timeout = self.core.options.close_timeout;
         let Some(conn) = self.core.table.get_mut(token) else { return };
         conn.watch = None;
-        match conn.phase {
+        let phase = conn.phase;
+        match phase {
             Phase::Connecting => self.attempt_failed(token, io::ErrorKind::TimedOut.into()),
+            // One timer stands for all activity: it looks when it is due, and waits for the rest.
+            // Traffic costs it nothing.
             Phase::Open => {
-                // One timer stands for all activity: it looks when it is due, and waits for the
-                // rest. Traffic costs it nothing.
-                let idle = now.wrapping_sub(conn.last_active);
-                if idle >= conn.idle_timeout {
-                    return self.end(token, CloseReason::IdleTimeout);
+                self.note_progress(token);
+                if let Some(reason) = self.core.watch_silence(token) {
+                    self.end(token, reason);
                 }
-                let rest = Duration::from_millis((conn.idle_timeout - idle).into());
-                self.core.set_watch(token, Some(rest));
             }
-            Phase::Closing if conn.sent > conn.mark => {
-                conn.mark = conn.sent;
-                self.core.set_watch(token, Some(close_timeout));
+            Phase::Closing if self.note_progress(token) => {
+                self.core.set_watch(token, Some(self.core.options.close_timeout));
             }
             Phase::Closing => self.end(token, CloseReason::CloseTimeout),
             Phase::Lingering => self.release(token, CloseMode::Orderly),
             Phase::Free => {}
         }
+    }
+
+    /// Whether the peer has taken output since the last look, though the socket takes no more: a
+    /// large output to a slow peer is not silence.
+    fn note_progress(&mut self, token: Token) -> bool {
+        let waits = |conn: &ConnCore| conn.send_blocked || conn.phase == Phase::Closing;
+        if !self.core.table.get(token).is_some_and(waits) {
+            return false;
+        }
+        let (now, taken) = (self.core.now_ms, self.taken_by_peer(token));
+        let Some(conn) = self.core.table.get_mut(token) else { return false };
+        let progress = taken > conn.mark;
+        if progress {
+            conn.mark = taken;
+            conn.last_sent = now;
+        }
+        progress
     }
 }

@@ -9,6 +9,7 @@
 
 pub(crate) mod affinity;
 pub(crate) mod interface;
+pub(crate) mod send_queue;
 pub(crate) mod socket;
 pub(crate) mod sockopt;
 pub(crate) mod udp;

@@ -86,7 +86,8 @@ pub(crate) fn contain<R>(code: impl FnOnce() -> R) -> Result<R, JobPanic> {
         .map_err(|payload| JobPanic { message: panic_message(payload) })
 }
 
-fn panic_message(payload: Box<dyn Any + Send>) -> String {
+/// What a panic says of itself.
+pub(crate) fn panic_message(payload: Box<dyn Any + Send>) -> String {
     let payload = match payload.downcast::<String>() {
         Ok(message) => return *message,
         Err(payload) => payload,

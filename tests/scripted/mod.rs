@@ -131,7 +131,10 @@ impl<S: Default + 'static> Handler for Script<S> {
 
     fn on_open(&mut self, conn: &mut Conn<'_>) -> S {
         let state = (self.open)(conn);
-        self.tell(Event::Opened(conn.handle()));
+        if self.report.is_some() {
+            // Asking for a handle makes one: not for those that did not ask.
+            self.tell(Event::Opened(conn.handle()));
+        }
         state
     }
 

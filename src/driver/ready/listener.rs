@@ -48,11 +48,14 @@ impl Ready {
     pub(super) fn listener_event(&mut self, number: u32) -> Option<Event> {
         let entry = self.listeners.get_mut(number as usize)?.as_mut()?;
         entry.queued = false;
+        if entry.resting {
+            return None;
+        }
         loop {
             match entry.socket.accept() {
                 Ok((stream, peer)) => {
                     entry.note(Place::Listener(number), &mut self.queue);
-                    return Some(Event::Accepted { stream, peer });
+                    return Some(Event::Accepted { listener: number, stream, peer });
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
                 Err(error) if is_about_one_connection(&error) => {}

@@ -1,0 +1,243 @@
+//! When an open connection has been silent for too long. Pure arithmetic: the time is an argument,
+//! in milliseconds of the loop's clock, which wraps after 49 days.
+//!
+//! No event arms a timer. Receiving and sending note the time; one watch per connection looks
+//! when the first of the timeouts could be due, and waits for the rest. What is listed here is the
+//! whole meaning of each timeout.
+
+use std::time::Duration;
+
+use crate::conn::core::Core;
+use crate::conn::state::{ConnCore, Phase};
+use crate::driver::Token;
+use crate::error::CloseReason;
+use crate::options::Options;
+
+/// Timeouts of one connection in milliseconds; zero is none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Timeouts {
+    pub(crate) idle: u32,
+    pub(crate) read_idle: u32,
+    pub(crate) write_idle: u32,
+}
+
+/// Timeouts that are the same for all connections, in milliseconds; zero is none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Patience {
+    pub(crate) first_byte: u32,
+    pub(crate) write_stall: u32,
+}
+
+/// What the watch of an open connection finds.
+#[derive(Debug)]
+pub(crate) enum Silence {
+    TooLong(CloseReason),
+    /// Nothing can be due for so many milliseconds.
+    For(u32),
+    /// No timeout applies.
+    Allowed,
+}
+
+/// A timeout below a millisecond is one; above 24 days the wrapping clock would lie.
+pub(crate) fn millis(timeout: Option<Duration>) -> u32 {
+    timeout.map_or(0, |t| t.as_millis().clamp(1, i32::MAX as u128) as u32)
+}
+
+impl Timeouts {
+    /// Those of a new connection.
+    pub(crate) fn of(options: &Options) -> Self {
+        Timeouts {
+            idle: millis(options.idle_timeout),
+            read_idle: millis(options.read_idle_timeout),
+            write_idle: millis(options.write_idle_timeout),
+        }
+    }
+}
+
+impl Timeouts {
+    /// What is set here, and the others' where nothing is.
+    pub(crate) fn or(self, others: Self) -> Self {
+        let first = |own: u32, other: u32| if own > 0 { own } else { other };
+        Timeouts {
+            idle: first(self.idle, others.idle),
+            read_idle: first(self.read_idle, others.read_idle),
+            write_idle: first(self.write_idle, others.write_idle),
+        }
+    }
+}
+
+impl Patience {
+    pub(crate) fn of(options: &Options) -> Self {
+        Patience {
+            first_byte: millis(options.first_byte_timeout),
+            write_stall: millis(options.write_stall_timeout),
+        }
+    }
+}
+
+impl ConnCore {
+    /// Compares the silence of this connection with what it is allowed.
+    pub(crate) fn silence(&self, now: u32, patience: Patience) -> Silence {
+        let received = now.wrapping_sub(self.last_received);
+        let sent = now.wrapping_sub(self.last_sent);
+        let Timeouts { idle, read_idle, write_idle } = self.timeouts;
+        let Patience { first_byte, write_stall } = patience;
+        // A peer that is not being read from cannot be heard; one that waits for a connection
+        // which we have made owes no first byte.
+        let owes_first_byte = self.receiving && !self.heard && !self.outgoing;
+        let rules = [
+            (first_byte, received, owes_first_byte, CloseReason::FirstByteTimeout),
+            (read_idle, received, self.receiving, CloseReason::ReadIdleTimeout),
+            (write_idle, sent, true, CloseReason::WriteIdleTimeout),
+            (write_stall, sent, self.send_blocked, CloseReason::WriteStalled),
+            (idle, received.min(sent), true, CloseReason::IdleTimeout),
+        ];
+        let mut rest = None;
+        for (limit, silent, applies, reason) in rules {
+            if limit == 0 || !applies {
+                continue;
+            }
+            if silent >= limit {
+                return Silence::TooLong(reason);
+            }
+            rest = Some(rest.unwrap_or(u32::MAX).min(limit - silent));
+        }
+        rest.map_or(Silence::Allowed, Silence::For)
+    }
+}
+
+impl Core {
+    /// Lets silence count from now.
+    pub(crate) fn begin_silence(&mut self, token: Token) {
+        let now = self.now_ms;
+        let Some(conn) = self.table.get_mut(token) else { return };
+        conn.last_received = now;
+        conn.last_sent = now;
+        self.watch_silence(token);
+    }
+
+    /// Reading begins again: the peer could not be heard before.
+    pub(crate) fn begin_hearing(&mut self, token: Token) {
+        let now = self.now_ms;
+        let Some(conn) = self.table.get_mut(token) else { return };
+        conn.last_received = now;
+        if conn.timeouts.read_idle > 0 || (!conn.heard && self.patience.first_byte > 0) {
+            self.watch_silence(token);
+        }
+    }
+
+    /// The socket is full: from now on the peer has to take something.
+    pub(crate) fn begin_waiting_for_output(&mut self, token: Token) {
+        let (now, stall) = (self.now_ms, self.patience.write_stall);
+        let Some(conn) = self.table.get_mut(token) else { return };
+        conn.last_sent = now;
+        let in_time = conn.watch.is_some() && conn.watch_due.wrapping_sub(now) <= stall;
+        if conn.phase == Phase::Open && stall > 0 && !in_time {
+            self.set_watch(token, Some(Duration::from_millis(stall.into())));
+        }
+    }
+
+    /// Changes the timeouts of a connection; its silence counts from now.
+    pub(crate) fn set_timeouts(&mut self, token: Token, change: impl FnOnce(&mut Timeouts)) {
+        let Some(conn) = self.table.get_mut(token) else { return };
+        change(&mut conn.timeouts);
+        if conn.phase == Phase::Open {
+            self.begin_silence(token);
+        }
+    }
+
+    /// Sets the watch of an open connection to when the first of its timeouts could be due.
+    pub(crate) fn watch_silence(&mut self, token: Token) -> Option<CloseReason> {
+        let (now, patience) = (self.now_ms, self.patience);
+        let (begun, ended) = self.long_turn_ms;
+        let conn = self.table.get_mut(token)?;
+        // What happened in a long turn may have happened at its end.
+        for last in [&mut conn.last_received, &mut conn.last_sent] {
+            if *last == begun {
+                *last = ended;
+            }
+        }
+        let delay = match self.table.get(token)?.silence(now, patience) {
+            Silence::TooLong(reason) => return Some(reason),
+            Silence::For(millis) => Some(Duration::from_millis(millis.into())),
+            Silence::Allowed => None,
+        };
+        self.set_watch(token, delay);
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::Address;
+
+    const PATIENCE: Patience = Patience { first_byte: 0, write_stall: 0 };
+
+    fn conn() -> ConnCore {
+        ConnCore::new(Address::Unix(None), Phase::Open)
+    }
+
+    fn ends(conn: &ConnCore, now: u32, patience: Patience) -> String {
+        match conn.silence(now, patience) {
+            Silence::TooLong(reason) => format!("{reason:?}"),
+            Silence::For(millis) => format!("in {millis}"),
+            Silence::Allowed => "never".to_owned(),
+        }
+    }
+
+    #[test]
+    fn without_timeouts_silence_is_allowed() {
+        assert_eq!(ends(&conn(), u32::MAX, PATIENCE), "never");
+    }
+
+    #[test]
+    fn each_timeout_looks_at_its_own_direction_and_the_first_one_decides() {
+        let mut conn = conn();
+        conn.timeouts = Timeouts { idle: 100, read_idle: 200, write_idle: 300 };
+        (conn.last_received, conn.last_sent) = (1_000, 1_050);
+        assert_eq!(ends(&conn, 1_060, PATIENCE), "in 90");
+        assert_eq!(ends(&conn, 1_150, PATIENCE), "IdleTimeout");
+        conn.timeouts.idle = 0;
+        assert_eq!(ends(&conn, 1_150, PATIENCE), "in 50");
+        assert_eq!(ends(&conn, 1_200, PATIENCE), "ReadIdleTimeout");
+        conn.timeouts.read_idle = 0;
+        assert_eq!(ends(&conn, 1_349, PATIENCE), "in 1");
+        assert_eq!(ends(&conn, 1_350, PATIENCE), "WriteIdleTimeout");
+    }
+
+    #[test]
+    fn the_clock_may_wrap() {
+        let mut conn = conn();
+        conn.timeouts.idle = 100;
+        (conn.last_received, conn.last_sent) = (u32::MAX - 9, u32::MAX - 9);
+        assert_eq!(ends(&conn, 50, PATIENCE), "in 40");
+        assert_eq!(ends(&conn, 90, PATIENCE), "IdleTimeout");
+    }
+
+    #[test]
+    fn who_is_not_read_from_owes_nothing() {
+        let patience = Patience { first_byte: 10, ..PATIENCE };
+        let mut conn = conn();
+        conn.timeouts.read_idle = 10;
+        assert_eq!(ends(&conn, 10, patience), "FirstByteTimeout");
+        conn.heard = true;
+        assert_eq!(ends(&conn, 10, patience), "ReadIdleTimeout");
+        conn.receiving = false;
+        assert_eq!(ends(&conn, 10, patience), "never");
+        (conn.receiving, conn.heard, conn.outgoing) = (true, false, true);
+        conn.timeouts.read_idle = 0;
+        assert_eq!(ends(&conn, 10, patience), "never");
+    }
+
+    #[test]
+    fn output_stalls_only_while_the_socket_takes_none() {
+        let patience = Patience { write_stall: 10, ..PATIENCE };
+        let mut conn = conn();
+        assert_eq!(ends(&conn, 1_000, patience), "never");
+        conn.send_blocked = true;
+        assert_eq!(ends(&conn, 1_000, patience), "WriteStalled");
+        conn.last_sent = 995;
+        assert_eq!(ends(&conn, 1_000, patience), "in 5");
+    }
+}
