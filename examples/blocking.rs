@@ -40,12 +40,32 @@ struct Flags {
 
 struct Blocking;
 
+/// What one connection waits for.
+#[derive(Default)]
+struct Jobs {
+    running: usize,
+    /// The client sends no more, but still waits for answers.
+    eof: bool,
+}
+
 impl Handler for Blocking {
-    type State = ();
+    type State = Jobs;
 
-    fn on_open(&mut self, _: &mut Conn<'_>) {}
+    fn on_open(&mut self, _: &mut Conn<'_>) -> Jobs {
+        Jobs::default()
+    }
 
-    fn on_traffic(&mut self, conn: &mut Conn<'_>, _: &mut (), input: &mut Input<'_>) -> Action {
+    fn on_eof(&mut self, _: &mut Conn<'_>, jobs: &mut Jobs) -> Action {
+        jobs.eof = true;
+        if jobs.running > 0 { Action::Continue } else { Action::Close }
+    }
+
+    fn on_traffic(
+        &mut self,
+        conn: &mut Conn<'_>,
+        jobs: &mut Jobs,
+        input: &mut Input<'_>,
+    ) -> Action {
         loop {
             let unread = input.as_slice();
             let line_end = memchr::memchr(b'\n', unread);
@@ -57,12 +77,12 @@ impl Handler for Blocking {
                 return Action::Continue; // what is left is offered again, with what follows
             };
             input.consume(line_end + 1);
-            answer(conn, &unread[..line_end]);
+            answer(conn, jobs, &unread[..line_end]);
         }
     }
 }
 
-fn answer(conn: &mut Conn<'_>, line: &[u8]) {
+fn answer(conn: &mut Conn<'_>, jobs: &mut Jobs, line: &[u8]) {
     let number = str::from_utf8(line).ok().and_then(|line| line.trim_end().parse().ok());
     let Some(ms) = number.filter(|&ms| ms <= MAX_SLEEP_MS) else {
         conn.write_bytes(format!("error: not a number of milliseconds up to {MAX_SLEEP_MS}\n"));
@@ -72,20 +92,26 @@ fn answer(conn: &mut Conn<'_>, line: &[u8]) {
         // On a worker thread. What is returned here ...
         move || thread::sleep(Duration::from_millis(ms)),
         // ... arrives there, on the loop; or the panic that ended it.
-        move |conn: &mut Conn<'_>, _: &mut (), result| {
+        move |conn: &mut Conn<'_>, jobs: &mut Jobs, result| {
             conn.write_bytes(match result {
                 Ok(()) => format!("slept {ms}\n"),
                 Err(panic) => format!("error: {panic}\n"),
             });
+            jobs.running -= 1;
+            if jobs.eof && jobs.running == 0 {
+                conn.close();
+            }
         },
     );
-    if spawned.is_err() {
-        conn.write(b"busy\n");
+    match spawned {
+        Ok(()) => jobs.running += 1,
+        Err(_) => drop(conn.write(b"busy\n")),
     }
 }
 
 fn main() -> ExitCode {
     let flags = Flags::parse();
     let server = common::server(&flags.common, &["tcp://:9002"]);
-    common::serve(server.workers(flags.workers, flags.queue), |_loop| Blocking)
+    let server = server.workers(flags.workers, flags.queue).half_close(true);
+    common::serve(server, |_loop| Blocking)
 }

@@ -168,6 +168,9 @@ impl ServerHandle {
     }
 
     fn adopt(&self, stream: Stream) -> io::Result<()> {
+        if self.is_stopping() {
+            return Err(HandleError::Closed.into());
+        }
         let peer = stream.peer_address()?;
         let emptiest = self.shared.loops.iter().min_by_key(|shared| shared.load());
         let Some(shared) = emptiest else { return Err(HandleError::Closed.into()) };

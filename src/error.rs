@@ -13,7 +13,7 @@ pub use framing::{DecodeError, EncodeError};
 mod framing;
 
 /// The result of setting up or running a server.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a server could not start, or why it ended other than by being asked to.
 #[derive(Debug)]

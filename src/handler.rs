@@ -146,6 +146,7 @@ pub trait Handler: Sized + 'static {
 
     /// Called on every loop right at start, after [`on_boot`](Handler::on_boot), and then after
     /// each delay that it returns, counted from the end of the call. `None` ends the ticking.
+    #[doc(alias = "WithTicker")]
     #[doc(alias = "Tick")]
     #[doc(alias = "OnTick")]
     fn on_tick(&mut self, cx: &mut Context<'_, Self>) -> Option<Duration> {

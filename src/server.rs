@@ -175,8 +175,8 @@ impl Server {
         self
     }
 
-    /// What the kernel does with unsent bytes at close (SO_LINGER). Default: the system's, which
-    /// sends them in the background.
+    /// SO_LINGER of every connection: zero makes each close a reset. A longer time is never waited
+    /// for, see [`Conn::set_linger`](crate::Conn::set_linger). Default: not set.
     pub fn linger(mut self, linger: Duration) -> Self {
         self.options.listen.socket.linger = Some(linger);
         self

@@ -245,14 +245,14 @@ every_driver! {
                 })
             })
             .collect();
-        for _ in 0..500 {
+        for _ in 0..50 {
             assert_eq!(common::exchange(&mut client, b"here"), b"here");
         }
         over.store(true, Ordering::SeqCst);
         for thread in storm {
             thread.join().unwrap();
         }
-        assert!(server.handle().stats().accepted > 100, "there was no storm");
+        assert!(server.handle().stats().accepted > 50, "there was no storm");
         drop(client);
         common::stop(server);
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use closures::{Script, TCP, alone, ended, joined, server_threads};
-use tightloop::{Action, CloseReason, Error, HandleError, RunningServer, Server};
+use tightloop::{Action, CloseReason, Error, HandleError, PanicPolicy, RunningServer, Server};
 
 /// A port that is free now.
 fn free_port() -> SocketAddr {
@@ -48,6 +48,11 @@ fn that_panics(server: Server) -> (RunningServer<Script>, common::Events<String>
             .close(move |_, reason| closed.send(reason.to_string()).unwrap())
     });
     (server, events)
+}
+
+/// A server that a panic of the handler ends.
+fn stopping(driver: common::Driver) -> Server {
+    common::server(driver).on_panic(PanicPolicy::StopServer)
 }
 
 every_driver! {
@@ -115,7 +120,7 @@ every_driver! {
     }
 
     fn a_panic_of_the_handler_ends_the_server_and_is_told_by_join(driver) {
-        let (server, events) = that_panics(common::server(driver));
+        let (server, events) = that_panics(stopping(driver));
         let to = common::address(&server, 0);
         let mut clients: Vec<TcpStream> = (0..10).map(|_| common::connect(to)).collect();
         for client in &mut clients {
@@ -137,7 +142,7 @@ every_driver! {
     }
 
     fn a_loop_that_panicked_takes_no_more_jobs(driver) {
-        let (server, _) = that_panics(common::server(driver));
+        let (server, _) = that_panics(stopping(driver));
         let mut client = common::connect(common::address(&server, 0));
         client.write_all(b"panic").unwrap();
         assert!(common::is_closed(&mut client));
@@ -151,7 +156,7 @@ every_driver! {
 
     fn a_handle_to_a_connection_of_a_loop_that_panicked_is_not_open(driver) {
         let (give, events) = common::events();
-        let server = common::start(common::server(driver).listen(TCP), move |_| {
+        let server = common::start(stopping(driver).listen(TCP), move |_| {
             let give = give.clone();
             Script::new()
                 .open(move |conn| give.send(conn.handle()).unwrap())
@@ -166,7 +171,7 @@ every_driver! {
     }
 
     fn a_write_that_waits_on_a_loop_that_panics_is_told_so(driver) {
-        let (server, events) = that_panics(common::server(driver));
+        let (server, events) = that_panics(stopping(driver));
         let to = common::address(&server, 0);
         let mut slow = common::connect(to);
         slow.write_all(b"much").unwrap();
@@ -187,7 +192,7 @@ every_driver! {
                 panic!("no loop is good enough")
             }
         }
-        let server = common::server(driver).loops(2).balancer(|| Broken).listen(TCP);
+        let server = stopping(driver).loops(2).balancer(|| Broken).listen(TCP);
         let server = common::start(server, |_| Script::new());
         let mut client = common::connect(common::address(&server, 0));
         assert!(common::is_closed(&mut client));

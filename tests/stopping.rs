@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use closures::{Script, TCP, be_busy, ended, joined};
-use tightloop::{Action, CloseReason, HandleError, RunningServer, Server};
+use tightloop::{Action, CloseReason, HandleError, PanicPolicy, RunningServer, Server};
 
 /// More than the kernel's buffers of both ends hold.
 const MUCH: usize = 32 << 20;
@@ -293,7 +293,8 @@ every_driver! {
     }
 
     fn a_panic_in_on_shutdown_is_told_by_join(driver) {
-        let server = common::start(common::server(driver).listen(TCP), |_| {
+        let server = common::server(driver).on_panic(PanicPolicy::StopServer).listen(TCP);
+        let server = common::start(server, |_| {
             Script::new().shutdown(|_| panic!("not now"))
         });
         server.stop();

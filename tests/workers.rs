@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::current;
 
 use closures::{Script, TCP, ended, joined};
-use tightloop::{Action, Conn, Handler, Input, JobPanic, RunningServer, Server, SpawnError};
+use tightloop::{
+    Action, Conn, Handler, Input, JobPanic, PanicPolicy, RunningServer, Server, SpawnError,
+};
 
 /// The name of the thread that ran the job.
 type Outcome = Result<String, JobPanic>;
@@ -228,7 +230,8 @@ every_driver! {
     }
 
     fn a_state_of_another_type_panics_and_says_so(driver) {
-        let server = common::start(common::server(driver).listen(TCP), |_| {
+        let server = common::server(driver).on_panic(PanicPolicy::StopServer).listen(TCP);
+        let server = common::start(server, |_| {
             Script::new().traffic(|conn, _| {
                 // The state of a Script is `()`.
                 let _ = conn.spawn(|| (), |_: &mut Conn<'_>, _: &mut u32, _| unreachable!());
@@ -258,7 +261,8 @@ every_driver! {
     }
 
     fn a_panic_in_done_is_a_panic_of_the_loop(driver) {
-        let server = common::start(common::server(driver).listen(TCP), |_| {
+        let server = common::server(driver).on_panic(PanicPolicy::StopServer).listen(TCP);
+        let server = common::start(server, |_| {
             Script::new().open(|conn| {
                 let done = |_: &mut Conn<'_>, _: &mut (), _| panic!("not done");
                 assert!(conn.spawn(|| (), done).is_ok());

@@ -57,6 +57,7 @@ use crate::handler::{Action, Handler};
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias = "WithCodec")]
 #[derive(Debug, Clone, Default)]
 pub struct Framed<H> {
     handler: H,

@@ -376,12 +376,17 @@ impl LengthFieldCodecBuilder {
             (base, true) => i64::from(base as i32),
             (base, false) => base,
         };
+        // Where the sum leaves 64 bits, no number is a whole frame.
+        let (least, most) = match (end as i64).checked_sub(base) {
+            Some(least) => (least.max(0), (max_frame as i64).saturating_sub(base)),
+            None => (1, 0),
+        };
         Ok(LengthFieldCodec {
             offset,
             end,
             base,
-            least: (end as i64).saturating_sub(base).max(0),
-            most: (max_frame as i64).saturating_sub(base),
+            least,
+            most,
             foreign_bits: 64 - 8 * width as u32,
             strip,
             max_frame,

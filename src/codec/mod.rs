@@ -81,6 +81,7 @@ const LARGEST_LIMIT: usize = i32::MAX as usize;
 ///
 /// A codec of one's own implements [`decode`](Codec::decode) and [`encode`](Codec::encode);
 /// `examples/codec_custom.rs` shows one.
+#[doc(alias = "ICodec")]
 pub trait Codec {
     /// What is decoded: borrowed from the input, so that nothing is copied.
     type Frame<'a>;

@@ -143,6 +143,8 @@ impl<'a, H: Handler> Context<'a, H> {
     ///
     /// # Errors
     /// As [`Conn::connect`].
+    #[doc(alias = "Dial")]
+    #[doc(alias = "DialContext")]
     pub fn connect(&mut self, endpoint: &Endpoint) -> Result<ConnId> {
         self.core.connect(endpoint, None)
     }

@@ -321,6 +321,8 @@ impl<'a> Conn<'a> {
     /// # Errors
     /// [`Error::Unsupported`](crate::Error::Unsupported) for datagram endpoints,
     /// [`Error::Stopped`](crate::Error::Stopped) once the server is stopping.
+    #[doc(alias = "Dial")]
+    #[doc(alias = "Register")]
     pub fn connect(&mut self, endpoint: &Endpoint) -> Result<ConnId> {
         let initiator = self.id();
         self.core.connect(endpoint, Some(initiator))

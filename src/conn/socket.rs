@@ -58,12 +58,17 @@ impl Conn<'_> {
         self.socket()?.set_recv_buffer_size(bytes)
     }
 
-    /// Sets what the kernel does with unsent bytes at close (SO_LINGER).
+    /// Sets SO_LINGER: zero makes the close a reset, which drops what was not sent. A longer time
+    /// is kept on the socket but never waited for: at the close, which must not block the loop,
+    /// the kernel goes on sending in the background.
     ///
     /// # Errors
     /// The system's.
     #[doc(alias = "SetLinger")]
-    pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
+    pub fn set_linger(&mut self, linger: Option<Duration>) -> io::Result<()> {
+        if let Some(conn) = self.core.table.get_mut(self.token) {
+            conn.linger_set = true;
+        }
         match linger {
             Some(linger) => set_linger(&*self.socket()?, linger),
             None => self.socket()?.set_linger(None),

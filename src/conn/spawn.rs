@@ -14,7 +14,8 @@ impl Conn<'_> {
     /// handler's `State`. A panic of the job is a result too.
     ///
     /// # Errors
-    /// `job` and `done` come back when the pool's queue is full or the server is stopping.
+    /// `job` and `done` come back when the pool's queue is full. While the server stops, the job is
+    /// still run, but its connection is closing, so `done` is not.
     ///
     /// # Panics
     /// If `S` is not the handler's `State`.

@@ -114,6 +114,8 @@ pub(crate) struct ConnCore {
     pub(crate) write_shut: bool,
     /// The peer takes no output any more (it has reset), but may have sent input before.
     pub(crate) output_lost: bool,
+    /// The handler has set SO_LINGER.
+    pub(crate) linger_set: bool,
     /// The user's timer was due before the connection was open: it fires behind on_open.
     pub(crate) timer_was_due: bool,
     /// On the loop's list of connections to attend.
@@ -170,6 +172,7 @@ impl ConnCore {
             eof: false,
             write_shut: false,
             output_lost: false,
+            linger_set: false,
             timer_was_due: false,
             dirty: false,
             want_close: false,

@@ -141,8 +141,27 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.with_nothing("the callback of write_then", Some(token), || done.call(result));
     }
 
+    /// A close would block the loop for the time of SO_LINGER, also on a socket that never blocks.
+    /// Without the option the kernel sends what it has in the background. (Zero, which asks for a
+    /// reset, stays.)
+    fn stop_lingering_in_the_kernel(&mut self, token: Token) {
+        let Some(conn) = self.core.table.get(token) else { return };
+        if !conn.linger_set && self.core.options.listen.socket.linger.is_none() {
+            return;
+        }
+        let Some(socket) = self.driver.socket(token) else { return };
+        if socket.linger().is_ok_and(|linger| linger.is_some_and(|time| !time.is_zero()))
+            && let Err(error) = socket.set_linger(None)
+        {
+            log::debug!("SO_LINGER stays set: {error}");
+        }
+    }
+
     /// Closes the socket and frees the slot.
     pub(super) fn release(&mut self, token: Token, mode: CloseMode) {
+        if mode == CloseMode::Orderly {
+            self.stop_lingering_in_the_kernel(token);
+        }
         self.driver.close(token, mode);
         self.let_go_of_memory(token);
         self.core.table.remove(token);

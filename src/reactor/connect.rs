@@ -76,7 +76,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             self.driver.connect(token, stream)
         });
         match started {
-            Ok(()) => self.core.set_watch(token, Some(CONNECT_TIMEOUT)),
+            Ok(()) => {
+                self.core.set_watch_from(token, self.driver.now(), Some(CONNECT_TIMEOUT));
+            }
             Err(error) => self.try_next(token, error),
         }
     }

@@ -125,6 +125,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                 conn.inbound.append(self.driver.bytes(&buffer), &mut self.core.pool);
                 conn.want_offer = true;
                 self.driver.recycle(buffer);
+                // Paused by somebody else's callback, in this turn: no more than this one.
+                self.settle_reading(token);
             }
             Phase::Lingering => {
                 conn.mark += buffer.length as u64;
@@ -164,7 +166,11 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         // Where no output can be sent any more, nothing is left to be done for the peer.
         if self.core.options.half_close && !conn.output_lost {
             let action = self.with_state("on_eof", token, |h, conn, state| h.on_eof(conn, state));
-            self.act(token, action.unwrap_or(Action::Close));
+            match (action, self.core.table.get_mut(token)) {
+                // To go along with the peer's end is not to have ended it.
+                (Some(Action::Close) | None, Some(conn)) => conn.close(CloseReason::PeerClosed),
+                (action, _) => self.act(token, action.unwrap_or(Action::Continue)),
+            }
         } else {
             conn.close(CloseReason::PeerClosed);
         }

@@ -13,6 +13,9 @@ use crate::driver::ready::{Place, Ready};
 use crate::driver::{Buffer, Event};
 use crate::sys::udp;
 
+/// Errors of earlier datagrams that are passed over before the others get their turn.
+const ERRORS_PER_EVENT: usize = 64;
+
 pub(super) struct DatagramEntry {
     socket: mio::net::UdpSocket,
     /// What it is bound to, as the system says it.
@@ -74,7 +77,10 @@ impl Ready {
             }
             return Some(Event::DatagramWritable { socket: number });
         }
-        while entry.readable {
+        for _ in 0..ERRORS_PER_EVENT {
+            if !entry.readable {
+                return None;
+            }
             let socket = &entry.socket;
             let received = socket.try_io(|| {
                 udp::receive(&SockRef::from(socket), &mut self.receive, entry.bound, true)
@@ -99,6 +105,9 @@ impl Ready {
                 Err(error) => log::debug!("an earlier datagram could not be delivered: {error}"),
             }
         }
+        // An error that does not go away must not hold the loop: the next datagram's edge tries
+        // again.
+        entry.readable = false;
         None
     }
 
