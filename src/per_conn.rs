@@ -5,8 +5,9 @@ use crate::conn::input::Input;
 use crate::error::CloseReason;
 use crate::handler::{Action, Handler};
 
-/// One connection's protocol as an object; see [`per_conn`]. The methods are those of
-/// [`Handler`] with the state as `self`.
+/// One connection's protocol as an object; see [`per_conn`]. The methods are those callbacks of
+/// [`Handler`] that belong to one connection, with the state as `self`. A protocol that ticks,
+/// receives datagrams, or makes connections and has to hear of those that fail is a [`Handler`].
 pub trait Session: 'static {
     /// See [`Handler::on_traffic`].
     fn on_traffic(&mut self, conn: &mut Conn<'_>, input: &mut Input<'_>) -> Action;

@@ -249,8 +249,9 @@ impl Server {
         self
     }
 
-    /// Input, in bytes, that a handler may leave unconsumed before the connection is ended with
-    /// `InputLimit`. Default 64 MiB.
+    /// Input, in bytes, that a handler may leave unconsumed though it could take it, before the
+    /// connection is ended with `InputLimit`. Default 64 MiB. Input that waits because reading is
+    /// paused does not count: it is never more than one `receive_buffer`.
     pub fn max_unconsumed_input(mut self, bytes: usize) -> Self {
         self.options.max_unconsumed_input = bytes;
         self

@@ -8,8 +8,10 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
-use tightloop::codec::{Codec, LengthFieldCodec, Step};
-use tightloop::{Action, CloseReason, Conn, ConnId, Handler, Input};
+use tightloop::codec::{Codec, LengthFieldCodec, LineCodec, Step};
+use tightloop::{
+    Action, CloseReason, Conn, ConnId, FrameConn, FrameHandler, Framed, Handler, Input,
+};
 
 /// Tells each reason; answers a byte with 300,000 and closes, where asked to.
 struct Teller {
@@ -70,7 +72,39 @@ impl Handler for Pauser {
     }
 }
 
+/// Sends each line back.
+struct Lines;
+
+impl FrameHandler for Lines {
+    type Codec = LineCodec;
+    type State = ();
+
+    fn codec(&mut self, _: &mut Conn<'_>) -> LineCodec {
+        LineCodec::new(100).expect("a fair limit")
+    }
+
+    fn on_open(&mut self, _: &mut FrameConn<'_, Self>) {}
+
+    fn on_frame(&mut self, conn: &mut FrameConn<'_, Self>, _: &mut (), line: &[u8]) -> Action {
+        conn.send(line).expect("a line came in, so it can go out");
+        Action::Continue
+    }
+}
+
 every_driver! {
+    fn what_waits_because_of_a_pause_does_not_count_as_unconsumed(driver) {
+        let server = common::server(driver)
+            .listen("tcp://127.0.0.1:0")
+            .watermarks(1000, 100)
+            .max_unconsumed_input(4096);
+        let server = common::start(server, |_| Framed::new(Lines));
+        let mut client = common::connect(common::address(&server, 0));
+        // Many whole lines in one receive, of which the answers to a few fill the output.
+        let lines = b"0123456\n".repeat(6000);
+        assert_eq!(common::exchange(&mut client, &lines), lines);
+        common::stop(server);
+    }
+
     fn a_connection_paused_by_another_one_holds_no_more_than_a_buffer(driver) {
         const BUFFER: usize = 4096;
         let (paused, is_paused) = common::events();

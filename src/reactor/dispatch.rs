@@ -90,8 +90,12 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     fn after_traffic(&mut self, token: Token, action: Action) {
+        // What is left over because of a pause is not what the handler did not want; it is one
+        // receive buffer at most.
         if let Some(conn) = self.core.table.get_mut(token)
             && conn.inbound.len() > self.core.options.max_unconsumed_input
+            && conn.takes_input()
+            && !conn.want_offer
         {
             conn.end(CloseReason::InputLimit);
         }
