@@ -3,7 +3,7 @@
 mod common;
 mod scripted;
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
