@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 
 use bytes::Bytes;
 use scripted::{Script, block, closed, name, next, opened, settle};
-use tightloop::{Action, CloseReason, ConnHandle, HandleError, Server};
+use tightloop::{Action, CloseReason, ConnHandle, HandleError, PanicPolicy, Server};
 
 fn tcp(driver: common::Driver) -> Server {
     common::server(driver).listen("tcp://127.0.0.1:0")
@@ -216,7 +216,7 @@ every_driver! {
 
     fn after_a_handlers_panic_nobody_waits_for_an_answer(driver) {
         let (report, events) = common::events();
-        let server = common::start(tcp(driver), move |_| {
+        let server = common::start(tcp(driver).on_panic(PanicPolicy::StopServer), move |_| {
             let report = report.clone();
             Script::<()>::new().report(&report).wake(|_, ()| panic!("on purpose"))
         });

@@ -183,8 +183,8 @@ impl Scene {
         assert_eq!(common::exchange(&mut self.witness, b"after"), b"after");
         // The test has one, the handler, and the witness.
         common::eventually("no state leaks", || Arc::strong_count(&self.states) == 3);
-        common::stop(self.server);
-        assert_eq!((handle.stats().panics, handle.connections()), (panics, 0));
+        common::stop_after_panics(self.server, panics);
+        assert_eq!(handle.connections(), 0);
     }
 }
 
@@ -330,9 +330,7 @@ every_driver! {
 
     fn on_shutdown_that_panics_is_counted_and_the_server_ends_in_order(driver) {
         let scene = Scene::new(common::server(driver), "on_shutdown");
-        let handle = scene.server.handle();
-        common::stop(scene.server);
-        assert_eq!(handle.stats().panics, 1);
+        common::stop_after_panics(scene.server, 1);
     }
 
     fn a_thousand_panics_leave_nothing_behind(driver) {

@@ -25,28 +25,30 @@ fn counting(opened: &Arc<AtomicUsize>) -> Script {
     })
 }
 
-/// Two loops; the one that serves the client on which "panic" is said panics.
+/// Two loops; the one that serves the client on which "panic" is said panics, and is told to end
+/// the server.
 fn that_panics(server: Server) -> (RunningServer<Script>, common::Events<String>) {
     let (closed, events) = common::events();
-    let server = common::start(server.loops(2).listen(TCP), move |_| {
-        let (closed, done) = (closed.clone(), closed.clone());
-        Script::new()
-            .traffic(move |conn, input| {
-                match input.take_all() {
-                    b"panic" => panic!("the handler's own fault"),
-                    b"much" => {
-                        let done = done.clone();
-                        let told = move |result| done.send(format!("{result:?}")).unwrap();
-                        conn.handle().write_then(common::pattern(32 << 20), told).unwrap();
+    let server =
+        common::start(server.on_panic(PanicPolicy::StopServer).loops(2).listen(TCP), move |_| {
+            let (closed, done) = (closed.clone(), closed.clone());
+            Script::new()
+                .traffic(move |conn, input| {
+                    match input.take_all() {
+                        b"panic" => panic!("the handler's own fault"),
+                        b"much" => {
+                            let done = done.clone();
+                            let told = move |result| done.send(format!("{result:?}")).unwrap();
+                            conn.handle().write_then(common::pattern(32 << 20), told).unwrap();
+                        }
+                        other => {
+                            conn.write(other);
+                        }
                     }
-                    other => {
-                        conn.write(other);
-                    }
-                }
-                Action::Continue
-            })
-            .close(move |_, reason| closed.send(reason.to_string()).unwrap())
-    });
+                    Action::Continue
+                })
+                .close(move |_, reason| closed.send(reason.to_string()).unwrap())
+        });
     (server, events)
 }
 

@@ -59,10 +59,17 @@ where
     server.start(factory).expect("the server starts")
 }
 
-/// Stops a server and waits for its end, which must be in order.
+/// Stops a server and waits for its end, which must be in order, without a panic in between.
 pub fn stop<H: Handler>(server: RunningServer<H>) {
+    stop_after_panics(server, 0);
+}
+
+/// As `stop`, for a server whose callbacks have panicked that often.
+pub fn stop_after_panics<H: Handler>(server: RunningServer<H>, panics: u64) {
+    let handle = server.handle();
     server.stop();
     server.join().expect("the server ends in order");
+    assert_eq!(handle.stats().panics, panics, "callbacks that panicked");
 }
 
 /// The address of the server's `n`th listener.
