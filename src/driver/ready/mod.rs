@@ -39,6 +39,11 @@ use stream::StreamEntry;
 /// Events fetched by one system call; more wait in the kernel for the next turn.
 const EVENTS_PER_WAIT: usize = 1024;
 
+/// A turn looks at each waiting socket once, so that one that became ready meanwhile waits for no
+/// more than the others' one event each. Where few wait, it goes round up to this many events, so
+/// that asking the kernel for news costs the busy ones next to nothing.
+const LEAST_PLACES_PER_TURN: usize = 32;
+
 /// Where a socket is found: two bits for its kind, the rest its index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
@@ -82,6 +87,8 @@ pub(crate) struct Ready {
     fetched: Events,
     woken: bool,
     queue: VecDeque<Place>,
+    /// Places that this turn may still look at.
+    round: usize,
     streams: Pages<StreamEntry>,
     listeners: Vec<Option<ListenerEntry>>,
     datagrams: Vec<Option<DatagramEntry>>,
@@ -100,6 +107,7 @@ impl Ready {
             fetched: Events::with_capacity(EVENTS_PER_WAIT),
             woken: false,
             queue: VecDeque::new(),
+            round: 0,
             streams: Pages::new(),
             listeners: Vec::new(),
             datagrams: Vec::new(),
@@ -222,6 +230,7 @@ impl Driver for Ready {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
+        self.round = self.queue.len().max(LEAST_PLACES_PER_TURN);
         Ok(())
     }
 
@@ -229,7 +238,10 @@ impl Driver for Ready {
         if std::mem::take(&mut self.woken) {
             return Some(Event::Woken);
         }
-        while let Some(place) = self.queue.pop_front() {
+        while self.round > 0
+            && let Some(place) = self.queue.pop_front()
+        {
+            self.round -= 1;
             let event = match place {
                 Place::Stream(index) => self.stream_event(index),
                 Place::Listener(index) => self.listener_event(index),
