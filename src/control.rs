@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::addr::Address;
+use crate::conn::admission::Admission;
 use crate::conn::command::Command;
 use crate::conn::state::NO_LISTENER;
 use crate::driver::Waker;
@@ -90,6 +91,7 @@ pub(crate) struct ServerShared {
     pub(crate) addresses: Vec<Address>,
     pub(crate) stop_timeout: Duration,
     pub(crate) stopping: AtomicBool,
+    pub(crate) admission: Arc<Admission>,
 }
 
 /// A running server, seen from any thread. Cheap to clone; no method blocks.
@@ -175,7 +177,13 @@ impl ServerHandle {
         let emptiest = self.shared.loops.iter().min_by_key(|shared| shared.load());
         let Some(shared) = emptiest else { return Err(HandleError::Closed.into()) };
         shared
-            .send_reserved(Command::Adopt { stream, peer, listener: NO_LISTENER, handed: false })
+            .send_reserved(Command::Adopt {
+                stream,
+                peer,
+                listener: NO_LISTENER,
+                handed: false,
+                ticket: None,
+            })
             .map_err(|_| HandleError::Closed.into())
     }
 

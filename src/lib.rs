@@ -90,7 +90,7 @@ pub use control::ServerHandle;
 pub use error::{CloseReason, DecodeError, EncodeError, Error, HandleError, Result};
 pub use handler::{Action, Handler, LoopInfo};
 pub use metrics::Stats;
-pub use options::PanicPolicy;
+pub use options::{PanicPolicy, WhenFull};
 pub use per_conn::{PerConn, Session, per_conn};
 pub use server::{RunningServer, Server};
 pub use socket2::SockRef;

@@ -56,6 +56,14 @@ counters! {
     closed,
     /// Times that accepting failed and the listener rested (no descriptors, no memory).
     accept_failures,
+    /// Connections closed at once because there were `max_connections` already.
+    refused_full,
+    /// Connections closed at once because there were `max_connections_per_ip` from their address.
+    refused_per_ip,
+    /// Connections that had to wait because there were `max_connections` already.
+    full_waits,
+    /// Times that a listener rested because of the option `accept_rate`.
+    accept_rests,
     /// Bytes received on connections.
     bytes_in,
     /// Bytes that sockets took from connections.

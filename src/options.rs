@@ -14,23 +14,6 @@ use crate::balance::{Balance, Balancer, BuiltIn};
 use crate::error::{Error, Result};
 use crate::sys::sockopt::{Keepalive, ListenOptions, SocketOptions};
 
-/// Events taken from the driver in one turn before commands and timers get theirs. Bounds how
-/// long a busy loop lets other threads wait: some hundred microseconds of ordinary handler work.
-pub(crate) const EVENTS_PER_TURN: usize = 1024;
-
-/// Commands of other threads carried out in one turn, for the same reason the other way round.
-pub(crate) const COMMANDS_PER_TURN: usize = 1024;
-
-/// Timers expired in one turn.
-pub(crate) const TIMERS_PER_TURN: usize = 1024;
-
-/// Connections attended at the end of a turn (flushed for peers, offered leftover input again).
-pub(crate) const ATTENDED_PER_TURN: usize = 1024;
-
-/// Bytes given to one socket before other connections get their turn: a fast reader of a large
-/// output must not hold the loop.
-pub(crate) const WRITE_BYTES_PER_TURN: usize = 1 << 20;
-
 /// How long a listener rests after the system refused to accept for want of descriptors or
 /// memory: long enough to cost no CPU, short enough that nobody waits long once some are free.
 pub(crate) const ACCEPT_REST: Duration = Duration::from_millis(100);
@@ -54,6 +37,35 @@ pub enum PanicPolicy {
     /// The server, with `Error::LoopPanicked`: for handlers that would rather start anew than go
     /// on with what a panic has left of them.
     StopServer,
+}
+
+/// What becomes of a connection that comes when there are `max_connections` already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WhenFull {
+    /// It is closed at once: clients learn soon that they have to go elsewhere.
+    #[default]
+    Refuse,
+    /// It waits, unanswered, until another one closes; further ones wait in the listener's
+    /// backlog, where they cost the server nothing.
+    Wait,
+}
+
+/// How much of each kind of work one turn of a loop does before the others get theirs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TurnLimits {
+    /// Events taken from the driver. Bounds how long a busy loop lets other threads wait: some
+    /// hundred microseconds of ordinary handler work.
+    pub(crate) events: usize,
+    /// Commands of other threads, for the same reason the other way round.
+    pub(crate) commands: usize,
+    /// Timers expired.
+    pub(crate) timers: usize,
+    /// Connections attended at the end of a turn (flushed for peers, offered leftover input
+    /// again). No option: it follows the events.
+    pub(crate) attended: usize,
+    /// Bytes given to one socket before other connections get their turn: a fast reader of a
+    /// large output must not hold the loop.
+    pub(crate) write_bytes: usize,
 }
 
 #[derive(Clone)]
@@ -85,6 +97,14 @@ pub(crate) struct Options {
     pub(crate) stop_timeout: Duration,
     pub(crate) worker_threads: usize,
     pub(crate) worker_queue: usize,
+    /// `usize::MAX`: no limit.
+    pub(crate) max_connections: usize,
+    pub(crate) when_full: WhenFull,
+    /// `usize::MAX`: no limit.
+    pub(crate) max_connections_per_ip: usize,
+    /// Connections per second.
+    pub(crate) accept_rate: Option<u32>,
+    pub(crate) turn: TurnLimits,
     pub(crate) on_panic: PanicPolicy,
     /// None: callbacks are not timed.
     pub(crate) stall_threshold: Option<Duration>,
@@ -133,6 +153,18 @@ impl Default for Options {
             stop_timeout: Duration::from_secs(5),
             worker_threads: 64,
             worker_queue: 4096,
+            // Unlimited, as the system's limit on descriptors bounds them too, and gently.
+            max_connections: usize::MAX,
+            when_full: WhenFull::Refuse,
+            max_connections_per_ip: usize::MAX,
+            accept_rate: None,
+            turn: TurnLimits {
+                events: 1024,
+                commands: 1024,
+                timers: 1024,
+                attended: 1024,
+                write_bytes: 1 << 20,
+            },
             on_panic: PanicPolicy::CloseConnection,
             // Off, as it costs two readings of the clock a callback.
             stall_threshold: None,
@@ -146,7 +178,7 @@ type Rule = (bool, &'static str, &'static str);
 impl Options {
     /// Refuses values that cannot be meant, naming the option.
     pub(crate) fn check(&self) -> Result<()> {
-        let rules: [Rule; 15] = [
+        let rules: [Rule; 22] = [
             (self.loops > MAX_LOOPS, "loops", "at most 1024"),
             (
                 !(1024..=16 << 20).contains(&self.receive_buffer),
@@ -178,6 +210,13 @@ impl Options {
             (is_zero(self.write_idle_timeout), "write_idle_timeout", TIMEOUT),
             (is_zero(self.first_byte_timeout), "first_byte_timeout", TIMEOUT),
             (is_zero(self.write_stall_timeout), "write_stall_timeout", TIMEOUT),
+            (self.max_connections == 0, "max_connections", "at least 1"),
+            (self.max_connections_per_ip == 0, "max_connections_per_ip", "at least 1"),
+            (self.accept_rate == Some(0), "accept_rate", "at least 1 a second"),
+            (self.turn.events == 0, "events_per_turn", "at least 1"),
+            (self.turn.commands == 0, "commands_per_turn", "at least 1"),
+            (self.turn.timers == 0, "timers_per_turn", "at least 1"),
+            (self.turn.write_bytes < 4096, "write_bytes_per_turn", "at least 4 KiB"),
             (is_zero(self.stall_threshold), "stall_threshold", TIMEOUT),
         ];
         match rules.iter().find(|(refused, ..)| *refused) {
@@ -247,6 +286,15 @@ mod tests {
         assert_eq!(refused(|o| o.mailbox_capacity = 0), "mailbox_capacity");
         assert_eq!(refused(|o| o.worker_threads = 0), "workers");
         assert_eq!(refused(|o| o.listen.socket.linger = Some(Duration::MAX)), "linger");
+        assert_eq!(refused(|o| o.max_connections = 0), "max_connections");
+        assert_eq!(refused(|o| o.max_connections_per_ip = 0), "max_connections_per_ip");
+        assert_eq!(refused(|o| o.accept_rate = Some(0)), "accept_rate");
+        assert_eq!(refused(|o| o.turn.events = 0), "events_per_turn");
+        assert_eq!(refused(|o| o.turn.write_bytes = 1), "write_bytes_per_turn");
+        assert_eq!(
+            refused(|o| o.write_stall_timeout = Some(Duration::ZERO)),
+            "write_stall_timeout"
+        );
         assert_eq!(refused(|o| o.idle_timeout = Some(Duration::ZERO)), "idle_timeout");
     }
 }

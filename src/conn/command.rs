@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use crate::addr::Address;
 use crate::conn::Conn;
+use crate::conn::admission::Ticket;
 use crate::conn::handle::Shared;
 use crate::driver::Token;
 use crate::error::HandleError;
@@ -77,11 +78,14 @@ pub(crate) enum Command {
         peer: Address,
         listener: u16,
         handed: bool,
+        ticket: Option<Ticket>,
     },
     Resolved {
         token: Token,
         result: io::Result<Vec<SocketAddr>>,
     },
+    /// A connection has closed, and this loop may have one that waits for its place.
+    Admit,
     Broadcast(Bytes),
     Datagram {
         socket: u32,

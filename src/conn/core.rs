@@ -32,8 +32,10 @@ pub(crate) enum Timer {
     Tick,
     /// A scheduled job, by its place.
     Job(u32),
-    /// A listener's rest after a failed accept is over.
+    /// A listener's rest, after a failed accept or for the accept rate, is over.
     AcceptRest(u32),
+    /// Connections wait for a place.
+    Admit,
     /// The stop's deadline has come.
     StopDeadline,
 }

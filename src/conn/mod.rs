@@ -21,6 +21,7 @@ use crate::control::ServerHandle;
 use crate::driver::{Sockets, Token};
 use crate::error::{CloseReason, Result};
 
+pub(crate) mod admission;
 pub(crate) mod command;
 pub(crate) mod context;
 pub(crate) mod core;

@@ -128,7 +128,10 @@ pub(crate) trait Driver: Sockets {
     /// Accepts on `listener` and reports under this number.
     fn listen(&mut self, number: u32, listener: Listener) -> io::Result<()>;
 
-    /// Ends an `AcceptFailed`'s rest.
+    /// No more connections from this listener until `resume_accepting`; they wait in its backlog.
+    fn rest_listener(&mut self, number: u32);
+
+    /// Ends the rest of a listener, which an `AcceptFailed` begins too.
     fn resume_accepting(&mut self, number: u32);
 
     /// Closes a listener.

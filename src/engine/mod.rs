@@ -15,9 +15,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::addr::Address;
+use crate::conn::admission::Admission;
 use crate::conn::handle::LoopHandle;
 use crate::control::{LoopShared, ServerHandle, ServerShared};
 use crate::error::Result;
@@ -134,6 +135,7 @@ fn new_server(
             addresses,
             stop_timeout: options.stop_timeout,
             stopping: AtomicBool::new(false),
+            admission: Admission::new(options, Instant::now()),
         }),
     }
 }

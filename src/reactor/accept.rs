@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::addr::Address;
+use crate::conn::admission::{Refusal, Ticket};
 use crate::conn::command::Command;
 use crate::conn::core::{Timer, deadline};
 use crate::conn::state::{ConnCore, Phase};
@@ -14,20 +15,109 @@ use crate::options::ACCEPT_REST;
 use crate::reactor::{Placement, Reactor};
 use crate::sys::socket::{ACCEPTED_INHERITS_OPTIONS, Stream};
 
+/// A connection that has just been accepted or brought.
+pub(super) struct Arrival {
+    pub(super) stream: Stream,
+    pub(super) peer: Address,
+    pub(super) listener: u16,
+}
+
 impl<D: Driver, H: Handler> Reactor<D, H> {
     pub(super) fn accepted(&mut self, listener: u32, stream: Stream, peer: Address) {
-        // The engine has checked that there are fewer.
-        let listener = listener as u16;
         self.core.shared.metrics.accepted.add(1);
         self.accept_failure_logged = false;
-        if matches!(self.placement, Placement::Here) {
-            return self.adopt(stream, peer, listener);
+        if let Some(rest) = self.core.server.shared.admission.rest_after_accept(self.core.now) {
+            self.rest(listener, rest);
         }
-        let Some(index) = self.pick_loop(&peer) else { return };
+        // The engine has checked that there are fewer than 2^16.
+        let arrival = Arrival { stream, peer, listener: listener as u16 };
+        if let Some(arrival) = self.admit(arrival) {
+            self.core.shared.metrics.full_waits.add(1);
+            self.driver.rest_listener(listener);
+            self.waiting.push(arrival);
+            self.look_for_places_later();
+        }
+    }
+
+    /// Lets a connection in, or closes it, as the limits say. One that has to wait comes back.
+    fn admit(&mut self, arrival: Arrival) -> Option<Arrival> {
+        let metrics = &self.core.shared.metrics;
+        match self.core.server.shared.admission.enter(&arrival.peer) {
+            Ok(ticket) => self.place(arrival, ticket),
+            Err(Refusal::Wait) => return Some(arrival),
+            // Dropping the stream closes it.
+            Err(Refusal::Full) => metrics.refused_full.add(1),
+            Err(Refusal::Address) => metrics.refused_per_ip.add(1),
+        }
+        None
+    }
+
+    /// Whoever gives a place back tells so. Only one that came free just before it could be known
+    /// that somebody waits has to be looked for.
+    fn look_for_places_later(&mut self) {
+        if !self.looks_for_places {
+            self.looks_for_places = true;
+            self.core.wheel.insert(deadline(self.core.now, ACCEPT_REST), Timer::Admit);
+        }
+    }
+
+    pub(super) fn look_for_places(&mut self) {
+        self.looks_for_places = false;
+        self.admit_waiting();
+        if !self.waiting.is_empty() {
+            self.look_for_places_later();
+        }
+    }
+
+    /// Lets in those that wait, as far as there are places now.
+    pub(super) fn admit_waiting(&mut self) {
+        for arrival in std::mem::take(&mut self.waiting) {
+            let listener = u32::from(arrival.listener);
+            match self.admit(arrival) {
+                Some(arrival) => self.waiting.push(arrival),
+                None => self.resume(listener),
+            }
+        }
+    }
+
+    /// A listener's rest is over. It accepts again, unless a connection of it waits for a place.
+    pub(super) fn resume(&mut self, listener: u32) {
+        let waits = self.waiting.iter().any(|waiting| u32::from(waiting.listener) == listener);
+        if !waits && !self.core.stopping {
+            self.driver.resume_accepting(listener);
+        }
+    }
+
+    fn rest(&mut self, listener: u32, rest: Duration) {
+        self.core.shared.metrics.accept_rests.add(1);
+        self.driver.rest_listener(listener);
+        let deadline = deadline(self.core.now, rest);
+        self.core.wheel.insert(deadline, Timer::AcceptRest(listener));
+    }
+
+    /// A counted connection is gone; whoever waits for its place is told, on whatever loop.
+    pub(super) fn give_back(&mut self, ticket: Ticket) {
+        drop(ticket);
+        let shared = &self.core.server.shared;
+        if shared.admission.take_waiting() {
+            for other in shared.loops.iter().chain(&shared.acceptor) {
+                // A loop that has ended has nobody waiting.
+                drop(other.send_reserved(Command::Admit));
+            }
+        }
+    }
+
+    /// Gives a connection to its loop.
+    fn place(&mut self, arrival: Arrival, ticket: Option<Ticket>) {
+        if matches!(self.placement, Placement::Here) {
+            return self.adopt(arrival, ticket);
+        }
+        let Some(index) = self.pick_loop(&arrival.peer) else { return };
         let chosen = &self.core.server.shared.loops[index];
         chosen.handed.add(1);
+        let Arrival { stream, peer, listener } = arrival;
         // A loop that has ended serves nobody: the stream is closed by dropping it.
-        drop(chosen.send_reserved(Command::Adopt { stream, peer, listener, handed: true }));
+        drop(chosen.send_reserved(Command::Adopt { stream, peer, listener, handed: true, ticket }));
     }
 
     /// Asks the balancer; `None` when that panicked, which ends the connection.
@@ -55,7 +145,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     /// Makes a connected stream a connection of this loop.
-    pub(super) fn adopt(&mut self, stream: Stream, peer: Address, listener: u16) {
+    pub(super) fn adopt(&mut self, arrival: Arrival, ticket: Option<Ticket>) {
+        let Arrival { stream, peer, listener } = arrival;
         if self.core.stopping {
             return;
         }
@@ -74,6 +165,12 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             self.core.table.remove(token);
             log::warn!("a connection was refused: {error}");
             return;
+        }
+        if ticket.is_some() {
+            self.tickets.ensure(token.index);
+            if let Some(place) = self.tickets.get_mut(token.index) {
+                *place = ticket;
+            }
         }
         self.opened(token);
     }

@@ -165,5 +165,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.driver.close(token, mode);
         self.let_go_of_memory(token);
         self.core.table.remove(token);
+        if let Some(ticket) = self.tickets.get_mut(token.index).and_then(Option::take) {
+            self.give_back(ticket);
+        }
     }
 }

@@ -11,6 +11,7 @@ use crate::driver::{Driver, Token};
 use crate::error::CloseReason;
 use crate::handler::{Action, Handler};
 use crate::reactor::Reactor;
+use crate::reactor::accept::Arrival;
 
 impl<D: Driver, H: Handler> Reactor<D, H> {
     pub(super) fn carry_out(&mut self, command: Command) {
@@ -39,11 +40,12 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                     self.settle(token);
                 }
             }
-            Command::Adopt { stream, peer, listener, handed } => {
+            Command::Adopt { stream, peer, listener, handed, ticket } => {
                 self.core.shared.taken.add(u64::from(handed));
-                self.adopt(stream, peer, listener);
+                self.adopt(Arrival { stream, peer, listener }, ticket);
             }
             Command::Resolved { token, result } => self.resolved(token, result),
+            Command::Admit => self.admit_waiting(),
             Command::Broadcast(bytes) => self.core.broadcast(&bytes),
             Command::Datagram { socket, to, payload } => {
                 self.send_datagram(socket, to, None, &payload);

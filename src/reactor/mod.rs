@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use crate::balance::Balancer;
 use crate::buf::pages::Pages;
 use crate::buf::pool::Pool;
+use crate::conn::admission::Ticket;
 use crate::conn::command::Command;
 use crate::conn::context::{Job, LocalJobs, States};
 use crate::conn::core::{Core, Timer};
@@ -30,7 +31,7 @@ use crate::conn::timeouts::Patience;
 use crate::control::{LoopShared, ServerHandle};
 use crate::driver::{Driver, Token};
 use crate::handler::{Action, Handler};
-use crate::options::{COMMANDS_PER_TURN, EVENTS_PER_TURN, Options};
+use crate::options::Options;
 use crate::sync::mailbox::Mailbox;
 use crate::sys::socket::Listener;
 use crate::time::wheel::Wheel;
@@ -48,6 +49,7 @@ mod settle;
 mod stop;
 mod timers;
 
+use accept::Arrival;
 use datagram::DatagramQueue;
 
 /// What a loop is built from, made by the engine.
@@ -98,6 +100,12 @@ pub(crate) struct Reactor<D, H: Handler> {
     attending: Vec<Token>,
     /// More timers were due than one turn expires.
     timers_left: bool,
+    /// The places of connections that are counted, by slot; without limits there are none.
+    tickets: Pages<Option<Ticket>>,
+    /// Accepted, and waiting for another connection to close: at most one a listener.
+    waiting: Vec<Arrival>,
+    /// The timer is set that looks for places for them.
+    looks_for_places: bool,
     /// What on_tick answered last.
     tick_delay: Option<Duration>,
     /// An accept failure was logged and none has succeeded since.
@@ -149,6 +157,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             job_batch: Vec::new(),
             attending: Vec::new(),
             timers_left: false,
+            tickets: Pages::new(),
+            waiting: Vec::new(),
+            looks_for_places: false,
             tick_delay: None,
             accept_failure_logged: false,
         };
@@ -230,7 +241,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     fn run_events(&mut self) {
-        for _ in 0..EVENTS_PER_TURN {
+        for _ in 0..self.core.options.turn.events {
             let Some(event) = self.driver.next_event() else {
                 break;
             };
@@ -242,7 +253,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     fn run_commands(&mut self) {
         self.core.shared.commands.swap_into(&mut self.command_batch);
         self.commands.extend(self.command_batch.drain(..));
-        for _ in 0..COMMANDS_PER_TURN {
+        for _ in 0..self.core.options.turn.commands {
             let Some(command) = self.commands.pop_front() else {
                 break;
             };

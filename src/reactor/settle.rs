@@ -8,7 +8,6 @@ use crate::conn::state::{ConnCore, Phase};
 use crate::driver::{Driver, Token};
 use crate::error::CloseReason;
 use crate::handler::{Action, Handler};
-use crate::options::{ATTENDED_PER_TURN, WRITE_BYTES_PER_TURN};
 use crate::reactor::Reactor;
 use crate::sys::send_queue::queued_bytes;
 
@@ -47,7 +46,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Gives pending output to the socket. At most one stretch a call: what a fast peer could
     /// still take waits for the end of the turn, so that the others get theirs.
     fn flush(&mut self, token: Token) {
-        let mut budget = WRITE_BYTES_PER_TURN;
+        let mut budget = self.core.options.turn.write_bytes;
         loop {
             self.before_write(token);
             let Core { table, pool, shared, now_ms, options, .. } = &mut self.core;
@@ -199,7 +198,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         }
         let mut attending = std::mem::take(&mut self.attending);
         std::mem::swap(&mut attending, &mut self.core.dirty);
-        let now = attending.len().min(ATTENDED_PER_TURN);
+        let now = attending.len().min(self.core.options.turn.attended);
         for token in attending.drain(..now) {
             self.attend(token);
         }

@@ -21,6 +21,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         }
         self.core.stopping = true;
         self.stage = Stage::Draining;
+        self.waiting.clear();
         for listener in self.listeners.drain(..) {
             self.driver.close_listener(listener);
         }

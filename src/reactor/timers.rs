@@ -7,16 +7,16 @@ use crate::conn::state::{ConnCore, Phase};
 use crate::driver::{CloseMode, Driver, Token};
 use crate::error::CloseReason;
 use crate::handler::{Action, Handler};
-use crate::options::TIMERS_PER_TURN;
 use crate::reactor::Reactor;
 
 impl<D: Driver, H: Handler> Reactor<D, H> {
     pub(super) fn expire_timers(&mut self) {
         self.timers_left = false;
-        for count in 1..=TIMERS_PER_TURN {
+        let most = self.core.options.turn.timers;
+        for count in 1..=most {
             let Some(timer) = self.core.wheel.expire(self.core.now) else { return };
             self.expired(timer);
-            self.timers_left = count == TIMERS_PER_TURN;
+            self.timers_left = count == most;
         }
     }
 
@@ -45,10 +45,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                 }
             }
             Timer::AcceptRest(listener) => {
-                if !self.core.stopping {
-                    self.driver.resume_accepting(listener);
-                }
+                self.resume(listener);
             }
+            Timer::Admit => self.look_for_places(),
             Timer::StopDeadline => self.end_all(),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::options::PanicPolicy;
+use crate::options::{PanicPolicy, WhenFull};
 use crate::server::Server;
 
 impl Server {
@@ -45,6 +45,62 @@ impl Server {
     /// the socket to report room.
     pub fn write_stall_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.options.write_stall_timeout = timeout.into();
+        self
+    }
+
+    // ---- who may come in ----------------------------------------------------------------
+
+    /// Accepted connections that the whole server has at a time, at most, and what becomes of
+    /// more. A connection counts until its socket is closed, which may be a moment after its
+    /// `on_close`. Default: no limit but the system's on descriptors.
+    pub fn max_connections(mut self, connections: usize, when_full: WhenFull) -> Self {
+        self.options.max_connections = connections;
+        self.options.when_full = when_full;
+        self
+    }
+
+    /// Accepted connections from one IPv4 address, or from one IPv6 network of 64 bits, at most;
+    /// more are closed at once. Default: no limit, as many users may share an address.
+    pub fn max_connections_per_ip(mut self, connections: usize) -> Self {
+        self.options.max_connections_per_ip = connections;
+        self
+    }
+
+    /// Connections that the whole server accepts in a second, at most; a tenth of that may come
+    /// at once. More wait in the backlog. Default: no limit.
+    pub fn accept_rate(mut self, per_second: u32) -> Self {
+        self.options.accept_rate = Some(per_second);
+        self
+    }
+
+    // ---- one turn of a loop -------------------------------------------------------------
+
+    /// Events (buffers of input, sockets that take more, new connections) that a loop handles
+    /// before it looks at commands and timers. Default 1,024. Fewer serve timers more punctually
+    /// under load, more save system calls.
+    pub fn events_per_turn(mut self, events: usize) -> Self {
+        self.options.turn.events = events;
+        self.options.turn.attended = events;
+        self
+    }
+
+    /// Commands of other threads that a loop carries out before it looks at its sockets again.
+    /// Default 1,024.
+    pub fn commands_per_turn(mut self, commands: usize) -> Self {
+        self.options.turn.commands = commands;
+        self
+    }
+
+    /// Timers that a loop lets expire before it looks at its sockets again. Default 1,024.
+    pub fn timers_per_turn(mut self, timers: usize) -> Self {
+        self.options.turn.timers = timers;
+        self
+    }
+
+    /// Bytes given to one socket before other connections get their turn. Default 1 MiB: some
+    /// hundred microseconds.
+    pub fn write_bytes_per_turn(mut self, bytes: usize) -> Self {
+        self.options.turn.write_bytes = bytes;
         self
     }
 

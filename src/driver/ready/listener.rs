@@ -26,6 +26,11 @@ impl ListenerEntry {
         }
     }
 
+    /// What comes from now on waits in the backlog.
+    pub(super) fn begin_rest(&mut self) {
+        self.resting = true;
+    }
+
     /// The rest is over: there may be connections that came meanwhile.
     pub(super) fn end_rest(&mut self, place: Place, queue: &mut VecDeque<Place>) {
         self.resting = false;

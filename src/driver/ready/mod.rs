@@ -265,6 +265,12 @@ impl Driver for Ready {
         self.add_listener(number, listener)
     }
 
+    fn rest_listener(&mut self, number: u32) {
+        if let Some(Some(entry)) = self.listeners.get_mut(number as usize) {
+            entry.begin_rest();
+        }
+    }
+
     fn resume_accepting(&mut self, number: u32) {
         if let Some(Some(entry)) = self.listeners.get_mut(number as usize) {
             entry.end_rest(Place::Listener(number), &mut self.queue);
