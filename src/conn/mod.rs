@@ -310,7 +310,7 @@ impl<'a> Conn<'a> {
             return None;
         }
         let conn = self.core.table.get(id.token())?;
-        let lives = matches!(conn.phase, Phase::Open | Phase::Connecting);
+        let lives = matches!(conn.phase, Phase::Open | Phase::Connecting) && !conn.is_ending();
         lives.then(|| Conn::new(self.core, self.sockets, id.token()))
     }
 
