@@ -124,7 +124,8 @@ pub trait Handler: Sized + 'static {
     /// The peer closed its sending side (FIN); no more input will come. Called only where the
     /// option [`half_close`](crate::Server::half_close) is on: without it, the connection closes
     /// once what is pending is delivered. Unconsumed input was offered before. The answer
-    /// `Continue` keeps the connection open for writing.
+    /// `Continue` keeps the connection open for writing; `Close` goes along with the peer, and is
+    /// told to `on_close` as [`CloseReason::PeerClosed`].
     fn on_eof(&mut self, conn: &mut Conn<'_>, state: &mut Self::State) -> Action {
         let _ = (conn, state);
         Action::Close

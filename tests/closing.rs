@@ -172,7 +172,13 @@ every_driver! {
     }
 
     fn a_connection_ends_once_from_on_eof(driver) {
-        let place = |end: End| Script::new().eof(move |conn, ()| end(conn));
+        // To answer Close is to go along with the peer: only the methods are an end of our own.
+        let place = |end: End| {
+            Script::new().eof(move |conn, ()| {
+                do_it(end, conn);
+                Action::Continue
+            })
+        };
         ends_from(driver, place, |client, _, _| {
             client.shutdown(Shutdown::Write).unwrap();
             Some(client)
