@@ -539,6 +539,57 @@ def http_protocol():
         http.end(signal.SIGTERM)
 
 
+def http_slow_clients():
+    late = answer(b"408 Request Timeout", b"the request is too slow\n", b"Connection: close\r\n")
+    with Example("http", "--request-timeout-ms", "1500") as http:
+        halves = [b"", b"GET / HT", b"GET / HTTP/1.1\r\nA: b\r\n"]
+        with contextlib.ExitStack() as open_ones:
+            slow = [open_ones.enter_context(http.connect()) for _ in range(300)]
+            for count, peer in enumerate(slow):
+                peer.sendall(halves[count % 3])
+            with http.connect() as other:
+                for _ in range(20):
+                    other.sendall(request(b"GET / HTTP/1.1"))
+                    head = receive_line(other)
+                    if head != b"HTTP/1.1 200 OK\r\n":
+                        break
+                    receive(other, len(answer(b"200 OK", b"Hello, World!")) - len(head))
+                equal("http: others are served beside slow clients", head, b"HTTP/1.1 200 OK\r\n")
+            ends = [receive(peer, MIB) for peer in slow]
+            silent = all(end == b"" for end in ends[::3])
+            check("http: who says nothing is sent away", silent, ends[::3])
+            told = [same_but_date(end) for end in ends[1::3] + ends[2::3]]
+            right = all(end == same_but_date(late) for end in told)
+            check("http: who sends half a request is told so", right, shown(told[0]))
+        http.end()
+
+
+# ---- stats ----------------------------------------------------------------------------------
+
+
+def stats_are_shown():
+    listen = ("tcp://127.0.0.1:0", "tcp://127.0.0.1:0")
+    with Example("stats", "--loops", "2", listen=listen) as stats:
+        with stats.connect() as peer:
+            equal("stats: it echoes", exchange(peer, b"hello"), b"hello")
+            with stats.connect(1) as scraper:
+                scraper.sendall(request(b"GET /metrics HTTP/1.1"))
+                text = receive(scraper, MIB).decode()
+            check("stats: 200", text.startswith("HTTP/1.1 200 OK\r\n"), shown(text))
+            lines = text.split("\r\n\r\n")[1].splitlines()
+            numbers = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+            equal("stats: accepted", numbers.get("tightloop_accepted_total"), "2")
+            equal("stats: open", numbers.get("tightloop_open"), "2")
+            kinds = {line.split()[2] for line in lines if line.startswith("# TYPE ")}
+            named = all(name.split("{")[0] in kinds for name in numbers)
+            check("stats: every sample has a type", named, shown(numbers))
+            with stats.connect(1) as scraper:
+                scraper.sendall(request(b"GET /other HTTP/1.1"))
+                line = receive_line(scraper)
+                equal("stats: anything else", line, b"HTTP/1.1 404 Not Found\r\n")
+        stats.end()
+
+
 # ---- push -----------------------------------------------------------------------------------
 
 
@@ -731,6 +782,8 @@ GROUPS = [
     addresses_in_use,
     killed_server,
     http_protocol,
+    http_slow_clients,
+    stats_are_shown,
     push_at_its_pace,
     push_on_two_loops,
     blocking_overlaps,

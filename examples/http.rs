@@ -35,6 +35,10 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 struct Flags {
     #[command(flatten)]
     common: common::Args,
+
+    /// How long a client may take to send its first byte, and then each request
+    #[arg(long, value_name = "MS", default_value_t = 10_000)]
+    request_timeout_ms: u64,
 }
 
 // ---- answers ----------------------------------------------------------------------------------
@@ -56,6 +60,7 @@ const BAD_REQUEST: Answer = Answer::new("400 Bad Request", TEXT, "bad request\n"
 const NOT_FOUND: Answer = Answer::new("404 Not Found", TEXT, "not found\n");
 const BAD_METHOD: Answer =
     Answer::new("405 Method Not Allowed", TEXT_AND_ALLOW, "only GET and HEAD\n");
+const TOO_SLOW: Answer = Answer::new("408 Request Timeout", TEXT, "the request is too slow\n");
 const BODY_TOO_LONG: Answer = Answer::new("413 Content Too Large", TEXT, "the body is too long\n");
 const HEAD_TOO_LONG: Answer =
     Answer::new("431 Request Header Fields Too Large", TEXT, "the head is too long\n");
@@ -184,6 +189,7 @@ fn lists(headers: &[Header<'_>], name: &str, token: &str) -> bool {
 struct Http {
     /// The header lines of every answer, made anew each second.
     common_headers: String,
+    request_timeout: Duration,
 }
 
 /// Where a connection is between two callbacks.
@@ -193,12 +199,34 @@ struct Progress {
     scanned: usize,
     /// Bytes that are still to come of the body of the last request.
     body_left: usize,
+    /// The timer runs for a request that is not whole yet.
+    timed: bool,
+}
+
+impl Progress {
+    /// A request has to be whole in time, however its bytes trickle in: the idle timeout alone
+    /// would let a client keep its place by a byte a minute.
+    fn time_request(
+        &mut self,
+        conn: &mut Conn<'_>,
+        is_partial: bool,
+        is_new: bool,
+        limit: Duration,
+    ) {
+        if is_partial && (is_new || !self.timed) {
+            conn.set_timer(limit);
+        } else if !is_partial && self.timed {
+            conn.set_timer(None);
+        }
+        self.timed = is_partial;
+    }
 }
 
 impl Http {
-    fn new() -> Self {
+    fn new(request_timeout: Duration) -> Self {
         let date = httpdate::fmt_http_date(SystemTime::now());
-        Http { common_headers: format!("Server: tightloop\r\nDate: {date}\r\n") }
+        let common_headers = format!("Server: tightloop\r\nDate: {date}\r\n");
+        Http { common_headers, request_timeout }
     }
 
     fn write_answer(&self, out: &mut impl Write, answer: &Answer, end: Persistence, is_head: bool) {
@@ -229,6 +257,7 @@ impl Handler for Http {
         let Some(mut out) = conn.writer() else {
             return Action::Continue; // it is closing already
         };
+        let mut is_new = false;
         loop {
             progress.body_left -= input.consume(progress.body_left);
             let unread = input.as_slice();
@@ -239,6 +268,8 @@ impl Handler for Http {
                 }
                 None if unread.len() <= MAX_HEAD_BYTES => {
                     progress.scanned = unread.len();
+                    let is_partial = progress.scanned > 0 || progress.body_left > 0;
+                    progress.time_request(conn, is_partial, is_new, self.request_timeout);
                     return Action::Continue;
                 }
                 _ => Err(HEAD_TOO_LONG),
@@ -257,18 +288,30 @@ impl Handler for Http {
             if request.persistence == Persistence::Closes {
                 return Action::Close;
             }
-            *progress = Progress { scanned: 0, body_left: request.body_length };
+            progress.scanned = 0;
+            progress.body_left = request.body_length;
+            is_new = true;
         }
     }
 
+    fn on_timer(&mut self, conn: &mut Conn<'_>, _: &mut Progress) -> Action {
+        if let Some(mut out) = conn.writer() {
+            self.write_answer(&mut out, &TOO_SLOW, Persistence::Closes, false);
+        }
+        Action::Close
+    }
+
     fn on_tick(&mut self, _: &mut Context<'_, Self>) -> Option<Duration> {
-        *self = Http::new();
+        *self = Http::new(self.request_timeout);
         Some(Duration::from_secs(1))
     }
 }
 
 fn main() -> ExitCode {
     let flags = Flags::parse();
-    let server = common::server(&flags.common, &["tcp://:8080"]).idle_timeout(IDLE_TIMEOUT);
-    common::serve(server, |_loop| Http::new())
+    let patience = Duration::from_millis(flags.request_timeout_ms);
+    let server = common::server(&flags.common, &["tcp://:8080"])
+        .idle_timeout(IDLE_TIMEOUT)
+        .first_byte_timeout(patience);
+    common::serve(server, move |_loop| Http::new(patience))
 }

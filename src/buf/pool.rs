@@ -72,13 +72,11 @@ impl Pool {
     }
 
     /// Bytes in the free lists.
-    #[cfg(test)]
     pub(crate) fn retained(&self) -> usize {
         self.retained
     }
 
     /// Buffers taken and not yet given back.
-    #[cfg(test)]
     pub(crate) fn lent(&self) -> usize {
         self.lent
     }

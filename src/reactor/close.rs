@@ -97,7 +97,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     fn tell_closed(&mut self, token: Token, reason: CloseReason) {
-        self.core.shared.metrics.closed.add(1);
+        self.core.shared.metrics.count_close(&reason);
         // Where on_open panicked there is no state, and nothing for on_close to end.
         if let Some(state) = self.states.get_mut(token.index).and_then(Option::take) {
             self.with_conn("on_close", token, |handler, conn| {

@@ -212,6 +212,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     fn sleep(&mut self) -> io::Result<()> {
         let until_next_timer = self.end_turn();
         let shared = &self.core.shared;
+        shared.metrics.pool_retained_bytes.set(self.core.pool.retained());
+        shared.metrics.pool_lent_buffers.set(self.core.pool.lent());
         shared.wake.begin_sleep();
         let busy = !self.commands.is_empty()
             || !shared.commands.is_empty()
