@@ -45,9 +45,9 @@ fn cycles_leave_nothing(driver: common::Driver, cycles: usize) {
     let (address, handle) = (common::address(&server, 0), server.handle());
     let cycle = |count: usize| {
         let mut client = common::connect(address);
-        let message: &[u8] = if count % 8 == 0 { b"bye" } else { b"hello" };
+        let message: &[u8] = if count.is_multiple_of(8) { b"bye" } else { b"hello" };
         assert_eq!(common::exchange(&mut client, message), message);
-        if count % 8 == 0 {
+        if count.is_multiple_of(8) {
             assert!(common::is_closed(&mut client));
         }
         // A reset leaves no port waiting: there are fewer ports than cycles.
