@@ -240,7 +240,7 @@ every_driver! {
     fn with_half_close_the_unfinished_frame_is_an_error_before_the_end(driver) {
         let (sender, events) = common::events();
         for (resynchronises, answer, told) in [
-            (true, &b"hello\nignored\nend\n"[..], "closed after 0: Local"),
+            (true, &b"hello\nignored\nend\n"[..], "closed after 0: PeerClosed"),
             (false, b"hello\ngoodbye\n", "closed after 0: within 2"),
         ] {
             let server = common::server(driver).listen(ADDRESS).half_close(true);
