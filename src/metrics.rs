@@ -125,6 +125,10 @@ counters! {
     stalls: Counter,
     /// Bytes of free buffers that the loops keep for reuse.
     pool_retained_bytes: Gauge,
+    /// Bytes of memory that connections hold in input not consumed and output not sent.
+    buffered_bytes: Gauge,
+    /// Times that a connection was not read from any more because of the option `memory_budget`.
+    budget_pauses: Counter,
     /// Buffers that connections hold now.
     pool_lent_buffers: Gauge,
     /// Connections closed by the handler.

@@ -97,6 +97,8 @@ pub(crate) struct Options {
     pub(crate) stop_timeout: Duration,
     pub(crate) worker_threads: usize,
     pub(crate) worker_queue: usize,
+    /// Of all loops together.
+    pub(crate) memory_budget: Option<usize>,
     /// `usize::MAX`: no limit.
     pub(crate) max_connections: usize,
     pub(crate) when_full: WhenFull,
@@ -155,6 +157,8 @@ impl Default for Options {
             worker_queue: 4096,
             // Unlimited, as the system's limit on descriptors bounds them too, and gently.
             max_connections: usize::MAX,
+            // Off: a number that suits every machine does not exist.
+            memory_budget: None,
             when_full: WhenFull::Refuse,
             max_connections_per_ip: usize::MAX,
             accept_rate: None,
@@ -178,7 +182,7 @@ type Rule = (bool, &'static str, &'static str);
 impl Options {
     /// Refuses values that cannot be meant, naming the option.
     pub(crate) fn check(&self) -> Result<()> {
-        let rules: [Rule; 22] = [
+        let rules: [Rule; 23] = [
             (self.loops > MAX_LOOPS, "loops", "at most 1024"),
             (
                 !(1024..=16 << 20).contains(&self.receive_buffer),
@@ -212,6 +216,7 @@ impl Options {
             (is_zero(self.write_stall_timeout), "write_stall_timeout", TIMEOUT),
             (self.max_connections == 0, "max_connections", "at least 1"),
             (self.max_connections_per_ip == 0, "max_connections_per_ip", "at least 1"),
+            (self.memory_budget.is_some_and(|b| b < 1 << 20), "memory_budget", "at least 1 MiB"),
             (self.accept_rate == Some(0), "accept_rate", "at least 1 a second"),
             (self.turn.events == 0, "events_per_turn", "at least 1"),
             (self.turn.commands == 0, "commands_per_turn", "at least 1"),

@@ -90,6 +90,7 @@ impl Outbound {
         }
         let queue = self.queue.get_or_insert_with(|| pool.take_queue());
         queue.len += data.len();
+        pool.hold(data.len());
         while data.len() > SHARED_MAX_BYTES {
             queue.chunks.push_back(Chunk::Shared(data.split_to(SHARED_MAX_BYTES)));
         }
@@ -281,8 +282,9 @@ impl Chunk {
 
     #[inline]
     fn recycle(self, pool: &mut Pool) {
-        if let Self::Owned(buffer) = self {
-            pool.give(buffer);
+        match self {
+            Self::Owned(buffer) => pool.give(buffer),
+            Self::Shared(bytes) => pool.let_go(bytes.len()),
         }
     }
 }

@@ -36,6 +36,9 @@ pub(crate) struct Pool {
     retain_limit: usize,
     retained: usize,
     lent: usize,
+    /// Bytes of memory that connections hold: the capacity of lent buffers, and shared bytes that
+    /// wait to be sent.
+    held: usize,
 }
 
 impl Pool {
@@ -49,6 +52,7 @@ impl Pool {
             retain_limit,
             retained: 0,
             lent: 0,
+            held: 0,
         }
     }
 
@@ -57,7 +61,9 @@ impl Pool {
     #[inline]
     pub(crate) fn take(&mut self, capacity: usize) -> Vec<u8> {
         self.lent += 1;
-        self.obtain(capacity)
+        let buffer = self.obtain(capacity);
+        self.held += buffer.capacity();
+        buffer
     }
 
     /// Takes back a buffer, whatever its contents. A buffer without memory is ignored.
@@ -68,6 +74,7 @@ impl Pool {
         }
         debug_assert!(self.lent > 0, "more buffers were given back than taken");
         self.lent = self.lent.saturating_sub(1);
+        self.held = self.held.saturating_sub(buffer.capacity());
         self.keep(buffer);
     }
 
@@ -79,6 +86,24 @@ impl Pool {
     /// Buffers taken and not yet given back.
     pub(crate) fn lent(&self) -> usize {
         self.lent
+    }
+
+    /// Bytes of memory that connections hold.
+    #[inline]
+    pub(crate) fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Shared bytes wait to be sent: memory that is not the pool's, but is held all the same.
+    #[inline]
+    pub(super) fn hold(&mut self, bytes: usize) {
+        self.held += bytes;
+    }
+
+    /// The opposite of [`hold`](Self::hold).
+    #[inline]
+    pub(super) fn let_go(&mut self, bytes: usize) {
+        self.held = self.held.saturating_sub(bytes);
     }
 
     /// The buffer that [`take_prepared`](Self::take_prepared) will hand out: empty, with at least
@@ -96,6 +121,7 @@ impl Pool {
     pub(super) fn take_prepared(&mut self) -> Vec<u8> {
         debug_assert!(self.prepared.capacity() > 0, "no buffer was prepared");
         self.lent += 1;
+        self.held += self.prepared.capacity();
         std::mem::take(&mut self.prepared)
     }
 
@@ -119,6 +145,7 @@ impl Pool {
             Some(queue) => {
                 self.retained -= queue.memory() + CLASS_BYTES[0];
                 self.lent += 1;
+                self.held += CLASS_BYTES[0];
                 queue
             }
             None => self.take_queue(),
@@ -132,6 +159,7 @@ impl Pool {
         if self.warm.len() < WARM_QUEUES && self.retained + memory <= self.retain_limit {
             self.retained += memory;
             self.lent = self.lent.saturating_sub(1);
+            self.held = self.held.saturating_sub(CLASS_BYTES[0]);
             return self.warm.push(queue);
         }
         if let Some(chunk) = queue.take_chunk() {

@@ -36,6 +36,8 @@ pub(crate) enum Timer {
     AcceptRest(u32),
     /// Connections wait for a place.
     Admit,
+    /// Connections are held back by the memory budget.
+    Budget,
     /// The stop's deadline has come.
     StopDeadline,
 }
@@ -83,6 +85,8 @@ pub(crate) struct Core {
     pub(crate) server: ServerHandle,
     pub(crate) options: Arc<Options>,
     pub(crate) patience: Patience,
+    /// Bytes that this loop's connections may hold now; `usize::MAX` without a budget.
+    pub(crate) allowance: usize,
     pub(crate) workers: WorkerPool,
     /// The type of the handler's connection state.
     pub(crate) state_type: TypeId,

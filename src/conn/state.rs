@@ -104,6 +104,8 @@ pub(crate) struct ConnCore {
     pub(crate) auto_pause: bool,
     /// Reading rests because the output is above the high watermark.
     pub(crate) auto_paused: bool,
+    /// Reading rests because all connections together hold more than the memory budget.
+    pub(crate) held_back: bool,
     /// The output has passed the high watermark and not yet fallen to the low one.
     pub(crate) above_high: bool,
     /// The driver will tell when the socket takes more.
@@ -167,6 +169,7 @@ impl ConnCore {
             paused: false,
             auto_pause: false,
             auto_paused: false,
+            held_back: false,
             above_high: false,
             send_blocked: false,
             eof: false,
@@ -251,6 +254,7 @@ impl ConnCore {
     pub(crate) fn is_at_rest(&self) -> bool {
         let busy = self.paused
             | self.auto_paused
+            | self.held_back
             | self.above_high
             | self.send_blocked
             | self.eof
@@ -271,7 +275,7 @@ impl ConnCore {
     pub(crate) fn wants_receiving(&self) -> bool {
         match self.phase {
             // Leftover input is offered before more is fetched, or the end is noticed.
-            Phase::Open => self.takes_input() && !self.eof && !self.want_offer,
+            Phase::Open => self.takes_input() && !self.eof && !self.want_offer && !self.held_back,
             // Input is dropped then, so that the peer can get on to reading ours.
             Phase::Closing | Phase::Lingering => !self.eof,
             Phase::Free | Phase::Connecting => false,

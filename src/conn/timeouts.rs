@@ -85,9 +85,12 @@ impl ConnCore {
         // A peer that is not being read from cannot be heard; one that waits for a connection
         // which we have made owes no first byte.
         let owes_first_byte = self.receiving && !self.heard && !self.outgoing;
+        // One that is held back by the memory budget has to go some time, or what it holds is never
+        // free: whoever sends half a message and then waits would hold the whole server.
+        let is_heard = self.receiving || self.held_back;
         let rules = [
             (first_byte, received, owes_first_byte, CloseReason::FirstByteTimeout),
-            (read_idle, received, self.receiving, CloseReason::ReadIdleTimeout),
+            (read_idle, received, is_heard, CloseReason::ReadIdleTimeout),
             (write_idle, sent, true, CloseReason::WriteIdleTimeout),
             (write_stall, sent, self.send_blocked, CloseReason::WriteStalled),
             (idle, received.min(sent), true, CloseReason::IdleTimeout),

@@ -99,6 +99,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         {
             conn.end(CloseReason::InputLimit);
         }
+        self.check_budget(token);
         self.act(token, action);
     }
 

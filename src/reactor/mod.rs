@@ -38,6 +38,7 @@ use crate::time::wheel::Wheel;
 use crate::workers::WorkerPool;
 
 mod accept;
+mod budget;
 mod callback;
 mod close;
 mod command;
@@ -106,6 +107,10 @@ pub(crate) struct Reactor<D, H: Handler> {
     waiting: Vec<Arrival>,
     /// The timer is set that looks for places for them.
     looks_for_places: bool,
+    /// Those that the memory budget holds back; some of them may be gone, or free again.
+    held_back: Vec<Token>,
+    /// The timer is set that looks after them.
+    minds_budget: bool,
     /// What on_tick answered last.
     tick_delay: Option<Duration>,
     /// An accept failure was logged and none has succeeded since.
@@ -136,6 +141,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             stopping: false,
             shared: parts.shared,
             server: parts.server,
+            allowance: usize::MAX,
             patience: Patience::of(&parts.options),
             options: parts.options,
             workers: parts.workers,
@@ -160,6 +166,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             tickets: Pages::new(),
             waiting: Vec::new(),
             looks_for_places: false,
+            held_back: Vec::new(),
+            minds_budget: false,
             tick_delay: None,
             accept_failure_logged: false,
         };
@@ -202,6 +210,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             self.expire_timers();
             self.attend_urgent();
             self.attend_dirty();
+            self.mind_the_budget();
             self.start_connects();
             self.finish_stopping();
         }

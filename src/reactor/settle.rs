@@ -32,6 +32,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     #[cold]
     fn settle_all(&mut self, token: Token) {
         self.check_watermarks(token);
+        self.check_budget(token);
         self.settle_reading(token);
         let Some(conn) = self.core.table.get(token) else { return };
         if conn.is_ending()

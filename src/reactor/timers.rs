@@ -48,6 +48,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                 self.resume(listener);
             }
             Timer::Admit => self.look_for_places(),
+            Timer::Budget => self.look_after_held_back(),
             Timer::StopDeadline => self.end_all(),
         }
     }
