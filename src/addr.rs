@@ -122,18 +122,21 @@ pub enum Transport {
     Udp4,
     /// `udp6://`: UDP over IPv6 only.
     Udp6,
+    /// `tls://`: TLS over TCP over IPv4 or IPv6.
+    Tls,
     /// `unix://`: a Unix stream socket.
     Unix,
 }
 
 impl Transport {
-    const ALL: [Transport; 7] = [
+    const ALL: [Transport; 8] = [
         Transport::Tcp,
         Transport::Tcp4,
         Transport::Tcp6,
         Transport::Udp,
         Transport::Udp4,
         Transport::Udp6,
+        Transport::Tls,
         Transport::Unix,
     ];
 
@@ -146,6 +149,7 @@ impl Transport {
             Transport::Udp => "udp",
             Transport::Udp4 => "udp4",
             Transport::Udp6 => "udp6",
+            Transport::Tls => "tls",
             Transport::Unix => "unix",
         }
     }
@@ -180,6 +184,7 @@ impl fmt::Display for Transport {
 /// | `tcp://:80` | every interface, IPv6 and IPv4 on one socket, IPv4 alone where there is no IPv6 |
 /// | `tcp4://:80`, `tcp6://:80` | every interface, that family only |
 /// | `udp://`, `udp4://`, `udp6://` | the same for UDP |
+/// | `tls://localhost:443` | TLS over TCP; a client checks the server's certificate for this name |
 /// | `unix:///run/app.sock`, `unix://app.sock` | an absolute path, a path from the working directory |
 ///
 /// Port 0 asks the system for a free port. [`Display`](fmt::Display) gives text that parses to the
@@ -232,6 +237,22 @@ impl Endpoint {
         self.transport.is_datagram()
     }
 
+    /// Whether it carries TLS.
+    pub fn is_tls(&self) -> bool {
+        self.transport == Transport::Tls
+    }
+
+    /// The host as the URL has it, a name or an address without brackets and scope; `None` for
+    /// every interface and for a Unix socket.
+    pub fn host(&self) -> Option<String> {
+        match &self.target {
+            Target::Network { host: Host::Name(name), .. } => Some(name.to_string()),
+            Target::Network { host: Host::V4(ip), .. } => Some(ip.to_string()),
+            Target::Network { host: Host::V6(ip, _), .. } => Some(ip.to_string()),
+            Target::Network { host: Host::Wildcard, .. } | Target::Path(_) => None,
+        }
+    }
+
     /// Whether it is a Unix socket.
     pub fn is_unix(&self) -> bool {
         self.transport == Transport::Unix
@@ -266,7 +287,7 @@ impl Endpoint {
     pub(crate) fn ipv6_only(&self) -> Option<bool> {
         match self.transport {
             Transport::Tcp6 | Transport::Udp6 => Some(true),
-            Transport::Tcp | Transport::Udp if self.is_wildcard() => Some(false),
+            Transport::Tcp | Transport::Tls | Transport::Udp if self.is_wildcard() => Some(false),
             _ => None,
         }
     }

@@ -127,6 +127,18 @@ pub enum CloseReason {
     PeerReset(io::Error),
     /// The system reported another error on the socket.
     Failed(io::Error),
+    /// An outgoing connection could not be made: its name does not resolve, or none of its addresses
+    /// answered. With the last address's error; `TimedOut` when that was the connect timeout.
+    ConnectFailed(io::Error),
+    /// What has to come before the first byte (a TLS handshake, a PROXY header) took longer than
+    /// the option `handshake_timeout`.
+    HandshakeTimeout,
+    /// The TLS session failed: no common ground in the handshake, a certificate that is not trusted,
+    /// bytes that are no TLS, an alert of the peer. Wherever possible the peer was sent an alert.
+    Tls(TlsError),
+    /// The peer closed its side without the close_notify of TLS: what was received before may be
+    /// only a part of what was sent.
+    Truncated,
     /// Nothing was received and nothing sent for the connection's idle timeout.
     IdleTimeout,
     /// Nothing was received for the connection's read idle timeout.
@@ -175,6 +187,10 @@ impl fmt::Display for CloseReason {
             CloseReason::PeerClosed => f.write_str("closed by the peer"),
             CloseReason::PeerReset(error) => write!(f, "reset by the peer: {error}"),
             CloseReason::Failed(error) => write!(f, "failed: {error}"),
+            CloseReason::ConnectFailed(error) => write!(f, "could not connect: {error}"),
+            CloseReason::HandshakeTimeout => f.write_str("the handshake took too long"),
+            CloseReason::Tls(error) => write!(f, "TLS: {error}"),
+            CloseReason::Truncated => f.write_str("cut off by the peer, without a close_notify"),
             CloseReason::IdleTimeout => f.write_str("idle for too long"),
             CloseReason::ReadIdleTimeout => f.write_str("nothing received for too long"),
             CloseReason::WriteIdleTimeout => f.write_str("nothing sent for too long"),
@@ -187,6 +203,29 @@ impl fmt::Display for CloseReason {
             CloseReason::HandlerPanicked(message) => write!(f, "a callback panicked: {message}"),
             CloseReason::ServerStopped => f.write_str("the server stopped"),
         }
+    }
+}
+
+/// Why a TLS session failed. What the TLS library says of it is the [`source`](std::error::Error::source).
+#[derive(Debug)]
+pub struct TlsError(Box<dyn std::error::Error + Send + Sync>);
+
+#[cfg(feature = "tls")]
+impl TlsError {
+    pub(crate) fn new(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        TlsError(error.into())
+    }
+}
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for TlsError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&*self.0)
     }
 }
 

@@ -131,6 +131,14 @@ pub trait Handler: Sized + 'static {
         Action::Close
     }
 
+    /// The TLS handshake that [`Conn::start_tls`](crate::Conn::start_tls) began is done; what was
+    /// written since is sent now, encrypted. Not called for listeners and endpoints with `tls://`,
+    /// whose handshake is done before [`on_open`](Handler::on_open).
+    fn on_secured(&mut self, conn: &mut Conn<'_>, state: &mut Self::State) -> Action {
+        let _ = (conn, state);
+        Action::Continue
+    }
+
     /// Somebody called [`ConnHandle::wake`](crate::ConnHandle::wake) for this connection. Wakes
     /// are not merged: one call each.
     #[doc(alias = "Wake")]
@@ -164,11 +172,14 @@ pub trait Handler: Sized + 'static {
         let _ = (conn, state, reason);
     }
 
-    /// A connection asked for by [`Conn::connect`] or [`Context::connect`] could not be made.
-    /// There was no `on_open` for it, so there is no `on_close`. `conn` tells its identity, the
-    /// address that was tried and the [`initiator`](Conn::initiator).
-    fn on_connect_failed(&mut self, conn: &mut Conn<'_>, error: std::io::Error) {
-        let _ = (conn, error);
+    /// A connection ended before it was open: one asked for by [`Conn::connect`] or
+    /// [`Context::connect`] could not be made ([`CloseReason::ConnectFailed`]), or the TLS handshake
+    /// or PROXY header that has to come first failed, in either
+    /// [`direction`](Conn::direction). There was no `on_open` for it, so there is no `on_close`.
+    /// `conn` tells its identity, the peer's address (the last one tried) and the
+    /// [`initiator`](Conn::initiator).
+    fn on_open_failed(&mut self, conn: &mut Conn<'_>, reason: CloseReason) {
+        let _ = (conn, reason);
     }
 
     /// The loop is about to end: every connection has had its `on_close`.

@@ -73,6 +73,7 @@ mod server;
 mod sync;
 mod sys;
 mod time;
+pub mod tls;
 mod workers;
 
 pub use addr::{Address, AddressError, AddressFault, Endpoint, MAX_UNIX_PATH, Transport};
@@ -87,7 +88,7 @@ pub use conn::id::ConnId;
 pub use conn::input::{Input, InputReader};
 pub use conn::state::Direction;
 pub use control::ServerHandle;
-pub use error::{CloseReason, DecodeError, EncodeError, Error, HandleError, Result};
+pub use error::{CloseReason, DecodeError, EncodeError, Error, HandleError, Result, TlsError};
 pub use handler::{Action, Handler, LoopInfo};
 pub use metrics::Stats;
 pub use options::{PanicPolicy, WhenFull};

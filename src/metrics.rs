@@ -141,6 +141,19 @@ counters! {
     closed_by_reset: Counter,
     /// Connections that the system reported as failed.
     closed_failed: Counter,
+    /// Connections that ended before they were open: outgoing ones that could not be made, failed
+    /// handshakes.
+    open_failures: Counter,
+    /// Handshakes that had to wait because of the option `handshakes_per_turn`.
+    handshake_waits: Counter,
+    /// TLS handshakes that were completed.
+    handshakes: Counter,
+    /// Connections ended because of their TLS session.
+    closed_tls: Counter,
+    /// Connections cut off by the peer, without a close_notify.
+    closed_truncated: Counter,
+    /// Connections ended by the option `handshake_timeout`.
+    closed_handshake_timeout: Counter,
     /// Connections ended by one of the idle timeouts.
     closed_idle: Counter,
     /// Connections ended by the option `first_byte_timeout`.
@@ -170,7 +183,11 @@ impl LoopMetrics {
             CloseReason::Aborted => &self.closed_aborted,
             CloseReason::PeerClosed => &self.closed_by_peer,
             CloseReason::PeerReset(_) => &self.closed_by_reset,
-            CloseReason::Failed(_) => &self.closed_failed,
+            // An open one has been connected.
+            CloseReason::Failed(_) | CloseReason::ConnectFailed(_) => &self.closed_failed,
+            CloseReason::Tls(_) => &self.closed_tls,
+            CloseReason::Truncated => &self.closed_truncated,
+            CloseReason::HandshakeTimeout => &self.closed_handshake_timeout,
             CloseReason::IdleTimeout
             | CloseReason::ReadIdleTimeout
             | CloseReason::WriteIdleTimeout => &self.closed_idle,

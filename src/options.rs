@@ -66,6 +66,8 @@ pub(crate) struct TurnLimits {
     /// Bytes given to one socket before other connections get their turn: a fast reader of a
     /// large output must not hold the loop.
     pub(crate) write_bytes: usize,
+    /// Steps of TLS handshakes: each costs as much as thousands of messages, up to a millisecond.
+    pub(crate) handshakes: usize,
 }
 
 #[derive(Clone)]
@@ -90,6 +92,7 @@ pub(crate) struct Options {
     pub(crate) read_idle_timeout: Option<Duration>,
     pub(crate) write_idle_timeout: Option<Duration>,
     pub(crate) first_byte_timeout: Option<Duration>,
+    pub(crate) handshake_timeout: Duration,
     pub(crate) write_stall_timeout: Option<Duration>,
     pub(crate) close_timeout: Duration,
     pub(crate) linger_timeout: Duration,
@@ -147,6 +150,7 @@ impl Default for Options {
             read_idle_timeout: None,
             write_idle_timeout: None,
             first_byte_timeout: None,
+            handshake_timeout: Duration::from_secs(10),
             // A peer that lives takes something in this time, over whatever network.
             write_stall_timeout: Some(Duration::from_secs(30)),
             close_timeout: Duration::from_secs(30),
@@ -168,6 +172,7 @@ impl Default for Options {
                 timers: 1024,
                 attended: 1024,
                 write_bytes: 1 << 20,
+                handshakes: 8,
             },
             on_panic: PanicPolicy::CloseConnection,
             // Off, as it costs two readings of the clock a callback.
@@ -182,7 +187,7 @@ type Rule = (bool, &'static str, &'static str);
 impl Options {
     /// Refuses values that cannot be meant, naming the option.
     pub(crate) fn check(&self) -> Result<()> {
-        let rules: [Rule; 23] = [
+        let rules: [Rule; 25] = [
             (self.loops > MAX_LOOPS, "loops", "at most 1024"),
             (
                 !(1024..=16 << 20).contains(&self.receive_buffer),
@@ -213,6 +218,7 @@ impl Options {
             (is_zero(self.read_idle_timeout), "read_idle_timeout", TIMEOUT),
             (is_zero(self.write_idle_timeout), "write_idle_timeout", TIMEOUT),
             (is_zero(self.first_byte_timeout), "first_byte_timeout", TIMEOUT),
+            (self.handshake_timeout.is_zero(), "handshake_timeout", TIMEOUT),
             (is_zero(self.write_stall_timeout), "write_stall_timeout", TIMEOUT),
             (self.max_connections == 0, "max_connections", "at least 1"),
             (self.max_connections_per_ip == 0, "max_connections_per_ip", "at least 1"),
@@ -221,6 +227,7 @@ impl Options {
             (self.turn.events == 0, "events_per_turn", "at least 1"),
             (self.turn.commands == 0, "commands_per_turn", "at least 1"),
             (self.turn.timers == 0, "timers_per_turn", "at least 1"),
+            (self.turn.handshakes == 0, "handshakes_per_turn", "at least 1"),
             (self.turn.write_bytes < 4096, "write_bytes_per_turn", "at least 4 KiB"),
             (is_zero(self.stall_threshold), "stall_threshold", TIMEOUT),
         ];

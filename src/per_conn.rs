@@ -29,6 +29,12 @@ pub trait Session: 'static {
         Action::Close
     }
 
+    /// See [`Handler::on_secured`].
+    fn on_secured(&mut self, conn: &mut Conn<'_>) -> Action {
+        let _ = conn;
+        Action::Continue
+    }
+
     /// See [`Handler::on_wake`].
     fn on_wake(&mut self, conn: &mut Conn<'_>) -> Action {
         let _ = conn;
@@ -113,6 +119,10 @@ impl<S: Session, F: FnMut(&mut Conn<'_>) -> S + 'static> Handler for PerConn<F> 
 
     fn on_eof(&mut self, conn: &mut Conn<'_>, session: &mut S) -> Action {
         session.on_eof(conn)
+    }
+
+    fn on_secured(&mut self, conn: &mut Conn<'_>, session: &mut S) -> Action {
+        session.on_secured(conn)
     }
 
     fn on_wake(&mut self, conn: &mut Conn<'_>, session: &mut S) -> Action {

@@ -1,4 +1,4 @@
-//! [`Server`], the builder that users start from, and [`RunningServer`].
+//! [`Server`], the builder that users start from.
 
 use std::fmt;
 use std::io;
@@ -8,18 +8,19 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
-use crate::addr::Address;
 use crate::balance::{Balance, Balancer, BuiltIn};
-use crate::conn::handle::LoopHandle;
-use crate::control::ServerHandle;
-use crate::engine::{Engine, ListenOn};
+use crate::engine::{Defaults, Engine, Listen, ListenOn};
 use crate::error::Result;
 use crate::handler::{Handler, LoopInfo};
 use crate::options::Options;
 use crate::sys::sockopt::Keepalive;
-use crate::workers::WorkerPool;
 
 mod limits;
+mod running;
+#[cfg(feature = "tls")]
+mod tls;
+
+pub use running::RunningServer;
 
 /// Sets up a server: where it listens, its event loops and its limits.
 ///
@@ -40,13 +41,14 @@ mod limits;
 ///     Server::new().listen("tcp://:9000").listen("unix:///tmp/echo.sock").run(|_loop| Echo)
 /// }
 /// ```
-#[derive(Debug, Default)]
+#[derive(Default)]
 #[must_use = "a server is started by run or start"]
 #[doc(alias = "Serve")]
 #[doc(alias = "Options")]
 pub struct Server {
     options: Options,
-    listen: Vec<ListenOn>,
+    listen: Vec<Listen>,
+    defaults: Defaults,
 }
 
 impl Server {
@@ -64,26 +66,26 @@ impl Server {
     /// any other file there is an error, and is never removed. Errors show at the start.
     #[doc(alias = "Rotate")]
     pub fn listen(mut self, url: impl Into<String>) -> Self {
-        self.listen.push(ListenOn::Url(url.into()));
+        self.listen.push(ListenOn::Url(url.into()).into());
         self
     }
 
     /// Listens on a TCP listener that exists already. The server closes it when it stops.
     pub fn listen_on_tcp(mut self, listener: TcpListener) -> Self {
-        self.listen.push(ListenOn::Tcp(listener));
+        self.listen.push(ListenOn::Tcp(listener).into());
         self
     }
 
     /// Listens on a Unix listener that exists already. Its path stays when the server stops.
     #[cfg(unix)]
     pub fn listen_on_unix(mut self, listener: std::os::unix::net::UnixListener) -> Self {
-        self.listen.push(ListenOn::Unix(listener));
+        self.listen.push(ListenOn::Unix(listener).into());
         self
     }
 
     /// Receives datagrams on a UDP socket that exists already.
     pub fn listen_on_udp(mut self, socket: UdpSocket) -> Self {
-        self.listen.push(ListenOn::Udp(socket));
+        self.listen.push(ListenOn::Udp(socket).into());
         self
     }
 
@@ -329,65 +331,15 @@ impl Server {
         H: Handler,
         F: Fn(LoopInfo) -> H + Send + Sync + 'static,
     {
-        Ok(RunningServer { engine: Engine::start(self.options, self.listen, factory)? })
+        Ok(RunningServer {
+            engine: Engine::start(self.options, self.listen, &self.defaults, factory)?,
+        })
     }
 }
 
-/// A server that serves. Dropping it stops it, without waiting for the end.
-#[must_use = "dropping a running server stops it"]
-pub struct RunningServer<H: Handler> {
-    engine: Engine<H>,
-}
-
-impl<H: Handler> RunningServer<H> {
-    /// A handle for any thread.
-    pub fn handle(&self) -> ServerHandle {
-        self.engine.server.clone()
-    }
-
-    /// See [`ServerHandle::local_addrs`].
-    pub fn local_addrs(&self) -> &[Address] {
-        self.engine.server.local_addrs()
-    }
-
-    /// The event loops, to run closures there.
-    pub fn loops(&self) -> &[LoopHandle<H>] {
-        &self.engine.loops
-    }
-
-    /// The worker pool that `Conn::spawn` uses.
-    pub fn workers(&self) -> &WorkerPool {
-        &self.engine.workers
-    }
-
-    /// See [`ServerHandle::stop`].
-    pub fn stop(&self) {
-        self.engine.server.stop();
-    }
-
-    /// See [`ServerHandle::stop_within`].
-    pub fn stop_within(&self, deadline: Duration) {
-        self.engine.server.stop_within(deadline);
-    }
-
-    /// Waits until the server has stopped. Jobs that still run on the worker pool then get one
-    /// more second.
-    ///
-    /// # Errors
-    /// The failure of a loop that ended the server.
-    pub fn join(mut self) -> Result<()> {
-        self.engine.join()
-    }
-}
-
-impl<H: Handler> Drop for RunningServer<H> {
-    fn drop(&mut self) {
-        self.engine.server.stop();
-    }
-}
-
-impl<H: Handler> fmt::Debug for RunningServer<H> {
+impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RunningServer").field("server", &self.engine.server).finish_non_exhaustive()
+        let listen: Vec<_> = self.listen.iter().map(|listen| &listen.on).collect();
+        f.debug_struct("Server").field("options", &self.options).field("listen", &listen).finish()
     }
 }

@@ -107,8 +107,8 @@ impl Handler for Bomb {
         (self.ticks < 4).then_some(Duration::from_millis(1))
     }
 
-    fn on_connect_failed(&mut self, _: &mut Conn<'_>, _: std::io::Error) {
-        panic!("boom at on_connect_failed");
+    fn on_open_failed(&mut self, _: &mut Conn<'_>, _: CloseReason) {
+        panic!("boom at on_open_failed");
     }
 
     fn on_close(&mut self, conn: &mut Conn<'_>, _: State, reason: CloseReason) {
@@ -299,7 +299,7 @@ every_driver! {
         scene.survives(2);
     }
 
-    fn on_connect_failed_that_panics_harms_nobody(driver) {
+    fn on_open_failed_that_panics_harms_nobody(driver) {
         let scene = Scene::new(common::server(driver), "nowhere");
         let mut victim = scene.victim();
         assert_eq!(common::exchange(&mut victim, b"connect"), b"connect");

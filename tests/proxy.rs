@@ -62,7 +62,7 @@ impl Handler for Proxy {
         }
     }
 
-    fn on_connect_failed(&mut self, conn: &mut Conn<'_>, _: std::io::Error) {
+    fn on_open_failed(&mut self, conn: &mut Conn<'_>, _: CloseReason) {
         let client = conn.initiator().expect("a client asked for it");
         if let Some(mut client) = conn.peer(client) {
             client.write(b"no back end");

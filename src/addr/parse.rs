@@ -83,7 +83,7 @@ impl fmt::Display for AddressFault {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             AddressFault::UnknownScheme => {
-                "unknown scheme; known are tcp, tcp4, tcp6, udp, udp4, udp6 and unix"
+                "unknown scheme; known are tcp, tcp4, tcp6, udp, udp4, udp6, tls and unix"
             }
             AddressFault::MissingPort => "the port is missing; write host:port",
             AddressFault::BadPort => "the port is not a number from 0 to 65535",

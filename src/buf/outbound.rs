@@ -131,6 +131,20 @@ impl Outbound {
         out.len().min(queue.chunks.len())
     }
 
+    /// Copies the first `count` bytes behind those of `other`; `count <= len()`.
+    pub(crate) fn copy_to(&self, other: &mut Outbound, mut count: usize, pool: &mut Pool) {
+        debug_assert!(count <= self.len(), "copied {count} of {} bytes", self.len());
+        let Some(queue) = &self.queue else { return };
+        let mut skipped = queue.sent;
+        for chunk in &queue.chunks {
+            let unsent = &chunk.as_slice()[skipped..];
+            let part = &unsent[..unsent.len().min(count)];
+            other.append(part, pool);
+            count -= part.len();
+            skipped = 0;
+        }
+    }
+
     /// Drops the first `count` bytes, which have been sent; `count <= len()`.
     #[inline]
     pub(crate) fn advance(&mut self, count: usize, pool: &mut Pool) {

@@ -1,6 +1,5 @@
 //! [`FrameHandler`]: the contract with users of frames.
 
-use std::io;
 use std::time::Duration;
 
 use super::{Codec, FrameConn, Framed};
@@ -133,6 +132,12 @@ pub trait FrameHandler: Sized + 'static {
         Action::Continue
     }
 
+    /// See [`Handler::on_secured`](crate::Handler::on_secured).
+    fn on_secured(&mut self, conn: &mut FrameConn<'_, Self>, state: &mut Self::State) -> Action {
+        let _ = (conn, state);
+        Action::Continue
+    }
+
     /// See [`Handler::on_timer`](crate::Handler::on_timer).
     fn on_timer(&mut self, conn: &mut FrameConn<'_, Self>, state: &mut Self::State) -> Action {
         let _ = (conn, state);
@@ -152,9 +157,9 @@ pub trait FrameHandler: Sized + 'static {
         let _ = (conn, state, reason);
     }
 
-    /// See [`Handler::on_connect_failed`](crate::Handler::on_connect_failed).
-    fn on_connect_failed(&mut self, conn: &mut Conn<'_>, error: io::Error) {
-        let _ = (conn, error);
+    /// See [`Handler::on_open_failed`](crate::Handler::on_open_failed).
+    fn on_open_failed(&mut self, conn: &mut Conn<'_>, reason: CloseReason) {
+        let _ = (conn, reason);
     }
 
     /// See [`Handler::on_shutdown`](crate::Handler::on_shutdown).

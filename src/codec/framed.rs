@@ -1,6 +1,5 @@
 //! [`Framed`]: a [`Handler`] out of a [`FrameHandler`] and its codecs.
 
-use std::io;
 use std::time::Duration;
 
 use super::{Codec, FrameConn, FrameHandler, FramedState, Step};
@@ -204,6 +203,11 @@ impl<H: FrameHandler> Handler for Framed<H> {
         self.handler.on_wake(&mut conn, state)
     }
 
+    fn on_secured(&mut self, conn: &mut Conn<'_>, framed: &mut FramedState<H>) -> Action {
+        let (mut conn, state) = framed.with(conn);
+        self.handler.on_secured(&mut conn, state)
+    }
+
     fn on_timer(&mut self, conn: &mut Conn<'_>, framed: &mut FramedState<H>) -> Action {
         let (mut conn, state) = framed.with(conn);
         self.handler.on_timer(&mut conn, state)
@@ -213,8 +217,8 @@ impl<H: FrameHandler> Handler for Framed<H> {
         self.handler.on_tick(cx)
     }
 
-    fn on_connect_failed(&mut self, conn: &mut Conn<'_>, error: io::Error) {
-        self.handler.on_connect_failed(conn, error);
+    fn on_open_failed(&mut self, conn: &mut Conn<'_>, reason: CloseReason) {
+        self.handler.on_open_failed(conn, reason);
     }
 
     fn on_shutdown(&mut self, cx: &mut Context<'_, Self>) {

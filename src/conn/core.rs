@@ -20,6 +20,7 @@ use crate::driver::Token;
 use crate::error::CloseReason;
 use crate::options::Options;
 use crate::time::wheel::Wheel;
+use crate::tls::MakeNamedSession;
 use crate::workers::WorkerPool;
 
 /// What the loop's timing wheel holds.
@@ -29,6 +30,8 @@ pub(crate) enum Timer {
     Conn(Token),
     /// The watch of a connection: idle, connect, close or linger timeout by its phase.
     Watch(Token),
+    /// The time of a handshake in mid-stream is over.
+    Handshake(Token),
     Tick,
     /// A scheduled job, by its place.
     Job(u32),
@@ -85,6 +88,8 @@ pub(crate) struct Core {
     pub(crate) server: ServerHandle,
     pub(crate) options: Arc<Options>,
     pub(crate) patience: Patience,
+    /// The TLS of endpoints with `tls://`.
+    pub(crate) tls_client: Option<MakeNamedSession>,
     /// Bytes that this loop's connections may hold now; `usize::MAX` without a budget.
     pub(crate) allowance: usize,
     pub(crate) workers: WorkerPool,
@@ -156,7 +161,7 @@ impl Core {
             conn.want_offer = true;
             return false;
         }
-        conn.takes_input()
+        conn.takes_input() && !conn.want_tls
     }
 
     pub(crate) fn broadcast(&mut self, bytes: &Bytes) {
@@ -182,7 +187,7 @@ impl Core {
             let what = format!("connecting to {endpoint}: datagram sockets are not connected");
             return Err(Error::Unsupported { what });
         }
-        // A handler that tries again from on_connect_failed would keep the loop alive for ever.
+        // A handler that tries again from on_open_failed would keep the loop alive for ever.
         if self.stopping {
             return Err(Error::Stopped);
         }
@@ -191,6 +196,14 @@ impl Core {
         conn.receiving = false;
         if initiator.is_some() {
             conn.extra_mut().initiator = initiator;
+        }
+        if endpoint.is_tls() {
+            let Some(make) = self.tls_client.clone() else {
+                let what = format!("connecting to {endpoint}: no TLS was given for it");
+                return Err(Error::Unsupported { what });
+            };
+            let host = endpoint.host();
+            conn.extra_mut().tls = Some(Arc::new(move || make(host.as_deref())));
         }
         let token = self.table.insert(conn).ok_or_else(|| Error::Unsupported {
             what: "more than 2^30 connections on one loop".to_owned(),

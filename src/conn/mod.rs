@@ -30,6 +30,7 @@ mod framing;
 pub(crate) mod handle;
 pub(crate) mod id;
 pub(crate) mod input;
+mod secure;
 mod socket;
 mod spawn;
 pub(crate) mod state;
@@ -310,12 +311,12 @@ impl<'a> Conn<'a> {
             return None;
         }
         let conn = self.core.table.get(id.token())?;
-        let lives = matches!(conn.phase, Phase::Open | Phase::Connecting) && !conn.is_ending();
+        let lives = conn.takes_commands();
         lives.then(|| Conn::new(self.core, self.sockets, id.token()))
     }
 
     /// Starts an outgoing connection on this loop. It appears as `on_open`, with this connection
-    /// as its [`initiator`](Conn::initiator), or as `on_connect_failed`. What is written to it by
+    /// as its [`initiator`](Conn::initiator), or as `on_open_failed`. What is written to it by
     /// [`peer`](Conn::peer) in the meantime is sent when it is connected. Host names are resolved
     /// on the worker pool, and their addresses tried one after the other.
     ///

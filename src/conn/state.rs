@@ -4,10 +4,14 @@
 //!             connect()                accept, adopt
 //!                |                          |
 //!                v        connected         v
-//!           Connecting ----------------> [on_open]
+//!           Connecting ----------------> Opening: PROXY header, TLS handshake, if any
+//!                |                          |    \
+//!                |                          |     `--- failed [on_open_failed] ---> Lingering
 //!                |                          |
-//!      failed    |                          v        half-close allowed: on_eof, stays Open
-//!   [on_connect_ |                        Open ---------------------------------------------+
+//!                |                      [on_open]
+//!                |                          v        half-close allowed: on_eof, stays Open
+//!      failed    |                        Open ---------------------------------------------+
+//!   [on_open_    |                          |                                               |
 //!     failed]    |                          |                                               |
 //!                |    close(), Action::Close, FIN, stop()         abort(), reset, a limit   |
 //!                |                          |                               |               |
@@ -46,6 +50,7 @@ use crate::conn::id::ConnId;
 use crate::conn::timeouts::Timeouts;
 use crate::error::CloseReason;
 use crate::time::wheel::TimerKey;
+use crate::tls::{MakeSession, TlsInfo};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Phase {
@@ -54,6 +59,8 @@ pub(crate) enum Phase {
     Free,
     /// A connect is under way; there is no state of the user's yet.
     Connecting,
+    /// Connected, and something has to come before the first byte; no state of the user's yet.
+    Opening,
     /// on_open was called; bytes flow.
     Open,
     /// No more input for the handler; what is pending is delivered.
@@ -85,6 +92,10 @@ pub(crate) struct Extra {
     pub(crate) initiator: Option<ConnId>,
     /// Addresses still to be tried, last one first. Valid in Connecting.
     pub(crate) candidates: Vec<SocketAddr>,
+    /// A TLS session that is to be begun.
+    pub(crate) tls: Option<MakeSession>,
+    /// What the handshake has agreed on.
+    pub(crate) tls_info: Option<Box<TlsInfo>>,
 }
 
 /// One connection. The fields named `want_*` are what callbacks asked for and the reactor has
@@ -98,6 +109,14 @@ pub(crate) struct ConnCore {
     pub(crate) receiving: bool,
     /// Something was received.
     pub(crate) heard: bool,
+    /// A TLS session stands between the socket and the handler.
+    pub(crate) secured: bool,
+    /// The session has bytes for the socket beyond what the handler wrote.
+    pub(crate) wire_pending: bool,
+    /// A step of its handshake waits for its turn; what was received lies in `inbound` meanwhile.
+    pub(crate) parked: bool,
+    /// The peer's end came without a close_notify.
+    pub(crate) truncated: bool,
     /// The handler asked for no input.
     pub(crate) paused: bool,
     /// Reading is to rest while the output is above the high watermark.
@@ -123,6 +142,8 @@ pub(crate) struct ConnCore {
     /// On the loop's list of connections to attend.
     pub(crate) dirty: bool,
     pub(crate) want_close: bool,
+    /// A TLS session is to begin in mid-stream.
+    pub(crate) want_tls: bool,
     pub(crate) want_shutdown_write: bool,
     /// Leftover input is to be offered once more.
     pub(crate) want_offer: bool,
@@ -166,6 +187,10 @@ impl ConnCore {
             listener: NO_LISTENER,
             receiving: true,
             heard: false,
+            secured: false,
+            wire_pending: false,
+            parked: false,
+            truncated: false,
             paused: false,
             auto_pause: false,
             auto_paused: false,
@@ -179,6 +204,7 @@ impl ConnCore {
             timer_was_due: false,
             dirty: false,
             want_close: false,
+            want_tls: false,
             want_shutdown_write: false,
             want_offer: false,
             want_drain: false,
@@ -211,7 +237,7 @@ impl ConnCore {
     /// A callback has panicked. Nobody knows what it has left undone, so whatever was under way
     /// ends here.
     pub(crate) fn panicked(&mut self, message: String) {
-        if matches!(self.phase, Phase::Open | Phase::Closing | Phase::Connecting) {
+        if !matches!(self.phase, Phase::Free | Phase::Lingering) {
             self.want_end = true;
             self.reason = Some(CloseReason::HandlerPanicked(message));
         }
@@ -234,13 +260,14 @@ impl ConnCore {
         self.phase == Phase::Open && !self.paused && !self.auto_paused && !self.is_ending()
     }
 
+    /// Whether others may still speak to it: it is open, or on the way to it, and not ending.
+    pub(crate) fn takes_commands(&self) -> bool {
+        matches!(self.phase, Phase::Open | Phase::Opening | Phase::Connecting) && !self.is_ending()
+    }
+
     /// Whether what is written now can still be sent.
     pub(crate) fn takes_output(&self) -> bool {
-        matches!(self.phase, Phase::Open | Phase::Connecting)
-            && !self.want_shutdown_write
-            && !self.write_shut
-            && !self.output_lost
-            && !self.is_ending()
+        self.takes_commands() && !self.want_shutdown_write && !self.write_shut && !self.output_lost
     }
 
     /// Whether a close of any kind was asked for and is yet to be done.
@@ -255,11 +282,13 @@ impl ConnCore {
         let busy = self.paused
             | self.auto_paused
             | self.held_back
+            | self.secured
             | self.above_high
             | self.send_blocked
             | self.eof
             | self.write_shut
             | self.want_close
+            | self.want_tls
             | self.want_end
             | self.want_shutdown_write
             | self.want_offer
@@ -275,8 +304,12 @@ impl ConnCore {
     pub(crate) fn wants_receiving(&self) -> bool {
         match self.phase {
             // Leftover input is offered before more is fetched, or the end is noticed.
-            Phase::Open => self.takes_input() && !self.eof && !self.want_offer && !self.held_back,
+            Phase::Open => {
+                let room = !self.want_offer && !self.held_back && !self.parked;
+                room && self.takes_input() && !self.eof
+            }
             // Input is dropped then, so that the peer can get on to reading ours.
+            Phase::Opening => !self.eof && !self.parked,
             Phase::Closing | Phase::Lingering => !self.eof,
             Phase::Free | Phase::Connecting => false,
         }

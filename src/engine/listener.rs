@@ -11,9 +11,24 @@ use crate::addr::{Address, Endpoint};
 use crate::conn::state::NO_LISTENER;
 use crate::error::{Error, Result};
 use crate::options::Options;
+use crate::reactor::opening::ListenerPolicy;
 use crate::sys::socket::{Listener, bind_first, bind_tcp, bind_udp, bind_unix};
+use crate::tls::MakeSession;
 
 /// One thing to listen on.
+pub(crate) struct Listen {
+    pub(crate) on: ListenOn,
+    /// TLS on this listener, whatever its URL says.
+    pub(crate) tls: Option<MakeSession>,
+}
+
+impl From<ListenOn> for Listen {
+    fn from(on: ListenOn) -> Self {
+        Listen { on, tls: None }
+    }
+}
+
+/// Where to listen.
 #[derive(Debug)]
 pub(crate) enum ListenOn {
     Url(String),
@@ -33,22 +48,32 @@ pub(super) struct Bound {
     pub(super) own: Vec<Vec<(u16, Listener)>>,
     /// For each loop, its datagram sockets.
     pub(super) datagrams: Vec<Vec<UdpSocket>>,
+    /// One for each thing listened on, in order.
+    pub(super) policies: Vec<ListenerPolicy>,
 }
 
-pub(super) fn bind_all(listen: Vec<ListenOn>, options: &Options, loops: usize) -> Result<Bound> {
+pub(super) fn bind_all(
+    listen: Vec<Listen>,
+    defaults: &ListenerPolicy,
+    options: &Options,
+    loops: usize,
+) -> Result<Bound> {
     let mut bound = Bound {
         addresses: Vec::new(),
         shared: Vec::new(),
         own: (0..loops).map(|_| Vec::new()).collect(),
         datagrams: (0..loops).map(|_| Vec::new()).collect(),
+        policies: Vec::new(),
     };
     if listen.len() >= usize::from(NO_LISTENER) {
         return Err(Error::Option { name: "listen", reason: "must be fewer than 65,535".into() });
     }
-    for listen_on in listen {
-        match listen_on {
+    for Listen { on, tls } in listen {
+        let mut policy = ListenerPolicy { tls };
+        match on {
             ListenOn::Url(url) => {
                 let endpoint: Endpoint = url.parse()?;
+                policy = policy_of(&endpoint, policy, defaults)?;
                 bound.bind(&endpoint, options).map_err(|source| listen_error(url, source))?;
             }
             ListenOn::Tcp(listener) => bound
@@ -62,8 +87,27 @@ pub(super) fn bind_all(listen: Vec<ListenOn>, options: &Options, loops: usize) -
                 .adopt_datagram(socket, options)
                 .map_err(|source| listen_error("the given UDP socket", source))?,
         }
+        bound.policies.push(policy);
     }
     Ok(bound)
+}
+
+/// What the endpoint of a URL asks of its connections.
+fn policy_of(
+    endpoint: &Endpoint,
+    own: ListenerPolicy,
+    defaults: &ListenerPolicy,
+) -> Result<ListenerPolicy> {
+    if endpoint.is_datagram() && own.tls.is_some() {
+        let what = format!("TLS on {endpoint}: datagrams are no stream");
+        return Err(Error::Unsupported { what });
+    }
+    let tls = own.tls.or_else(|| defaults.tls.clone().filter(|_| endpoint.is_tls()));
+    if endpoint.is_tls() && tls.is_none() {
+        let reason = format!("{endpoint} needs one: give it by Server::tls");
+        return Err(Error::Option { name: "tls", reason });
+    }
+    Ok(ListenerPolicy { tls })
 }
 
 fn listen_error(address: impl Into<String>, source: io::Error) -> Error {

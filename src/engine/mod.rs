@@ -24,15 +24,17 @@ use crate::control::{LoopShared, ServerHandle, ServerShared};
 use crate::error::Result;
 use crate::handler::{Handler, LoopInfo};
 use crate::options::Options;
+use crate::reactor::opening::ListenerPolicy;
 use crate::reactor::{Parts, Placement};
 use crate::sync::mailbox::Mailbox;
+use crate::tls::MakeNamedSession;
 use crate::workers::{WorkerOptions, WorkerPool};
 
 mod acceptor;
 mod listener;
 mod thread;
 
-pub(crate) use listener::ListenOn;
+pub(crate) use listener::{Listen, ListenOn};
 
 use acceptor::Acceptor;
 use listener::Bound;
@@ -41,6 +43,14 @@ use thread::Threads;
 /// How long the end of a server waits for jobs that still run on the worker pool. They cannot be
 /// interrupted; the rest of the process should not hang on them.
 const WORKERS_END: Duration = Duration::from_secs(1);
+
+/// What holds where nothing else is said.
+#[derive(Default)]
+pub(crate) struct Defaults {
+    pub(crate) listener: ListenerPolicy,
+    /// The TLS of endpoints with `tls://`.
+    pub(crate) tls_client: Option<MakeNamedSession>,
+}
 
 /// A server's threads, and what must outlive them.
 pub(crate) struct Engine<H: Handler> {
@@ -52,14 +62,20 @@ pub(crate) struct Engine<H: Handler> {
 
 impl<H: Handler> Engine<H> {
     /// Binds, starts the threads and boots the handlers.
-    pub(crate) fn start<F>(options: Options, listen: Vec<ListenOn>, factory: F) -> Result<Self>
+    pub(crate) fn start<F>(
+        options: Options,
+        listen: Vec<Listen>,
+        defaults: &Defaults,
+        factory: F,
+    ) -> Result<Self>
     where
         F: Fn(LoopInfo) -> H + Send + Sync + 'static,
     {
         options.check()?;
         let count = options.loop_count();
-        let Bound { addresses, shared, own, datagrams } =
-            listener::bind_all(listen, &options, count)?;
+        let Bound { addresses, shared, own, datagrams, policies } =
+            listener::bind_all(listen, &defaults.listener, &options, count)?;
+        let policies: Arc<[ListenerPolicy]> = policies.into();
         let options = Arc::new(options);
         // With a single loop nobody else is needed to accept.
         let needs_acceptor = count > 1 && !shared.is_empty();
@@ -88,6 +104,8 @@ impl<H: Handler> Engine<H> {
                 listeners: std::mem::take(&mut for_first).into_iter().chain(own).collect(),
                 datagram_sockets,
                 placement: Placement::Here,
+                policies: Arc::clone(&policies),
+                tls_client: defaults.tls_client.clone(),
             };
             let (factory, info) = (Arc::clone(&factory), LoopInfo { index, loops: count });
             threads.spawn(format!("tl-loop-{index}"), index, parts, move || factory(info))?;
@@ -102,6 +120,8 @@ impl<H: Handler> Engine<H> {
                 listeners: for_acceptor,
                 datagram_sockets: Vec::new(),
                 placement: Placement::Balanced((options.balancer)()),
+                policies,
+                tls_client: None,
             };
             threads.spawn("tl-acceptor".to_owned(), count, parts, || Acceptor)?;
         }

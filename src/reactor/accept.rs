@@ -154,7 +154,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             log::warn!("a connection from {peer} was refused: {error}");
             return;
         }
-        let mut conn = ConnCore::new(peer, Phase::Open);
+        let mut conn = ConnCore::new(peer, Phase::Opening);
         conn.auto_pause = self.core.options.auto_pause;
         conn.listener = listener;
         let Some(token) = self.core.table.insert(conn) else {
@@ -172,7 +172,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                 *place = ticket;
             }
         }
-        self.opened(token);
+        self.begin_opening(token);
     }
 
     /// Sets the options of a new connection's socket.

@@ -42,7 +42,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         answer
     }
 
-    /// Calls back with a connection that has no state: on_open, on_close, on_connect_failed.
+    /// Calls back with a connection that has no state: on_open, on_close, on_open_failed.
     pub(super) fn with_conn<R>(
         &mut self,
         name: &'static str,
@@ -113,6 +113,17 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let bytes = driver.bytes(buffer);
         let result = feed(handler, core, &*driver, token, states, bytes);
         self.fed(token, begun, result, buffer.length)
+    }
+
+    /// Offers the next stretch that a connection's session has decrypted, where it lies.
+    pub(super) fn feed_plaintext(&mut self, token: Token) -> Fed {
+        let begun = self.callback_begins();
+        let Self { driver, handler, core, states, sessions, .. } = self;
+        let session = sessions.get_mut(token.index).and_then(Option::as_mut);
+        let bytes = session.map_or(&[][..], |secured| secured.plaintext());
+        let result = feed(handler, core, &*driver, token, states, bytes);
+        let offered = bytes.len();
+        self.fed(token, begun, result, offered)
     }
 
     /// Offers bytes that lie outside of the driver.

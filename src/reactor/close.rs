@@ -16,8 +16,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Moves a connection towards its end as far as it can go now.
     pub(super) fn settle_ending(&mut self, token: Token) {
         let Some(conn) = self.core.table.get_mut(token) else { return };
-        if conn.phase == Phase::Connecting && conn.is_ending() {
-            return self.connect_failed(token, std::io::ErrorKind::ConnectionAborted.into());
+        if matches!(conn.phase, Phase::Connecting | Phase::Opening) && conn.is_ending() {
+            let reason = conn.reason.take().unwrap_or(CloseReason::Local);
+            return self.open_failed(token, reason);
         }
         if conn.want_end && matches!(conn.phase, Phase::Open | Phase::Closing) {
             return self.finish(token);
@@ -30,9 +31,14 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             return;
         }
         match conn.phase {
-            Phase::Closing => self.finish(token),
+            Phase::Closing => {
+                let sealed = self.seal(token);
+                if sealed || self.core.table.get(token).is_some_and(|conn| conn.want_end) {
+                    self.finish(token);
+                }
+            }
             Phase::Open => self.settle_half_close(token),
-            Phase::Free | Phase::Connecting | Phase::Lingering => {}
+            Phase::Free | Phase::Connecting | Phase::Opening | Phase::Lingering => {}
         }
     }
 
@@ -44,7 +50,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         conn.mark = taken;
         let mut inbound = std::mem::take(&mut conn.inbound);
         inbound.clear(&mut self.core.pool);
-        let delivered = conn.outbound.is_empty();
+        let delivered = conn.outbound.is_empty() && self.seal(token);
         if !delivered {
             let patience = self.core.options.close_timeout;
             self.core.set_watch_from(token, self.driver.now(), Some(patience));
@@ -56,12 +62,17 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     fn settle_half_close(&mut self, token: Token) {
         let Some(conn) = self.core.table.get_mut(token) else { return };
         if conn.want_shutdown_write && !conn.write_shut {
+            if !self.seal(token) {
+                return;
+            }
+            let Some(conn) = self.core.table.get_mut(token) else { return };
             conn.write_shut = true;
             if let Err(error) = self.driver.shutdown_write(token) {
                 conn.end(CloseReason::from_io(error));
                 return self.finish(token);
             }
         }
+        let Some(conn) = self.core.table.get_mut(token) else { return };
         if conn.write_shut && conn.eof && !conn.want_eof {
             conn.close(CloseReason::PeerClosed);
             self.begin_closing(token);
@@ -73,10 +84,18 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     fn finish(&mut self, token: Token) {
         let Some(conn) = self.core.table.get_mut(token) else { return };
         let reason = conn.reason.take().unwrap_or(CloseReason::Local);
-        let delivered = conn.outbound.is_empty() && !matches!(reason, CloseReason::Aborted);
+        // Behind a broken session no output can be delivered; but the alert that tells so is.
+        let broken_session = matches!(reason, CloseReason::Tls(_)) && conn.secured;
+        let delivered =
+            (conn.outbound.is_empty() && !matches!(reason, CloseReason::Aborted)) || broken_session;
         let broken = matches!(reason, CloseReason::PeerReset(_) | CloseReason::Failed(_));
         // A reset can only destroy what was sent, and only before the peer's FIN can it come.
-        let lingers = delivered && !broken && !conn.eof && conn.sent > 0;
+        let lingers = delivered && !broken && !conn.eof && (conn.sent > 0 || conn.secured);
+        if delivered && !broken {
+            // For those that end by a timeout or a limit: the peer is told as far as it listens.
+            self.seal(token);
+        }
+        let Some(conn) = self.core.table.get_mut(token) else { return };
         conn.phase = Phase::Lingering;
         conn.mark = 0;
         self.let_go_of_memory(token);
@@ -108,6 +127,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// Gives buffers and timers back, and tells those who wait for output that it is lost.
     pub(super) fn let_go_of_memory(&mut self, token: Token) {
+        self.end_tls(token);
         let core = &mut self.core;
         let Some(conn) = core.table.get_mut(token) else { return };
         conn.inbound.clear(&mut core.pool);

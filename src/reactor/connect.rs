@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::addr::{Address, Endpoint};
 use crate::conn::command::Command;
-use crate::conn::state::Phase;
 use crate::driver::{CloseMode, Driver, Token};
+use crate::error::CloseReason;
 use crate::handler::Handler;
 use crate::reactor::Reactor;
 use crate::sys::socket::start_connect;
@@ -22,7 +22,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     pub(super) fn start_connects(&mut self) {
         for (token, endpoint) in std::mem::take(&mut self.core.connects) {
             if self.core.stopping {
-                self.connect_failed(token, io::ErrorKind::ConnectionAborted.into());
+                self.open_failed(token, CloseReason::ServerStopped);
             } else if let Some(path) = endpoint.unix_path() {
                 self.try_address(token, Address::Unix(Some(path.into())));
             } else if endpoint.is_host_name() {
@@ -87,9 +87,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.core.set_watch(token, None);
         match (result, self.core.table.get_mut(token)) {
             (Ok(()), Some(conn)) => {
-                conn.phase = Phase::Open;
                 conn.receiving = true;
-                self.opened(token);
+                self.begin_opening(token);
             }
             (Ok(()), None) => {}
             (Err(error), _) => self.attempt_failed(token, error),
@@ -103,12 +102,6 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     pub(super) fn connect_failed(&mut self, token: Token, error: io::Error) {
-        let Some(conn) = self.core.table.get_mut(token) else { return };
-        conn.phase = Phase::Lingering;
-        self.let_go_of_memory(token);
-        self.with_conn("on_connect_failed", token, |handler, conn| {
-            handler.on_connect_failed(conn, error);
-        });
-        self.release(token, CloseMode::Orderly);
+        self.open_failed(token, CloseReason::ConnectFailed(error));
     }
 }

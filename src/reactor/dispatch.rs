@@ -47,6 +47,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         };
         conn.last_received = now;
         conn.heard = true;
+        if conn.secured && matches!(conn.phase, Phase::Open | Phase::Opening) {
+            return self.received_wire(token, buffer);
+        }
         if !conn.takes_input() {
             return self.received_out_of_turn(token, buffer);
         }
@@ -89,7 +92,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.after_traffic(token, action);
     }
 
-    fn after_traffic(&mut self, token: Token, action: Action) {
+    pub(super) fn after_traffic(&mut self, token: Token, action: Action) {
         // What is left over because of a pause is not what the handler did not want; it is one
         // receive buffer at most.
         if let Some(conn) = self.core.table.get_mut(token)
@@ -126,6 +129,11 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             return self.driver.recycle(buffer);
         };
         match conn.phase {
+            Phase::Opening => self.opening_received(token, buffer),
+            // Output that waits for the end of a handshake is delivered behind it.
+            Phase::Closing if conn.secured && !conn.outbound.is_empty() => {
+                self.received_wire(token, buffer);
+            }
             Phase::Open if !conn.is_ending() => {
                 conn.inbound.append(self.driver.bytes(&buffer), &mut self.core.pool);
                 conn.want_offer = true;
@@ -152,8 +160,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         conn.receiving = false;
         match conn.phase {
             Phase::Lingering => self.release(token, CloseMode::Orderly),
+            Phase::Opening => self.open_failed(token, CloseReason::PeerClosed),
             Phase::Open => {
                 conn.want_eof = true;
+                conn.truncated = conn.secured;
                 self.tell_end(token);
                 self.settle(token);
             }
@@ -168,6 +178,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             return;
         }
         conn.want_eof = false;
+        if conn.truncated {
+            conn.close(CloseReason::Truncated);
+            return;
+        }
         // Where no output can be sent any more, nothing is left to be done for the peer.
         if self.core.options.half_close && !conn.output_lost {
             let action = self.with_state("on_eof", token, |h, conn, state| h.on_eof(conn, state));

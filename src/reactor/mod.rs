@@ -35,6 +35,7 @@ use crate::options::Options;
 use crate::sync::mailbox::Mailbox;
 use crate::sys::socket::Listener;
 use crate::time::wheel::Wheel;
+use crate::tls::MakeNamedSession;
 use crate::workers::WorkerPool;
 
 mod accept;
@@ -46,12 +47,16 @@ mod connect;
 mod datagram;
 mod dispatch;
 mod guard;
+pub(crate) mod opening;
+mod secure;
 mod settle;
 mod stop;
 mod timers;
 
 use accept::Arrival;
 use datagram::DatagramQueue;
+use opening::ListenerPolicy;
+use secure::{Handshakes, Secured};
 
 /// What a loop is built from, made by the engine.
 pub(crate) struct Parts<H: Handler> {
@@ -64,6 +69,9 @@ pub(crate) struct Parts<H: Handler> {
     pub(crate) listeners: Vec<(u16, Listener)>,
     pub(crate) datagram_sockets: Vec<std::net::UdpSocket>,
     pub(crate) placement: Placement,
+    /// One for each `listen`, in order.
+    pub(crate) policies: Arc<[ListenerPolicy]>,
+    pub(crate) tls_client: Option<MakeNamedSession>,
 }
 
 /// Where accepted connections go.
@@ -91,6 +99,10 @@ pub(crate) struct Reactor<D, H: Handler> {
     jobs: Arc<Mailbox<Job<H>>>,
     placement: Placement,
     listeners: Vec<u32>,
+    policies: Arc<[ListenerPolicy]>,
+    /// The TLS sessions, by slot; where nobody uses TLS there is no memory for them.
+    sessions: Pages<Option<Box<Secured>>>,
+    handshakes: Handshakes,
     datagram_queues: Vec<DatagramQueue>,
     stage: Stage,
     /// Commands taken from the mailbox and not yet carried out.
@@ -143,6 +155,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             server: parts.server,
             allowance: usize::MAX,
             patience: Patience::of(&parts.options),
+            tls_client: parts.tls_client,
             options: parts.options,
             workers: parts.workers,
             state_type: TypeId::of::<H::State>(),
@@ -156,6 +169,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             jobs: parts.jobs,
             placement: parts.placement,
             listeners: Vec::new(),
+            policies: parts.policies,
+            sessions: Pages::new(),
+            handshakes: Handshakes::default(),
             datagram_queues: Vec::new(),
             stage: Stage::Running,
             commands: VecDeque::new(),
@@ -204,6 +220,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             }
             self.core.set_now(self.driver.now());
             self.core.shared.metrics.turns.add(1);
+            self.run_handshakes();
             self.run_events();
             self.run_commands();
             self.run_jobs();
@@ -230,6 +247,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             || !self.core.dirty.is_empty()
             || !self.core.urgent.is_empty()
             || !self.core.connects.is_empty()
+            || self.handshakes.wait()
             || self.timers_left;
         let timeout = if busy {
             shared.wake.end_sleep();

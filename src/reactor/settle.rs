@@ -19,8 +19,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let Some(conn) = self.core.table.get_mut(token) else { return };
         // Noted before the socket takes some: the writer was told of it, and waits for on_drain.
         conn.above_high |= conn.outbound.len() > high;
-        let sends = matches!(conn.phase, Phase::Open | Phase::Closing) && !conn.want_end;
-        if sends && !conn.outbound.is_empty() && !conn.send_blocked {
+        let open = matches!(conn.phase, Phase::Open | Phase::Closing);
+        let sends = (open && !conn.outbound.is_empty()) | conn.wire_pending;
+        if sends && !conn.want_end && !conn.send_blocked {
             self.flush(token);
         }
         if self.core.table.get(token).is_some_and(|conn| !conn.is_at_rest()) {
@@ -31,6 +32,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// The part of `settle` that few connections need.
     #[cold]
     fn settle_all(&mut self, token: Token) {
+        if self.core.table.get(token).is_some_and(|conn| conn.want_tls && !conn.is_ending()) {
+            self.begin_start_tls(token);
+        }
         self.check_watermarks(token);
         self.check_budget(token);
         self.settle_reading(token);
@@ -47,6 +51,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Gives pending output to the socket. At most one stretch a call: what a fast peer could
     /// still take waits for the end of the turn, so that the others get theirs.
     fn flush(&mut self, token: Token) {
+        if self.core.table.get(token).is_some_and(|conn| conn.secured) {
+            return self.flush_secured(token);
+        }
         let mut budget = self.core.options.turn.write_bytes;
         loop {
             self.before_write(token);
@@ -87,7 +94,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     /// The socket is full: from now on the peer has to take something.
-    fn begin_waiting_for_output(&mut self, token: Token) {
+    pub(super) fn begin_waiting_for_output(&mut self, token: Token) {
         let taken = self.taken_by_peer(token);
         if let Some(conn) = self.core.table.get_mut(token)
             && conn.phase == Phase::Open
@@ -102,11 +109,13 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     pub(super) fn taken_by_peer(&self, token: Token) -> u64 {
         let socket = self.driver.socket(token);
         let queued = socket.and_then(|socket| queued_bytes(&socket)).unwrap_or(0);
-        self.core.table.get(token).map_or(0, |conn| conn.sent.saturating_sub(queued))
+        let sent = self.wire_sent(token);
+        let sent = sent.or_else(|| Some(self.core.table.get(token)?.sent)).unwrap_or(0);
+        sent.saturating_sub(queued)
     }
 
     #[inline]
-    fn before_write(&mut self, token: Token) {
+    pub(super) fn before_write(&mut self, token: Token) {
         let pending = self.core.table.get(token).map_or(0, |conn| conn.outbound.len());
         self.core.pre_writing = true;
         self.with_state("pre_write", token, |handler, conn, state| {
@@ -116,7 +125,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     /// The socket took something: tells those who wait for it.
-    fn tell_completions(&mut self, token: Token) {
+    pub(super) fn tell_completions(&mut self, token: Token) {
         while let Some(completion) = self.core.table.get_mut(token).and_then(next_completion) {
             self.tell_written(token, completion.done, Ok(()));
         }
@@ -125,7 +134,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// The peer takes no more. What it has sent before it went is still offered: a client that
     /// sends and leaves without reading the answers has sent all the same. The end of the input,
     /// which is near, ends the connection.
-    fn output_lost(&mut self, token: Token, reason: CloseReason) {
+    pub(super) fn output_lost(&mut self, token: Token, reason: CloseReason) {
         let Core { table, pool, .. } = &mut self.core;
         let Some(conn) = table.get_mut(token) else { return };
         if conn.phase != Phase::Open || conn.is_ending() || conn.paused || conn.eof {
@@ -167,8 +176,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let wanted = conn.wants_receiving();
         if wanted != conn.receiving && conn.phase != Phase::Connecting {
             conn.receiving = wanted;
+            let hears = wanted && conn.phase == Phase::Open;
             self.driver.set_receiving(token, wanted);
-            if wanted {
+            if hears {
                 self.core.begin_hearing(token);
             }
         }

@@ -29,7 +29,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             let Some(token) = self.core.table.token_at(index) else { continue };
             let Some(conn) = self.core.table.get_mut(token) else { continue };
             match conn.phase {
-                Phase::Open | Phase::Connecting => {
+                Phase::Open | Phase::Opening | Phase::Connecting => {
                     conn.close(CloseReason::ServerStopped);
                     self.settle(token);
                 }

@@ -25,7 +25,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             Timer::Conn(token) => {
                 let Some(conn) = self.core.table.get_mut(token) else { return };
                 conn.timer = None;
-                conn.timer_was_due = conn.phase == Phase::Connecting;
+                conn.timer_was_due = matches!(conn.phase, Phase::Connecting | Phase::Opening);
                 if conn.phase != Phase::Open || conn.is_ending() {
                     return;
                 }
@@ -34,6 +34,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                 self.act(token, action.unwrap_or(Action::Continue));
             }
             Timer::Watch(token) => self.watch_due(token),
+            Timer::Handshake(token) => self.end(token, CloseReason::HandshakeTimeout),
             Timer::Tick => {
                 if !self.core.stopping {
                     self.tick();
@@ -60,6 +61,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let phase = conn.phase;
         match phase {
             Phase::Connecting => self.attempt_failed(token, io::ErrorKind::TimedOut.into()),
+            Phase::Opening => self.open_failed(token, CloseReason::HandshakeTimeout),
             // One timer stands for all activity: it looks when it is due, and waits for the rest.
             // Traffic costs it nothing.
             Phase::Open => {

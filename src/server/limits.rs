@@ -39,6 +39,14 @@ impl Server {
         self
     }
 
+    /// Ends connections for which the handshake, or whatever else has to come before the first byte,
+    /// takes longer than this, with [`CloseReason::HandshakeTimeout`](crate::CloseReason). Default
+    /// 10 s.
+    pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
+        self.options.handshake_timeout = timeout;
+        self
+    }
+
     /// Ends connections whose peer takes nothing of the pending output for this long; `None`
     /// never. Default 30 s: whoever lives takes something in that time over any network, and the
     /// output costs memory. On Linux every byte counts; elsewhere the peer has to take enough for

@@ -112,7 +112,11 @@ impl Handler for Script {
         }
     }
 
-    fn on_connect_failed(&mut self, conn: &mut Conn<'_>, error: io::Error) {
+    fn on_open_failed(&mut self, conn: &mut Conn<'_>, reason: CloseReason) {
+        let error = match reason {
+            CloseReason::ConnectFailed(error) => error,
+            other => io::Error::other(other.to_string()),
+        };
         if let Some(call) = &mut self.failed {
             call(conn, error);
         }

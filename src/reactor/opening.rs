@@ -1,0 +1,99 @@
+//! Between connected and open: what has to come before the first byte of the handler's protocol.
+//! Most connections have no such thing, and pass straight through.
+//!
+//! ```text
+//!   accepted, connected --> [TLS handshake] --> on_open
+//!                                  |
+//!                                  `--> on_open_failed
+//! ```
+//! All of it together may take the option `handshake_timeout`, by the connection's watch. What is
+//! received meanwhile lies in `inbound`, and what is left over when it opens is offered as input.
+
+use crate::conn::state::{NO_LISTENER, Phase};
+use crate::driver::{Buffer, CloseMode, Driver, Token};
+use crate::error::CloseReason;
+use crate::handler::Handler;
+use crate::reactor::Reactor;
+use crate::tls::MakeSession;
+
+/// What a listener asks of its connections before they open.
+#[derive(Clone, Default)]
+pub(crate) struct ListenerPolicy {
+    pub(crate) tls: Option<MakeSession>,
+}
+
+impl<D: Driver, H: Handler> Reactor<D, H> {
+    /// A connection is connected: opens it, or begins what has to come before that.
+    #[inline]
+    pub(super) fn begin_opening(&mut self, token: Token) {
+        let Some(conn) = self.core.table.get_mut(token) else { return };
+        let policy = self.policies.get(usize::from(conn.listener));
+        let policy = policy.filter(|_| conn.listener != NO_LISTENER);
+        if let Some(make) = policy.and_then(|policy| policy.tls.clone()) {
+            conn.extra_mut().tls = Some(make);
+        }
+        if conn.extra.as_ref().is_none_or(|extra| extra.tls.is_none()) {
+            conn.phase = Phase::Open;
+            return self.opened(token);
+        }
+        conn.phase = Phase::Opening;
+        let patience = self.core.options.handshake_timeout;
+        self.core.set_watch_from(token, self.driver.now(), Some(patience));
+        self.go_on_opening(token);
+    }
+
+    /// The next step towards on_open.
+    fn go_on_opening(&mut self, token: Token) {
+        let Some(conn) = self.core.table.get_mut(token) else { return };
+        if let Some(make) = conn.extra.as_mut().and_then(|extra| extra.tls.take()) {
+            return self.begin_tls(token, &make);
+        }
+        if !conn.secured {
+            self.open_now(token);
+        }
+    }
+
+    /// Nothing is left to come first.
+    pub(super) fn open_now(&mut self, token: Token) {
+        let Some(conn) = self.core.table.get_mut(token) else { return };
+        conn.phase = Phase::Open;
+        self.core.set_watch(token, None);
+        self.opened(token);
+        if self.core.table.get(token).is_some_and(|conn| !conn.inbound.is_empty()) {
+            self.offer(token);
+        }
+    }
+
+    /// Bytes before on_open.
+    pub(super) fn opening_received(&mut self, token: Token, buffer: Buffer) {
+        if let Some(conn) = self.core.table.get_mut(token) {
+            conn.inbound.append(self.driver.bytes(&buffer), &mut self.core.pool);
+        }
+        self.driver.recycle(buffer);
+        self.go_on_opening(token);
+    }
+
+    /// Ends a connection that never was open, and tells so.
+    pub(super) fn open_failed(&mut self, token: Token, reason: CloseReason) {
+        let Some(conn) = self.core.table.get_mut(token) else { return };
+        let broken = matches!(
+            reason,
+            CloseReason::PeerReset(_) | CloseReason::Failed(_) | CloseReason::Aborted
+        );
+        // The peer was sent something, an alert perhaps, that a reset could destroy.
+        let lingers = conn.phase == Phase::Opening && conn.secured && !conn.eof && !broken;
+        conn.phase = Phase::Lingering;
+        conn.mark = 0;
+        self.let_go_of_memory(token);
+        self.core.shared.metrics.open_failures.add(1);
+        self.with_conn("on_open_failed", token, |handler, conn| {
+            handler.on_open_failed(conn, reason);
+        });
+        if lingers && self.driver.shutdown_write(token).is_ok() {
+            self.core.set_watch_from(token, self.driver.now(), Some(self.linger_patience()));
+            self.settle_reading(token);
+        } else {
+            self.release(token, CloseMode::Orderly);
+        }
+    }
+}

@@ -1,0 +1,413 @@
+//! TLS sessions between the driver and the handler. The handler's bytes stay in the connection's
+//! buffers as plaintext, so that limits, watermarks and completions count what the handler wrote.
+//!
+//! ```text
+//!   driver --> received_wire --> session.read --> plaintext --> on_traffic, or inbound
+//!   driver <-- wire <-- session.take_wire <-- session.write <-- outbound (its head: `covered`)
+//! ```
+//! Of the output, one stretch at a time is encrypted; it leaves `outbound` when the socket has taken
+//! the last byte of its records. A handshake costs as much as thousands of messages, so each turn
+//! takes a bounded number of its steps; further ones wait, not read from, in `handshakes`.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use crate::buf::outbound::Outbound;
+use crate::conn::state::Phase;
+use crate::driver::{Buffer, Driver, Token};
+use crate::error::{CloseReason, TlsError};
+use crate::handler::{Action, Handler};
+use crate::reactor::Reactor;
+use crate::time::wheel::TimerKey;
+use crate::tls::{MakeSession, Session};
+
+/// Bytes encrypted at a time: four records of TLS, one full send.
+const STRETCH: usize = 64 << 10;
+
+/// Slices of output looked at for one stretch.
+const SLICES: usize = 16;
+
+/// A connection's session, and what it has for the socket.
+pub(super) struct Secured {
+    session: Box<dyn Session>,
+    /// What goes to the socket next.
+    wire: Outbound,
+    /// Bytes at the head of the connection's output that `wire` stands for.
+    covered: usize,
+    /// Bytes that the socket took since the session began.
+    sent: u64,
+    /// Nothing of the handler's is encrypted any more: our close_notify or an alert was made.
+    closed: bool,
+    /// The peer's close_notify was told.
+    ended: bool,
+    /// The end of the handshake's time, where the connection was open before.
+    deadline: Option<TimerKey>,
+}
+
+/// Handshakes that wait for their turn.
+#[derive(Default)]
+pub(super) struct Handshakes {
+    queue: VecDeque<Token>,
+    /// Steps that this turn may still take.
+    left: usize,
+}
+
+impl Handshakes {
+    pub(super) fn wait(&self) -> bool {
+        !self.queue.is_empty()
+    }
+}
+
+/// Where bytes of the socket lie.
+#[derive(Clone, Copy)]
+enum Wire<'a> {
+    Received(&'a Buffer),
+    Kept(&'a [u8]),
+}
+
+impl Secured {
+    /// What was decrypted and not consumed yet.
+    pub(super) fn plaintext(&mut self) -> &[u8] {
+        self.session.plaintext()
+    }
+}
+
+impl<D: Driver, H: Handler> Reactor<D, H> {
+    fn secured(&mut self, token: Token) -> Option<&mut Secured> {
+        self.core.table.get(token).filter(|conn| conn.secured)?;
+        self.sessions.get_mut(token.index)?.as_deref_mut()
+    }
+
+    /// Bytes that the socket took of the connection's session, if it has one.
+    pub(super) fn wire_sent(&self, token: Token) -> Option<u64> {
+        self.core.table.get(token).filter(|conn| conn.secured)?;
+        Some(self.sessions.get(token.index)?.as_ref()?.sent)
+    }
+
+    // ---- beginning ----------------------------------------------------------------------
+
+    /// A callback asked for TLS in mid-stream. What it wrote before leaves as it is; what the
+    /// handler has not consumed is the session's, never to be taken for plaintext.
+    pub(super) fn begin_start_tls(&mut self, token: Token) {
+        let Some(conn) = self.core.table.get_mut(token) else { return };
+        conn.want_tls = false;
+        let Some(make) = conn.extra.as_mut().and_then(|extra| extra.tls.take()) else { return };
+        self.begin_tls(token, &make);
+        let delay = self.core.options.handshake_timeout;
+        let deadline = crate::conn::core::deadline(self.driver.now(), delay);
+        let key = self.core.wheel.insert(deadline, crate::conn::core::Timer::Handshake(token));
+        match self.secured(token) {
+            Some(secured) => secured.deadline = Some(key),
+            None => drop(self.core.wheel.cancel(key)),
+        }
+    }
+
+    /// Stands a session before the connection.
+    pub(super) fn begin_tls(&mut self, token: Token, make: &MakeSession) {
+        let session = match make() {
+            Ok(session) => session,
+            Err(error) => return self.end(token, CloseReason::Tls(error)),
+        };
+        let Some(conn) = self.core.table.get_mut(token) else { return };
+        let mut wire = Outbound::default();
+        let mut covered = 0;
+        if conn.phase == Phase::Open {
+            covered = conn.outbound.len();
+            conn.outbound.copy_to(&mut wire, covered, &mut self.core.pool);
+        }
+        conn.secured = true;
+        conn.wire_pending = session.has_wire() || covered > 0;
+        conn.parked = !conn.inbound.is_empty();
+        if conn.parked {
+            self.handshakes.queue.push_back(token);
+        }
+        let secured = Secured {
+            session,
+            wire,
+            covered,
+            sent: 0,
+            closed: false,
+            ended: false,
+            deadline: None,
+        };
+        self.sessions.ensure(token.index);
+        if let Some(place) = self.sessions.get_mut(token.index) {
+            *place = Some(Box::new(secured));
+        }
+        self.settle(token);
+    }
+
+    /// Lets go of the session.
+    pub(super) fn end_tls(&mut self, token: Token) {
+        let Some(conn) = self.core.table.get_mut(token).filter(|conn| conn.secured) else { return };
+        conn.secured = false;
+        conn.wire_pending = false;
+        conn.parked = false;
+        let session = self.sessions.get_mut(token.index).and_then(Option::take);
+        let Some(mut secured) = session else { return };
+        secured.wire.clear(&mut self.core.pool);
+        if let Some(key) = secured.deadline {
+            self.core.wheel.cancel(key);
+        }
+    }
+
+    // ---- bytes in -----------------------------------------------------------------------
+
+    /// Bytes from the socket of a connection with a session.
+    pub(super) fn received_wire(&mut self, token: Token, buffer: Buffer) {
+        let Some(secured) = self.secured(token) else { return self.driver.recycle(buffer) };
+        let handshaking = secured.session.is_handshaking();
+        if handshaking && self.handshakes.left == 0 {
+            if let Some(conn) = self.core.table.get_mut(token) {
+                conn.inbound.append(self.driver.bytes(&buffer), &mut self.core.pool);
+                conn.parked = true;
+                self.core.shared.metrics.handshake_waits.add(1);
+                self.handshakes.queue.push_back(token);
+            }
+            self.driver.recycle(buffer);
+            return self.settle_reading(token);
+        }
+        self.handshakes.left -= usize::from(handshaking);
+        self.read_wire(token, buffer.length, Wire::Received(&buffer));
+        self.driver.recycle(buffer);
+    }
+
+    /// Goes on with handshakes that had to wait: as many steps as a turn takes.
+    pub(super) fn run_handshakes(&mut self) {
+        self.handshakes.left = self.core.options.turn.handshakes;
+        while self.handshakes.left > 0
+            && let Some(token) = self.handshakes.queue.pop_front()
+        {
+            let Some(conn) = self.core.table.get_mut(token).filter(|conn| conn.parked) else {
+                continue;
+            };
+            self.handshakes.left -= 1;
+            conn.parked = false;
+            let mut kept = std::mem::take(&mut conn.inbound);
+            self.read_wire(token, kept.len(), Wire::Kept(kept.as_slice()));
+            kept.clear(&mut self.core.pool);
+            self.settle_reading(token);
+        }
+    }
+
+    fn read_wire(&mut self, token: Token, length: usize, wire: Wire<'_>) {
+        let mut at = 0;
+        while at < length {
+            if self.secured(token).is_none() {
+                return;
+            }
+            let Self { driver, sessions, .. } = self;
+            let bytes = match wire {
+                Wire::Received(buffer) => driver.bytes(buffer),
+                Wire::Kept(bytes) => bytes,
+            };
+            let Some(Some(secured)) = sessions.get_mut(token.index) else { return };
+            let was_handshaking = secured.session.is_handshaking();
+            let read = secured.session.read(&bytes[at..]);
+            if was_handshaking && read.is_ok() && !secured.session.is_handshaking() {
+                self.handshake_done(token);
+            }
+            self.offer_plaintext(token);
+            match read {
+                Ok(0) => break,
+                Ok(count) => at += count,
+                Err(error) => return self.tls_failed(token, error),
+            }
+        }
+        self.after_wire(token);
+    }
+
+    fn after_wire(&mut self, token: Token) {
+        let Some(secured) = self.secured(token) else { return };
+        let has_wire = secured.session.has_wire();
+        let ends = secured.session.peer_has_closed() && !secured.ended;
+        secured.ended |= ends;
+        let Some(conn) = self.core.table.get_mut(token) else { return };
+        conn.wire_pending |= has_wire;
+        if ends {
+            conn.eof = true;
+            match conn.phase {
+                Phase::Opening => return self.open_failed(token, CloseReason::PeerClosed),
+                Phase::Open => conn.want_eof = true,
+                _ => {}
+            }
+            self.tell_end(token);
+        }
+        self.settle(token);
+    }
+
+    fn handshake_done(&mut self, token: Token) {
+        self.core.shared.metrics.handshakes.add(1);
+        let Some(secured) = self.secured(token) else { return };
+        let info = secured.session.info();
+        let deadline = secured.deadline.take();
+        if let Some(key) = deadline {
+            self.core.wheel.cancel(key);
+        }
+        let Some(conn) = self.core.table.get_mut(token) else { return };
+        conn.extra_mut().tls_info = Some(Box::new(info));
+        conn.wire_pending = true;
+        match conn.phase {
+            Phase::Opening => self.open_now(token),
+            Phase::Open if !conn.is_ending() => {
+                let action = self
+                    .with_state("on_secured", token, |h, conn, state| h.on_secured(conn, state));
+                self.act(token, action.unwrap_or(Action::Continue));
+            }
+            _ => self.settle(token),
+        }
+    }
+
+    /// Offers what was decrypted to the handler, or keeps it where the handler takes none now.
+    fn offer_plaintext(&mut self, token: Token) {
+        loop {
+            let length = self.secured(token).map_or(0, |s| s.session.plaintext().len());
+            let Some(conn) = self.core.table.get_mut(token) else { return };
+            if length == 0 {
+                return;
+            }
+            let takes = conn.takes_input() && !conn.want_offer;
+            let mut action = Action::Continue;
+            let mut consumed = 0;
+            if takes && conn.inbound.is_empty() {
+                let fed = self.feed_plaintext(token);
+                (consumed, action) = (fed.consumed, fed.action);
+            }
+            let Some(conn) = self.core.table.get_mut(token) else { return };
+            let Some(Some(secured)) = self.sessions.get_mut(token.index) else { return };
+            let left = &secured.session.plaintext()[consumed..];
+            let leaves = !left.is_empty();
+            if leaves && conn.phase == Phase::Open && !conn.is_ending() {
+                conn.inbound.append(left, &mut self.core.pool);
+            }
+            secured.session.consume(length);
+            if !takes {
+                conn.want_offer |= conn.phase == Phase::Open;
+            } else if consumed == 0 && leaves && action == Action::Continue {
+                // It is behind what was left over before, or was not wanted: one piece.
+                self.offer_kept(token, length);
+            } else if leaves || action != Action::Continue {
+                self.after_traffic(token, action);
+            }
+        }
+    }
+
+    /// What was kept has grown by `length`: offers it, unless that was all there is and refused.
+    fn offer_kept(&mut self, token: Token, length: usize) {
+        let kept = self.core.table.get(token).map_or(0, |conn| conn.inbound.len());
+        if kept > length {
+            self.offer(token);
+        } else {
+            self.after_traffic(token, Action::Continue);
+        }
+    }
+
+    fn tls_failed(&mut self, token: Token, error: TlsError) {
+        let Some(secured) = self.secured(token) else { return };
+        secured.closed = true;
+        if let Some(conn) = self.core.table.get_mut(token) {
+            conn.wire_pending = true;
+            if !conn.send_blocked {
+                self.flush_secured(token);
+            }
+        }
+        self.end(token, CloseReason::Tls(error));
+    }
+
+    // ---- bytes out ----------------------------------------------------------------------
+
+    /// `flush` for a connection with a session: what that has for the socket, and pending output.
+    pub(super) fn flush_secured(&mut self, token: Token) {
+        let mut budget = self.core.options.turn.write_bytes;
+        loop {
+            if self.secured(token).is_some_and(|secured| secured.wire.is_empty()) {
+                self.fill_wire(token);
+            }
+            let Some(conn) = self.core.table.get_mut(token) else { return };
+            let Some(Some(secured)) = self.sessions.get_mut(token.index) else { return };
+            if secured.wire.is_empty() || conn.want_end {
+                conn.wire_pending = false;
+                return;
+            }
+            let sent = match self.driver.send(token, &secured.wire, budget) {
+                Ok(sent) => sent,
+                Err(error) => {
+                    conn.wire_pending = false;
+                    return self.output_lost(token, CloseReason::from_io(error));
+                }
+            };
+            conn.send_blocked = sent.blocked;
+            if sent.blocked {
+                conn.wire_pending = true;
+                self.core.shared.metrics.partial_writes.add(1);
+                return self.begin_waiting_for_output(token);
+            }
+            self.core.shared.metrics.bytes_out.add(sent.bytes as u64);
+            conn.last_sent = self.core.now_ms;
+            secured.sent += sent.bytes as u64;
+            secured.wire.advance(sent.bytes, &mut self.core.pool);
+            budget = budget.saturating_sub(sent.bytes);
+            if secured.wire.is_empty() {
+                let covered = std::mem::take(&mut secured.covered);
+                conn.outbound.advance(covered, &mut self.core.pool);
+                conn.sent += covered as u64;
+                self.tell_completions(token);
+            }
+            if budget == 0 {
+                return self.core.touch(token);
+            }
+        }
+    }
+
+    /// Makes the next records, of what the session itself has to say and of pending output.
+    fn fill_wire(&mut self, token: Token) {
+        let Some(secured) = self.secured(token) else { return };
+        let encrypts = !secured.session.is_handshaking() && !secured.closed;
+        let Some(conn) = self.core.table.get(token) else { return };
+        let open = matches!(conn.phase, Phase::Open | Phase::Closing);
+        let output = open && encrypts && !conn.outbound.is_empty();
+        if output {
+            self.before_write(token);
+        }
+        let max_pending_output = self.core.options.max_pending_output;
+        let Some(conn) = self.core.table.get_mut(token) else { return };
+        let Some(Some(secured)) = self.sessions.get_mut(token.index) else { return };
+        if conn.outbound.len() > max_pending_output {
+            conn.end(CloseReason::OutputLimit);
+        }
+        if conn.want_end {
+            return;
+        }
+        if output {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let filled = conn.outbound.slices(&mut slices);
+            for slice in &slices[..filled] {
+                let room = STRETCH - secured.covered;
+                secured.covered += secured.session.write(&slice[..slice.len().min(room)]);
+            }
+        }
+        if conn.write_shut {
+            // Nothing can follow our FIN, not even an answer to a change of keys.
+            return secured.session.take_wire(&mut std::io::sink());
+        }
+        secured.session.take_wire(&mut secured.wire.writer(&mut self.core.pool));
+    }
+
+    /// Sends the close_notify, if there is a session; true when nothing of it is left to be sent.
+    pub(super) fn seal(&mut self, token: Token) -> bool {
+        let Some(secured) = self.secured(token) else { return true };
+        if !secured.closed {
+            secured.closed = true;
+            if !secured.session.is_handshaking() {
+                secured.session.close();
+            }
+            if let Some(conn) = self.core.table.get_mut(token) {
+                conn.wire_pending = true;
+            }
+        }
+        if self.core.table.get(token).is_some_and(|conn| conn.wire_pending && !conn.send_blocked) {
+            self.flush_secured(token);
+        }
+        self.core.table.get(token).is_none_or(|conn| !conn.wire_pending)
+    }
+}
