@@ -3,19 +3,19 @@
 mod closures;
 mod common;
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
 use closures::{Directory, Script, TCP, ended};
-use tightloop::{Action, ConnId, Direction, Endpoint, Error, RunningServer, Server};
+use tightloop::{Action, CloseReason, ConnId, Direction, Endpoint, Error, RunningServer, Server};
 
 /// What a test is told of connections.
 #[derive(Debug)]
 enum Told {
     Opened { id: ConnId, initiator: Option<ConnId>, direction: Direction, peer: String },
-    Failed { id: ConnId, initiator: Option<ConnId>, error: io::Error },
+    Failed { id: ConnId, initiator: Option<ConnId>, reason: CloseReason },
     Closed(ConnId),
 }
 
@@ -31,9 +31,9 @@ fn reporter(told: &std::sync::mpsc::Sender<Told>) -> Script {
             }
             open.send(Told::Opened { id, initiator, direction, peer }).unwrap();
         })
-        .failed(move |conn, error| {
+        .failed(move |conn, reason| {
             let (id, initiator) = (conn.id(), conn.initiator());
-            failed.send(Told::Failed { id, initiator, error }).unwrap();
+            failed.send(Told::Failed { id, initiator, reason }).unwrap();
         })
         .close(move |conn, _| close.send(Told::Closed(conn.id())).unwrap())
 }
@@ -74,9 +74,9 @@ fn connect(server: &RunningServer<Script>, to: &str) -> ConnId {
 }
 
 /// The failure of a connection, which must be the next thing that is told.
-fn failure(events: &common::Events<Told>, of: ConnId) -> io::Error {
+fn failure(events: &common::Events<Told>, of: ConnId) -> CloseReason {
     match events.next() {
-        Told::Failed { id, initiator: None, error } if id == of => error,
+        Told::Failed { id, initiator: None, reason } if id == of => reason,
         other => panic!("{other:?}"),
     }
 }
@@ -196,7 +196,8 @@ every_driver! {
             ("tcp://no-such-host.invalid:80".to_owned(), None),
         ] {
             let asked = connect(&server, &url);
-            let error = failure(&events, asked);
+            let told = failure(&events, asked);
+            let CloseReason::ConnectFailed(error) = told else { panic!("{told:?}") };
             match reason {
                 Some(reason) => assert_eq!(error.kind(), reason, "{url}"),
                 None => assert!(error.to_string().contains("no-such-host.invalid"), "{error}"),
@@ -259,7 +260,7 @@ every_driver! {
         server.stop();
         let took = ended(server);
         assert!(took < Duration::from_secs(1), "the stop waits for it: {took:?}");
-        assert_eq!(failure(&events, asked).kind(), ErrorKind::ConnectionAborted);
+        assert!(matches!(failure(&events, asked), CloseReason::ServerStopped));
     }
 
     fn closing_what_is_still_connecting_gives_it_up_and_tells_who_waits(driver) {
@@ -289,9 +290,7 @@ every_driver! {
             assert_eq!(common::read(&mut client, 2), b"ok");
         }
         match events.next() {
-            Told::Failed { initiator: Some(_), error, .. } => {
-                assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
-            }
+            Told::Failed { initiator: Some(_), reason: CloseReason::Local, .. } => {}
             other => panic!("{other:?}"),
         }
         assert_eq!(written.next(), Err(tightloop::HandleError::Closed));

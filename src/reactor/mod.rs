@@ -46,6 +46,7 @@ mod command;
 mod connect;
 mod datagram;
 mod dispatch;
+mod encrypt;
 mod guard;
 pub(crate) mod opening;
 mod secure;

@@ -10,7 +10,6 @@
 //! takes a bounded number of its steps; further ones wait, not read from, in `handshakes`.
 
 use std::collections::VecDeque;
-use std::io::IoSlice;
 
 use crate::buf::outbound::Outbound;
 use crate::conn::state::Phase;
@@ -21,25 +20,19 @@ use crate::reactor::Reactor;
 use crate::time::wheel::TimerKey;
 use crate::tls::{MakeSession, Session};
 
-/// Bytes encrypted at a time: four records of TLS, one full send.
-const STRETCH: usize = 64 << 10;
-
-/// Slices of output looked at for one stretch.
-const SLICES: usize = 16;
-
 /// A connection's session, and what it has for the socket.
 pub(super) struct Secured {
-    session: Box<dyn Session>,
+    pub(super) session: Box<dyn Session>,
     /// What goes to the socket next.
-    wire: Outbound,
+    pub(super) wire: Outbound,
     /// Bytes at the head of the connection's output that `wire` stands for.
-    covered: usize,
+    pub(super) covered: usize,
     /// Bytes that the socket took since the session began.
-    sent: u64,
+    pub(super) sent: u64,
     /// Nothing of the handler's is encrypted any more: our close_notify or an alert was made.
-    closed: bool,
+    pub(super) closed: bool,
     /// The peer's close_notify was told.
-    ended: bool,
+    pub(super) ended: bool,
     /// The end of the handshake's time, where the connection was open before.
     deadline: Option<TimerKey>,
 }
@@ -73,7 +66,7 @@ impl Secured {
 }
 
 impl<D: Driver, H: Handler> Reactor<D, H> {
-    fn secured(&mut self, token: Token) -> Option<&mut Secured> {
+    pub(super) fn secured(&mut self, token: Token) -> Option<&mut Secured> {
         self.core.table.get(token).filter(|conn| conn.secured)?;
         self.sessions.get_mut(token.index)?.as_deref_mut()
     }
@@ -312,102 +305,5 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             }
         }
         self.end(token, CloseReason::Tls(error));
-    }
-
-    // ---- bytes out ----------------------------------------------------------------------
-
-    /// `flush` for a connection with a session: what that has for the socket, and pending output.
-    pub(super) fn flush_secured(&mut self, token: Token) {
-        let mut budget = self.core.options.turn.write_bytes;
-        loop {
-            if self.secured(token).is_some_and(|secured| secured.wire.is_empty()) {
-                self.fill_wire(token);
-            }
-            let Some(conn) = self.core.table.get_mut(token) else { return };
-            let Some(Some(secured)) = self.sessions.get_mut(token.index) else { return };
-            if secured.wire.is_empty() || conn.want_end {
-                conn.wire_pending = false;
-                return;
-            }
-            let sent = match self.driver.send(token, &secured.wire, budget) {
-                Ok(sent) => sent,
-                Err(error) => {
-                    conn.wire_pending = false;
-                    return self.output_lost(token, CloseReason::from_io(error));
-                }
-            };
-            conn.send_blocked = sent.blocked;
-            if sent.blocked {
-                conn.wire_pending = true;
-                self.core.shared.metrics.partial_writes.add(1);
-                return self.begin_waiting_for_output(token);
-            }
-            self.core.shared.metrics.bytes_out.add(sent.bytes as u64);
-            conn.last_sent = self.core.now_ms;
-            secured.sent += sent.bytes as u64;
-            secured.wire.advance(sent.bytes, &mut self.core.pool);
-            budget = budget.saturating_sub(sent.bytes);
-            if secured.wire.is_empty() {
-                let covered = std::mem::take(&mut secured.covered);
-                conn.outbound.advance(covered, &mut self.core.pool);
-                conn.sent += covered as u64;
-                self.tell_completions(token);
-            }
-            if budget == 0 {
-                return self.core.touch(token);
-            }
-        }
-    }
-
-    /// Makes the next records, of what the session itself has to say and of pending output.
-    fn fill_wire(&mut self, token: Token) {
-        let Some(secured) = self.secured(token) else { return };
-        let encrypts = !secured.session.is_handshaking() && !secured.closed;
-        let Some(conn) = self.core.table.get(token) else { return };
-        let open = matches!(conn.phase, Phase::Open | Phase::Closing);
-        let output = open && encrypts && !conn.outbound.is_empty();
-        if output {
-            self.before_write(token);
-        }
-        let max_pending_output = self.core.options.max_pending_output;
-        let Some(conn) = self.core.table.get_mut(token) else { return };
-        let Some(Some(secured)) = self.sessions.get_mut(token.index) else { return };
-        if conn.outbound.len() > max_pending_output {
-            conn.end(CloseReason::OutputLimit);
-        }
-        if conn.want_end {
-            return;
-        }
-        if output {
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            let filled = conn.outbound.slices(&mut slices);
-            for slice in &slices[..filled] {
-                let room = STRETCH - secured.covered;
-                secured.covered += secured.session.write(&slice[..slice.len().min(room)]);
-            }
-        }
-        if conn.write_shut {
-            // Nothing can follow our FIN, not even an answer to a change of keys.
-            return secured.session.take_wire(&mut std::io::sink());
-        }
-        secured.session.take_wire(&mut secured.wire.writer(&mut self.core.pool));
-    }
-
-    /// Sends the close_notify, if there is a session; true when nothing of it is left to be sent.
-    pub(super) fn seal(&mut self, token: Token) -> bool {
-        let Some(secured) = self.secured(token) else { return true };
-        if !secured.closed {
-            secured.closed = true;
-            if !secured.session.is_handshaking() {
-                secured.session.close();
-            }
-            if let Some(conn) = self.core.table.get_mut(token) {
-                conn.wire_pending = true;
-            }
-        }
-        if self.core.table.get(token).is_some_and(|conn| conn.wire_pending && !conn.send_blocked) {
-            self.flush_secured(token);
-        }
-        self.core.table.get(token).is_none_or(|conn| !conn.wire_pending)
     }
 }

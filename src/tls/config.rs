@@ -70,7 +70,7 @@ impl TlsAcceptor {
 
     pub(crate) fn sessions(&self) -> MakeSession {
         let acceptor = self.clone();
-        Arc::new(move || session::accept(acceptor.config()))
+        Arc::new(move || session::server(acceptor.config()))
     }
 }
 
@@ -135,7 +135,7 @@ impl TlsConnector {
                     return Err(TlsError::new(what));
                 }
             };
-            session::connect(Arc::clone(&config), name)
+            session::client(Arc::clone(&config), name)
         })
     }
 }

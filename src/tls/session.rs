@@ -21,13 +21,13 @@ pub(super) struct RustlsSession {
 }
 
 /// A session of the side that was connected to.
-pub(super) fn accept(config: Arc<ServerConfig>) -> Result<Box<dyn Session>, TlsError> {
+pub(super) fn server(config: Arc<ServerConfig>) -> Result<Box<dyn Session>, TlsError> {
     let connection = ServerConnection::new(config).map_err(TlsError::new)?;
     Ok(new(connection.into(), None))
 }
 
 /// A session of the side that connects.
-pub(super) fn connect(
+pub(super) fn client(
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
 ) -> Result<Box<dyn Session>, TlsError> {

@@ -53,7 +53,8 @@ script! {
     timer: (&mut Conn<'_>) -> Action;
     tick: (&mut Context<'_, Script>) -> Option<Duration>;
     close: (&mut Conn<'_>, CloseReason) -> ();
-    failed: (&mut Conn<'_>, io::Error) -> ();
+    failed: (&mut Conn<'_>, CloseReason) -> ();
+    secured: (&mut Conn<'_>) -> Action;
     shutdown: (&mut Context<'_, Script>) -> ();
 }
 
@@ -94,6 +95,10 @@ impl Handler for Script {
         self.eof.as_mut().map_or(Action::Close, |call| call(conn))
     }
 
+    fn on_secured(&mut self, conn: &mut Conn<'_>, _: &mut ()) -> Action {
+        self.secured.as_mut().map_or(Action::Continue, |call| call(conn))
+    }
+
     fn on_wake(&mut self, conn: &mut Conn<'_>, _: &mut ()) -> Action {
         self.wake.as_mut().map_or(Action::Continue, |call| call(conn))
     }
@@ -113,12 +118,8 @@ impl Handler for Script {
     }
 
     fn on_open_failed(&mut self, conn: &mut Conn<'_>, reason: CloseReason) {
-        let error = match reason {
-            CloseReason::ConnectFailed(error) => error,
-            other => io::Error::other(other.to_string()),
-        };
         if let Some(call) = &mut self.failed {
-            call(conn, error);
+            call(conn, reason);
         }
     }
 
