@@ -68,6 +68,7 @@ mod handler;
 mod metrics;
 mod options;
 mod per_conn;
+pub mod proxy_protocol;
 mod reactor;
 mod server;
 mod sync;

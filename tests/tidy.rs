@@ -13,7 +13,7 @@ const EXCEPTIONS: &[[&str; 3]] = &[];
 
 /// The layers from the bottom up: a module may use its own layer and those below.
 const LAYERS: [&str; 6] = [
-    "error addr balance options metrics buf time sync sys",
+    "error addr balance options metrics proxy_protocol buf time sync sys",
     "driver",
     "conn tls handler control workers",
     "reactor",
