@@ -257,7 +257,8 @@ impl ConnCore {
 
     /// Whether the handler may still be given input.
     pub(crate) fn takes_input(&self) -> bool {
-        self.phase == Phase::Open && !self.paused && !self.auto_paused && !self.is_ending()
+        let held = self.paused || self.auto_paused || self.parked;
+        self.phase == Phase::Open && !held && !self.is_ending()
     }
 
     /// Whether others may still speak to it: it is open, or on the way to it, and not ending.
@@ -309,8 +310,7 @@ impl ConnCore {
                 room && self.takes_input() && !self.eof
             }
             // Input is dropped then, so that the peer can get on to reading ours.
-            Phase::Opening => !self.eof && !self.parked,
-            Phase::Closing | Phase::Lingering => !self.eof,
+            Phase::Opening | Phase::Closing | Phase::Lingering => !self.eof && !self.parked,
             Phase::Free | Phase::Connecting => false,
         }
     }

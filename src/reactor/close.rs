@@ -48,8 +48,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let Some(conn) = self.core.table.get_mut(token) else { return };
         conn.phase = Phase::Closing;
         conn.mark = taken;
-        let mut inbound = std::mem::take(&mut conn.inbound);
-        inbound.clear(&mut self.core.pool);
+        // But the handshake that pending output waits for goes on.
+        if !conn.parked {
+            conn.inbound.clear(&mut self.core.pool);
+        }
         let delivered = conn.outbound.is_empty() && self.seal(token);
         if !delivered {
             let patience = self.core.options.close_timeout;

@@ -109,6 +109,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             conn.outbound.copy_to(&mut wire, covered, &mut self.core.pool);
         }
         conn.secured = true;
+        // What was left over is no input any more.
+        conn.want_offer = false;
         conn.wire_pending = session.has_wire() || covered > 0;
         conn.parked = !conn.inbound.is_empty();
         if conn.parked {
@@ -128,6 +130,16 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             *place = Some(Box::new(secured));
         }
         self.settle(token);
+    }
+
+    /// The peer takes nothing any more, so nothing of the session waits for it.
+    pub(super) fn drop_wire(&mut self, token: Token) {
+        let Some(conn) = self.core.table.get_mut(token).filter(|conn| conn.secured) else { return };
+        conn.wire_pending = false;
+        let Some(Some(secured)) = self.sessions.get_mut(token.index) else { return };
+        secured.wire.clear(&mut self.core.pool);
+        secured.covered = 0;
+        secured.closed = true;
     }
 
     /// Lets go of the session.

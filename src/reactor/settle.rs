@@ -143,6 +143,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         conn.output_lost = true;
         conn.reason.get_or_insert(reason);
         conn.outbound.clear(pool);
+        self.drop_wire(token);
         self.tell_output_lost(token);
     }
 

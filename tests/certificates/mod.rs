@@ -75,10 +75,8 @@ impl Authority {
     /// The same, for clients with a certificate of this authority.
     pub fn server_for_known(&self, versions: Versions) -> ServerConfig {
         let Identity { chain, key, .. } = self.identity(&["localhost", "127.0.0.1"]);
-        let verifier = WebPkiClientVerifier::builder_with_provider(
-            Arc::new(self.roots()),
-            provider(),
-        );
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(self.roots()), provider());
         ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(versions)
             .expect("versions")
