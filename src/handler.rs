@@ -8,7 +8,7 @@ use crate::conn::context::Context;
 use crate::conn::datagram::Datagram;
 use crate::conn::input::Input;
 use crate::control::ServerHandle;
-use crate::error::CloseReason;
+use crate::error::{CloseReason, DecodeError};
 
 /// What the loop does after a callback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -170,6 +170,14 @@ pub trait Handler: Sized + 'static {
     #[doc(alias = "OnClose")]
     fn on_close(&mut self, conn: &mut Conn<'_>, state: Self::State, reason: CloseReason) {
         let _ = (conn, state, reason);
+    }
+
+    /// For [`Framed`](crate::Framed): asked before `on_close` where the peer has closed in order, as
+    /// the reason that is counted is the one that is told.
+    #[doc(hidden)]
+    fn unfinished_frame(&mut self, state: &mut Self::State) -> Option<DecodeError> {
+        let _ = state;
+        None
     }
 
     /// A connection ended before it was open: one asked for by [`Conn::connect`] or

@@ -234,6 +234,8 @@ every_driver! {
         common::read_to_end(&mut client);
         assert!(events.next().starts_with("error"));
         assert_eq!(events.next(), "closed after 0: within 0");
+        let stats = server.handle().stats();
+        assert_eq!((stats.closed_codec, stats.closed_by_peer), (2, 2), "counted as it is told");
         common::stop(server);
     }
 

@@ -170,13 +170,11 @@ impl<H: FrameHandler> Handler for Framed<H> {
         self.handler.on_eof(&mut conn, state)
     }
 
-    fn on_close(&mut self, conn: &mut Conn<'_>, mut framed: FramedState<H>, reason: CloseReason) {
-        let reason = match reason {
-            CloseReason::PeerClosed => {
-                Self::unfinished(&mut framed).map_or(CloseReason::PeerClosed, CloseReason::Codec)
-            }
-            reason => reason,
-        };
+    fn unfinished_frame(&mut self, framed: &mut FramedState<H>) -> Option<DecodeError> {
+        Self::unfinished(framed)
+    }
+
+    fn on_close(&mut self, conn: &mut Conn<'_>, framed: FramedState<H>, reason: CloseReason) {
         self.handler.on_close(conn, framed.state, reason);
     }
 

@@ -118,6 +118,13 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     fn tell_closed(&mut self, token: Token, reason: CloseReason) {
+        let reason = match reason {
+            CloseReason::PeerClosed => self
+                .with_state("the codec", token, |handler, _, state| handler.unfinished_frame(state))
+                .flatten()
+                .map_or(CloseReason::PeerClosed, CloseReason::Codec),
+            reason => reason,
+        };
         self.core.shared.metrics.count_close(&reason);
         // Where on_open panicked there is no state, and nothing for on_close to end.
         if let Some(state) = self.states.get_mut(token.index).and_then(Option::take) {
