@@ -10,6 +10,8 @@
 //! ```
 
 mod common;
+#[path = "common/duration.rs"]
+mod duration;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -27,7 +29,7 @@ struct Flags {
     common: common::Args,
 
     /// The time between two lines, such as 250ms, 1s or 2.5s
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration::parse)]
     tick: Duration,
 }
 
@@ -60,18 +62,6 @@ impl Handler for Push {
             }
         });
         Some(self.every)
-    }
-}
-
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    let (number, unit_seconds) = match text.strip_suffix("ms") {
-        Some(number) => (number, 1e-3),
-        None => (text.strip_suffix('s').ok_or("it must end in s or ms")?, 1.0),
-    };
-    let number: f64 = number.parse().map_err(|_| "not a number")?;
-    match Duration::try_from_secs_f64(number * unit_seconds) {
-        Ok(duration) if duration >= Duration::from_millis(1) => Ok(duration),
-        _ => Err("it must be at least 1ms".to_owned()),
     }
 }
 

@@ -187,6 +187,20 @@ impl ServerHandle {
             .map_err(|_| HandleError::Closed.into())
     }
 
+    /// Closes the listeners of all loops: nobody new comes in, and clients that the system has
+    /// accepted but the server has not are reset. Open connections go on as before, and callbacks
+    /// may still connect; UDP sockets still receive. Returns at once.
+    ///
+    /// This is the first half of a stop that waits for the connections to end by themselves: then
+    /// wait until [`connections`](ServerHandle::connections) is zero, as long as your patience
+    /// goes, and [`stop`](ServerHandle::stop).
+    pub fn stop_accepting(&self) {
+        for shared in self.shared.acceptor.iter().chain(&self.shared.loops) {
+            // A loop that has ended has no listeners either.
+            drop(shared.send_reserved(Command::StopAccepting));
+        }
+    }
+
     /// Stops the server as [`stop_within`](ServerHandle::stop_within) does, with the option
     /// `stop_timeout` as the deadline.
     #[doc(alias = "Stop")]

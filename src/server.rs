@@ -299,7 +299,7 @@ impl Server {
         self
     }
 
-    /// The deadline of [`ServerHandle::stop`] and `Action::Shutdown`. Default 5 s.
+    /// The deadline of [`ServerHandle::stop`](crate::ServerHandle::stop) and `Action::Shutdown`. Default 5 s.
     pub fn stop_timeout(mut self, timeout: Duration) -> Self {
         self.options.stop_timeout = timeout;
         self

@@ -1,4 +1,4 @@
-//! TLS below the handler: what a session is ([`Session`]), and what a handler may learn of it
+//! TLS below the handler: what a session is (`Session`), and what a handler may learn of it
 //! ([`TlsInfo`]). Pure: bytes of the socket in, plaintext out, and the other way round. Nothing
 //! here knows sockets, and only `tls/session.rs` knows the library that does the work.
 //!

@@ -3,7 +3,7 @@
 mod closures;
 mod common;
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -190,6 +190,32 @@ every_driver! {
         common::stop(server);
         drop(tick);
         common::stop(clock);
+    }
+
+    fn how_long_a_connection_was_idle_can_be_asked(driver) {
+        let (told, events) = common::events();
+        let server = common::start(common::server(driver).listen(TCP), move |_| {
+            let (at_timer, at_traffic) = (told.clone(), told.clone());
+            Script::new()
+                .open(|conn| conn.set_timer(ms(100)))
+                .timer(move |conn| {
+                    at_timer.send(conn.idle_for()).unwrap();
+                    conn.write(b"!");
+                    Action::Continue
+                })
+                .traffic(move |conn, input| {
+                    input.take_all();
+                    at_traffic.send(conn.idle_for()).unwrap();
+                    Action::Continue
+                })
+        });
+        let mut client = common::connect(common::address(&server, 0));
+        let silent = events.next();
+        assert!((ms(99)..common::DEADLINE).contains(&silent), "{silent:?}");
+        common::read(&mut client, 1);
+        client.write_all(b"?").unwrap();
+        assert_eq!(events.next(), Duration::ZERO);
+        common::stop(server);
     }
 
     fn a_large_answer_that_nobody_takes_is_idle_and_ends_by_a_reset(driver) {

@@ -302,6 +302,27 @@ every_driver! {
         assert!(error.to_string().contains("not now"), "{error}");
     }
 
+    fn who_stops_accepting_goes_on_with_open_connections(driver) {
+        for (loops, reuse_port) in [(1, false), (2, false), (2, true)] {
+            let server = common::server(driver).loops(loops).reuse_port(reuse_port).listen(TCP);
+            let server = common::start(server.listen("udp://127.0.0.1:0"), |_| Script::new());
+            let (to, udp) = (common::address(&server, 0), common::address(&server, 1));
+            let mut client = common::connect(to);
+            assert_eq!(common::exchange(&mut client, b"before"), b"before");
+            server.handle().stop_accepting();
+            common::eventually("nobody listens", || TcpStream::connect(to).is_err());
+            assert_eq!(common::exchange(&mut client, b"behind"), b"behind");
+            let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
+            datagrams.set_read_timeout(Some(common::DEADLINE)).unwrap();
+            datagrams.send_to(b"x", udp).unwrap();
+            assert_eq!(datagrams.recv(&mut [0; 8]).unwrap(), 1);
+            assert!(!server.handle().is_stopping());
+            drop(client);
+            common::eventually("it has gone", || server.handle().connections() == 0);
+            common::stop(server);
+        }
+    }
+
     fn a_server_of_datagrams_alone_stops(driver) {
         let server = common::start(common::server(driver).listen("udp://127.0.0.1:0"), |_| {
             Script::new()

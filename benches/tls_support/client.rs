@@ -52,7 +52,7 @@ impl Load {
             Connection { stream, session, received: 0, waits_for_room: false }
         });
         let connections = connections.collect();
-        let message = (0..bytes).map(|i| (i * 31 ^ (i >> 8)) as u8).collect();
+        let message = (0..bytes).map(|i| ((i * 31) ^ (i >> 8)) as u8).collect();
         Load { epoll, message, buffer: vec![0; 256 << 10], connections }
     }
 

@@ -3,10 +3,11 @@
 //! It prints one line `listening on ADDRESS` for each address, serves until SIGINT or SIGTERM,
 //! lets the server end in order, and exits with 0. A second signal does not wait.
 
+use std::error::Error;
 use std::io::Write;
 use std::process::ExitCode;
 
-use tightloop::{Handler, LoopInfo, Server};
+use tightloop::{Handler, LoopInfo, Server, ServerHandle};
 
 /// The flags that all examples have.
 #[derive(clap::Args)]
@@ -14,7 +15,7 @@ pub struct Args {
     /// Where to listen, such as tcp://127.0.0.1:9000, udp://:9000 or unix:///tmp/a.sock
     /// (repeatable; port 0 is any free one)
     #[arg(long, value_name = "URL")]
-    listen: Vec<String>,
+    pub listen: Vec<String>,
 
     /// Event loops, each a thread; 0 is one a core
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -45,26 +46,34 @@ where
     H: Handler,
     F: Fn(LoopInfo) -> H + Send + Sync + 'static,
 {
-    match start_and_join(server, factory) {
+    exit_code(run(server, factory, ServerHandle::stop))
+}
+
+/// As [`serve`]; the first signal is answered by `stop`, which must not block: a second signal
+/// would wait for it.
+pub fn run<H, F, S>(server: Server, factory: F, stop: S) -> Result<(), Box<dyn Error>>
+where
+    H: Handler,
+    F: Fn(LoopInfo) -> H + Send + Sync + 'static,
+    S: Fn(&ServerHandle) + Send + 'static,
+{
+    let server = server.start(factory)?;
+    signals::stop_on_signal(server.handle(), stop)?;
+    // Behind the signals: whoever has read the lines may send one.
+    announce(server.local_addrs());
+    server.join()?;
+    Ok(())
+}
+
+/// Says on standard error what went wrong, if something did.
+pub fn exit_code(ended: Result<(), Box<dyn Error>>) -> ExitCode {
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::FAILURE
         }
     }
-}
-
-fn start_and_join<H, F>(server: Server, factory: F) -> Result<(), Box<dyn std::error::Error>>
-where
-    H: Handler,
-    F: Fn(LoopInfo) -> H + Send + Sync + 'static,
-{
-    let server = server.start(factory)?;
-    signals::stop_on_signal(server.handle())?;
-    // Behind the signals: whoever has read the lines may send one.
-    announce(server.local_addrs());
-    server.join()?;
-    Ok(())
 }
 
 fn announce(addresses: &[tightloop::Address]) {
@@ -83,14 +92,18 @@ mod signals {
     use tightloop::ServerHandle;
 
     /// Stops the server at the first SIGINT or SIGTERM, and ends the process at the second.
-    pub fn stop_on_signal(server: ServerHandle) -> std::io::Result<()> {
+    pub fn stop_on_signal(
+        server: ServerHandle,
+        stop: impl Fn(&ServerHandle) + Send + 'static,
+    ) -> std::io::Result<()> {
         let mut signals = Signals::new([SIGINT, SIGTERM])?;
         let wait = move || {
-            for signal in signals.forever() {
-                if server.is_stopping() {
-                    std::process::exit(128 + signal);
-                }
-                server.stop();
+            let mut signals = signals.forever();
+            if signals.next().is_some() {
+                stop(&server);
+            }
+            if let Some(signal) = signals.next() {
+                std::process::exit(128 + signal);
             }
         };
         std::thread::Builder::new().name("signals".to_owned()).spawn(wait)?;
@@ -100,8 +113,10 @@ mod signals {
 
 #[cfg(not(unix))]
 mod signals {
+    use tightloop::ServerHandle;
+
     /// Leaves Ctrl-C as it is: it ends the process.
-    pub fn stop_on_signal(_: tightloop::ServerHandle) -> std::io::Result<()> {
+    pub fn stop_on_signal(_: ServerHandle, _: impl Fn(&ServerHandle)) -> std::io::Result<()> {
         Ok(())
     }
 }

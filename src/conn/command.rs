@@ -92,6 +92,8 @@ pub(crate) enum Command {
         to: SocketAddr,
         payload: Bytes,
     },
+    /// Close the listeners; everything else goes on.
+    StopAccepting,
     Stop(Duration),
 }
 

@@ -267,6 +267,19 @@ impl<'a> Conn<'a> {
         self.core.set_timeouts(self.token, |timeouts| timeouts.idle = millis);
     }
 
+    /// How long nothing was received and the socket took nothing, as the beginning of this turn
+    /// knows it; zero before the connection is open. No system call: what a slow peer takes out of
+    /// the kernel's buffer is known when the socket takes more, and by each look of the option
+    /// `write_stall_timeout`.
+    ///
+    /// For handlers that decide by themselves what is idle, in [`on_timer`](crate::Handler::on_timer):
+    /// a proxy's one side may be silent because the other is at work.
+    pub fn idle_for(&self) -> Duration {
+        let open = self.core.table.get(self.token).filter(|conn| conn.phase == Phase::Open);
+        let idle_ms = open.map_or(0, |conn| conn.idle_ms(self.core.now_ms));
+        Duration::from_millis(idle_ms.into())
+    }
+
     /// Closes the connection with [`CloseReason::ReadIdleTimeout`] when for this long it was read
     /// from and nothing came; `None` never. Overrides the server's option for this connection.
     #[doc(alias = "SetReadDeadline")]

@@ -76,6 +76,11 @@ impl Patience {
 }
 
 impl ConnCore {
+    /// Milliseconds since something was last received or taken.
+    pub(crate) fn idle_ms(&self, now: u32) -> u32 {
+        now.wrapping_sub(self.last_received).min(now.wrapping_sub(self.last_sent))
+    }
+
     /// Compares the silence of this connection with what it is allowed.
     pub(crate) fn silence(&self, now: u32, patience: Patience) -> Silence {
         let received = now.wrapping_sub(self.last_received);
@@ -93,7 +98,7 @@ impl ConnCore {
             (read_idle, received, is_heard, CloseReason::ReadIdleTimeout),
             (write_idle, sent, true, CloseReason::WriteIdleTimeout),
             (write_stall, sent, self.send_blocked, CloseReason::WriteStalled),
-            (idle, received.min(sent), true, CloseReason::IdleTimeout),
+            (idle, self.idle_ms(now), true, CloseReason::IdleTimeout),
         ];
         let mut rest = None;
         for (limit, silent, applies, reason) in rules {

@@ -50,6 +50,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             Command::Datagram { socket, to, payload } => {
                 self.send_datagram(socket, to, None, &payload);
             }
+            Command::StopAccepting => self.stop_accepting(),
             Command::Stop(deadline) => {
                 // Jobs that were accepted before find the connections that were open then.
                 self.run_jobs();

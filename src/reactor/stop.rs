@@ -10,6 +10,14 @@ use crate::handler::Handler;
 use crate::reactor::{Reactor, Stage};
 
 impl<D: Driver, H: Handler> Reactor<D, H> {
+    /// Closes the listeners. Those who wait for a place were never let in.
+    pub(super) fn stop_accepting(&mut self) {
+        self.waiting.clear();
+        for listener in self.listeners.drain(..) {
+            self.driver.close_listener(listener);
+        }
+    }
+
     /// Closes listeners and connections in order; whoever is left at the deadline is cut off.
     pub(super) fn begin_stop(&mut self, patience: Duration) {
         // A second stop may only shorten the time: the earlier deadline comes first.
@@ -21,10 +29,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         }
         self.core.stopping = true;
         self.stage = Stage::Draining;
-        self.waiting.clear();
-        for listener in self.listeners.drain(..) {
-            self.driver.close_listener(listener);
-        }
+        self.stop_accepting();
         for index in 0..self.core.table.bound() {
             let Some(token) = self.core.table.token_at(index) else { continue };
             let Some(conn) = self.core.table.get_mut(token) else { continue };
