@@ -4,6 +4,7 @@
 //! parsing does no I/O and never blocks, so that a mistake in a configuration file is found before
 //! anything is started. Only [`Endpoint::resolve`] asks the system (names of hosts and interfaces).
 
+mod network;
 mod parse;
 mod resolve;
 #[cfg(test)]
@@ -14,6 +15,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
+pub use network::IpNetwork;
 pub use parse::{AddressError, AddressFault};
 
 /// The longest path of a Unix socket in bytes: `sun_path` less its closing NUL.

@@ -7,6 +7,7 @@ use std::fmt;
 use std::io;
 
 use crate::addr::AddressError;
+use crate::proxy_protocol::ProxyError;
 
 pub use framing::{DecodeError, EncodeError};
 
@@ -133,6 +134,9 @@ pub enum CloseReason {
     /// What has to come before the first byte (a TLS handshake, a PROXY header) took longer than
     /// the option `handshake_timeout`.
     HandshakeTimeout,
+    /// What the peer sent before anything else is no header of the PROXY protocol that may be
+    /// believed.
+    ProxyHeader(ProxyError),
     /// The TLS session failed: no common ground in the handshake, a certificate that is not trusted,
     /// bytes that are no TLS, an alert of the peer. Wherever possible the peer was sent an alert.
     Tls(TlsError),
@@ -189,6 +193,7 @@ impl fmt::Display for CloseReason {
             CloseReason::Failed(error) => write!(f, "failed: {error}"),
             CloseReason::ConnectFailed(error) => write!(f, "could not connect: {error}"),
             CloseReason::HandshakeTimeout => f.write_str("the handshake took too long"),
+            CloseReason::ProxyHeader(error) => write!(f, "PROXY header: {error}"),
             CloseReason::Tls(error) => write!(f, "TLS: {error}"),
             CloseReason::Truncated => f.write_str("cut off by the peer, without a close_notify"),
             CloseReason::IdleTimeout => f.write_str("idle for too long"),

@@ -77,7 +77,9 @@ mod time;
 pub mod tls;
 mod workers;
 
-pub use addr::{Address, AddressError, AddressFault, Endpoint, MAX_UNIX_PATH, Transport};
+pub use addr::{
+    Address, AddressError, AddressFault, Endpoint, IpNetwork, MAX_UNIX_PATH, Transport,
+};
 pub use balance::{Balance, Balancer};
 pub use buf::writer::Writer;
 pub use codec::{Codec, FrameConn, FrameHandler, Framed};

@@ -183,8 +183,10 @@ impl LoopMetrics {
             CloseReason::Aborted => &self.closed_aborted,
             CloseReason::PeerClosed => &self.closed_by_peer,
             CloseReason::PeerReset(_) => &self.closed_by_reset,
-            // An open one has been connected.
-            CloseReason::Failed(_) | CloseReason::ConnectFailed(_) => &self.closed_failed,
+            // An open one has been connected, and its header read.
+            CloseReason::Failed(_)
+            | CloseReason::ConnectFailed(_)
+            | CloseReason::ProxyHeader(_) => &self.closed_failed,
             CloseReason::Tls(_) => &self.closed_tls,
             CloseReason::Truncated => &self.closed_truncated,
             CloseReason::HandshakeTimeout => &self.closed_handshake_timeout,

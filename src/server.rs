@@ -16,6 +16,7 @@ use crate::options::Options;
 use crate::sys::sockopt::Keepalive;
 
 mod limits;
+mod proxied;
 mod running;
 #[cfg(feature = "tls")]
 mod tls;

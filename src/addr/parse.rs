@@ -18,6 +18,10 @@ pub struct AddressError {
 }
 
 impl AddressError {
+    pub(super) fn new(input: &str, fault: AddressFault) -> Self {
+        AddressError { input: input.to_owned(), fault }
+    }
+
     /// The text as it was given.
     pub fn input(&self) -> &str {
         &self.input
@@ -66,6 +70,10 @@ pub enum AddressFault {
     BadScope,
     /// The scheme asks for one family, the address is of the other.
     FamilyMismatch,
+    /// Not a network: an IP address, or one with `/` and the length of the common prefix.
+    BadNetwork,
+    /// A network's address has bits behind the prefix.
+    HostBits,
     /// `unix://` without a path.
     EmptyPath,
     /// The path of a Unix socket contains a NUL.
@@ -102,6 +110,8 @@ impl fmt::Display for AddressFault {
             AddressFault::FamilyMismatch => {
                 "the scheme and the address are of different IP families"
             }
+            AddressFault::BadNetwork => "not an IP network, as in 10.0.0.0/8, or an IP address",
+            AddressFault::HostBits => "a network's address has only zeros behind its prefix",
             AddressFault::EmptyPath => "unix:// needs a path, as in unix:///run/app.sock",
             AddressFault::PathHasNul => "the path contains a NUL",
             AddressFault::PathTooLong { length, limit } => {
@@ -118,7 +128,7 @@ impl FromStr for Endpoint {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Endpoint, AddressError> {
-        parse(text).map_err(|fault| AddressError { input: text.to_owned(), fault })
+        parse(text).map_err(|fault| AddressError::new(text, fault))
     }
 }
 

@@ -30,6 +30,7 @@ mod framing;
 pub(crate) mod handle;
 pub(crate) mod id;
 pub(crate) mod input;
+mod proxied;
 mod secure;
 mod socket;
 mod spawn;
@@ -58,7 +59,8 @@ impl<'a> Conn<'a> {
         ConnId::new(self.core.index, self.token)
     }
 
-    /// The peer's address. Known as long as there is a `Conn`, also in `on_close`.
+    /// The peer's address. Known as long as there is a `Conn`, also in `on_close`. Behind a proxy
+    /// that has sent a PROXY header, the address of the proxy's client.
     #[doc(alias = "RemoteAddr")]
     pub fn peer_addr(&self) -> Address {
         self.core.table.get(self.token).map_or(Address::Unix(None), |conn| conn.peer.clone())

@@ -49,6 +49,7 @@ use crate::conn::handle::Shared;
 use crate::conn::id::ConnId;
 use crate::conn::timeouts::Timeouts;
 use crate::error::CloseReason;
+use crate::proxy_protocol::{ProxyHeader, Sender};
 use crate::time::wheel::TimerKey;
 use crate::tls::{MakeSession, TlsInfo};
 
@@ -92,10 +93,19 @@ pub(crate) struct Extra {
     pub(crate) initiator: Option<ConnId>,
     /// Addresses still to be tried, last one first. Valid in Connecting.
     pub(crate) candidates: Vec<SocketAddr>,
+    /// The PROXY header that came.
+    pub(crate) proxied: Option<Box<Proxied>>,
     /// A TLS session that is to be begun.
     pub(crate) tls: Option<MakeSession>,
     /// What the handshake has agreed on.
     pub(crate) tls_info: Option<Box<TlsInfo>>,
+}
+
+/// A connection that came by way of a proxy.
+pub(crate) struct Proxied {
+    pub(crate) header: ProxyHeader,
+    /// The socket's own peer, where the connection's is the one that the header says.
+    pub(crate) socket_peer: Address,
 }
 
 /// One connection. The fields named `want_*` are what callbacks asked for and the reactor has
@@ -107,7 +117,9 @@ pub(crate) struct ConnCore {
     pub(crate) listener: u16,
     /// What the driver was told last.
     pub(crate) receiving: bool,
-    /// Something was received.
+    /// A PROXY header has to come next, or may.
+    pub(crate) awaits_header: Option<Sender>,
+    /// Something was received; a PROXY header does not count.
     pub(crate) heard: bool,
     /// A TLS session stands between the socket and the handler.
     pub(crate) secured: bool,
@@ -186,6 +198,7 @@ impl ConnCore {
             outgoing: false,
             listener: NO_LISTENER,
             receiving: true,
+            awaits_header: None,
             heard: false,
             secured: false,
             wire_pending: false,
@@ -298,7 +311,7 @@ impl ConnCore {
             && self.receiving
             && !busy
             && self.outbound.is_empty()
-            && self.extra.is_none()
+            && self.extra.as_ref().is_none_or(|extra| extra.shared.is_none())
     }
 
     /// Whether the driver should receive.

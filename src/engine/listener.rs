@@ -11,6 +11,7 @@ use crate::addr::{Address, Endpoint};
 use crate::conn::state::NO_LISTENER;
 use crate::error::{Error, Result};
 use crate::options::Options;
+use crate::proxy_protocol::ProxyProtocol;
 use crate::reactor::opening::ListenerPolicy;
 use crate::sys::socket::{Listener, bind_first, bind_tcp, bind_udp, bind_unix};
 use crate::tls::MakeSession;
@@ -20,11 +21,13 @@ pub(crate) struct Listen {
     pub(crate) on: ListenOn,
     /// TLS on this listener, whatever its URL says.
     pub(crate) tls: Option<MakeSession>,
+    /// The PROXY protocol on this listener, whatever holds for the others.
+    pub(crate) proxy: Option<ProxyProtocol>,
 }
 
 impl From<ListenOn> for Listen {
     fn from(on: ListenOn) -> Self {
-        Listen { on, tls: None }
+        Listen { on, tls: None, proxy: None }
     }
 }
 
@@ -68,8 +71,8 @@ pub(super) fn bind_all(
     if listen.len() >= usize::from(NO_LISTENER) {
         return Err(Error::Option { name: "listen", reason: "must be fewer than 65,535".into() });
     }
-    for Listen { on, tls } in listen {
-        let mut policy = ListenerPolicy { tls };
+    for Listen { on, tls, proxy } in listen {
+        let mut policy = ListenerPolicy { tls, proxy };
         match on {
             ListenOn::Url(url) => {
                 let endpoint: Endpoint = url.parse()?;
@@ -87,6 +90,8 @@ pub(super) fn bind_all(
                 .adopt_datagram(socket, options)
                 .map_err(|source| listen_error("the given UDP socket", source))?,
         }
+        policy.proxy = policy.proxy.or_else(|| defaults.proxy.clone());
+        check_proxy(policy.proxy.as_ref())?;
         bound.policies.push(policy);
     }
     Ok(bound)
@@ -102,12 +107,23 @@ fn policy_of(
         let what = format!("TLS on {endpoint}: datagrams are no stream");
         return Err(Error::Unsupported { what });
     }
+    if endpoint.is_datagram() && own.proxy.is_some() {
+        let what = format!("PROXY headers on {endpoint}: datagrams are no stream");
+        return Err(Error::Unsupported { what });
+    }
     let tls = own.tls.or_else(|| defaults.tls.clone().filter(|_| endpoint.is_tls()));
     if endpoint.is_tls() && tls.is_none() {
         let reason = format!("{endpoint} needs one: give it by Server::tls");
         return Err(Error::Option { name: "tls", reason });
     }
-    Ok(ListenerPolicy { tls })
+    Ok(ListenerPolicy { tls, ..own })
+}
+
+fn check_proxy(policy: Option<&ProxyProtocol>) -> Result<()> {
+    match policy.and_then(ProxyProtocol::fault) {
+        Some(reason) => Err(Error::Option { name: "proxy_protocol", reason: reason.to_owned() }),
+        None => Ok(()),
+    }
 }
 
 fn listen_error(address: impl Into<String>, source: io::Error) -> Error {

@@ -21,6 +21,7 @@
 mod crc32c;
 mod error;
 mod header;
+mod policy;
 #[cfg(test)]
 mod tests;
 mod tlv;
@@ -29,6 +30,8 @@ mod v2;
 
 pub use error::{ProxyEncodeError, ProxyError};
 pub use header::{ProxyHeader, Version};
+pub use policy::ProxyProtocol;
+pub(crate) use policy::Sender;
 pub use tlv::{SslInfo, Tlv, Tlvs};
 
 /// How long a header may be by default, in bytes, with its vectors: the longest addresses and a

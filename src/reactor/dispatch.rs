@@ -160,7 +160,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         conn.receiving = false;
         match conn.phase {
             Phase::Lingering => self.release(token, CloseMode::Orderly),
-            Phase::Opening => self.open_failed(token, CloseReason::PeerClosed),
+            Phase::Opening => self.opening_ended(token),
             Phase::Open => {
                 conn.want_eof = true;
                 conn.truncated = conn.secured;

@@ -2,17 +2,18 @@
 //! Most connections have no such thing, and pass straight through.
 //!
 //! ```text
-//!   accepted, connected --> [TLS handshake] --> on_open
-//!                                  |
-//!                                  `--> on_open_failed
+//!   accepted, connected --> [PROXY header] --> [TLS handshake] --> on_open
+//!                                  |                  |
+//!                                  `------------------+--> on_open_failed
 //! ```
 //! All of it together may take the option `handshake_timeout`, by the connection's watch. What is
 //! received meanwhile lies in `inbound`, and what is left over when it opens is offered as input.
 
-use crate::conn::state::{NO_LISTENER, Phase};
+use crate::conn::state::{ConnCore, NO_LISTENER, Phase, Proxied};
 use crate::driver::{Buffer, CloseMode, Driver, Token};
 use crate::error::CloseReason;
 use crate::handler::Handler;
+use crate::proxy_protocol::{self, DEFAULT_MAX_HEADER, Parsed, ProxyError, ProxyProtocol, Sender};
 use crate::reactor::Reactor;
 use crate::tls::MakeSession;
 
@@ -20,6 +21,7 @@ use crate::tls::MakeSession;
 #[derive(Clone, Default)]
 pub(crate) struct ListenerPolicy {
     pub(crate) tls: Option<MakeSession>,
+    pub(crate) proxy: Option<ProxyProtocol>,
 }
 
 impl<D: Driver, H: Handler> Reactor<D, H> {
@@ -32,7 +34,18 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         if let Some(make) = policy.and_then(|policy| policy.tls.clone()) {
             conn.extra_mut().tls = Some(make);
         }
-        if conn.extra.as_ref().is_none_or(|extra| extra.tls.is_none()) {
+        if let Some(proxy) = policy.and_then(|policy| policy.proxy.as_ref()) {
+            match proxy.asks_of(&conn.peer) {
+                Sender::Never => {}
+                Sender::Refused => {
+                    let reason = CloseReason::ProxyHeader(ProxyError::Untrusted);
+                    return self.open_failed(token, reason);
+                }
+                sender => conn.awaits_header = Some(sender),
+            }
+        }
+        let secures = conn.extra.as_ref().is_some_and(|extra| extra.tls.is_some());
+        if !secures && conn.awaits_header.is_none() {
             conn.phase = Phase::Open;
             return self.opened(token);
         }
@@ -44,6 +57,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// The next step towards on_open.
     fn go_on_opening(&mut self, token: Token) {
+        let awaits_header = |conn: &ConnCore| conn.awaits_header.is_some();
+        if self.core.table.get(token).is_some_and(awaits_header) && !self.read_header(token) {
+            return;
+        }
         let Some(conn) = self.core.table.get_mut(token) else { return };
         if let Some(make) = conn.extra.as_mut().and_then(|extra| extra.tls.take()) {
             return self.begin_tls(token, &make);
@@ -51,6 +68,45 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         if !conn.secured {
             self.open_now(token);
         }
+    }
+
+    /// Reads the PROXY header out of what has come, and answers whether that is done: there was
+    /// one, or there is to be none.
+    fn read_header(&mut self, token: Token) -> bool {
+        let Some(conn) = self.core.table.get_mut(token) else { return false };
+        let policy = self.policies.get(usize::from(conn.listener)).and_then(|p| p.proxy.as_ref());
+        let limit = policy.map_or(DEFAULT_MAX_HEADER, ProxyProtocol::limit);
+        let parsed = proxy_protocol::parse(conn.inbound.as_slice(), limit);
+        match parsed {
+            Ok(Parsed::Incomplete) => return false,
+            Ok(Parsed::Header { header, length }) => {
+                conn.inbound.consume(length, &mut self.core.pool);
+                // The first byte is the client's: what the proxy says is none.
+                conn.heard = !conn.inbound.is_empty();
+                let socket_peer = conn.peer.clone();
+                if let Some(client) = header.source() {
+                    conn.peer = client.clone();
+                }
+                conn.extra_mut().proxied = Some(Box::new(Proxied { header, socket_peer }));
+            }
+            Err(ProxyError::NotAHeader) if conn.awaits_header == Some(Sender::May) => {}
+            Err(error) => {
+                self.open_failed(token, CloseReason::ProxyHeader(error));
+                return false;
+            }
+        }
+        conn.awaits_header = None;
+        true
+    }
+
+    /// The peer closed its side before the connection was open.
+    pub(super) fn opening_ended(&mut self, token: Token) {
+        let cut_off = |conn: &ConnCore| conn.awaits_header.is_some() && !conn.inbound.is_empty();
+        let reason = match self.core.table.get(token).is_some_and(cut_off) {
+            true => CloseReason::ProxyHeader(ProxyError::Incomplete),
+            false => CloseReason::PeerClosed,
+        };
+        self.open_failed(token, reason);
     }
 
     /// Nothing is left to come first.

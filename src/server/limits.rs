@@ -68,7 +68,8 @@ impl Server {
     }
 
     /// Accepted connections from one IPv4 address, or from one IPv6 network of 64 bits, at most;
-    /// more are closed at once. Default: no limit, as many users may share an address.
+    /// more are closed at once. Default: no limit, as many users may share an address. Behind a
+    /// proxy it is the proxy's address that counts, whatever a PROXY header says.
     pub fn max_connections_per_ip(mut self, connections: usize) -> Self {
         self.options.max_connections_per_ip = connections;
         self

@@ -16,7 +16,7 @@ impl Server {
     /// As [`listen`](Server::listen), on a TCP or Unix address, with TLS of its own.
     pub fn listen_tls(mut self, url: impl Into<String>, acceptor: impl Into<TlsAcceptor>) -> Self {
         let tls = Some(acceptor.into().sessions());
-        self.listen.push(Listen { on: ListenOn::Url(url.into()), tls });
+        self.listen.push(Listen { tls, ..ListenOn::Url(url.into()).into() });
         self
     }
 
