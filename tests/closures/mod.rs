@@ -3,7 +3,6 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(clippy::unused_unit, reason = "the macro wants an answer of each callback")]
 
-use std::io;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
