@@ -86,6 +86,7 @@ pub use codec::{Codec, FrameConn, FrameHandler, Framed};
 pub use conn::Conn;
 pub use conn::context::Context;
 pub use conn::datagram::{Datagram, DatagramHandle};
+pub use conn::dial::Connect;
 pub use conn::handle::{ConnHandle, LoopHandle};
 pub use conn::id::ConnId;
 pub use conn::input::{Input, InputReader};

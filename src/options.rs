@@ -92,6 +92,7 @@ pub(crate) struct Options {
     pub(crate) read_idle_timeout: Option<Duration>,
     pub(crate) write_idle_timeout: Option<Duration>,
     pub(crate) first_byte_timeout: Option<Duration>,
+    pub(crate) connect_timeout: Duration,
     pub(crate) handshake_timeout: Duration,
     pub(crate) write_stall_timeout: Option<Duration>,
     pub(crate) close_timeout: Duration,
@@ -150,6 +151,8 @@ impl Default for Options {
             read_idle_timeout: None,
             write_idle_timeout: None,
             first_byte_timeout: None,
+            // A lost SYN is sent again after 1, 3 and 7 s: long enough for three of them.
+            connect_timeout: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(10),
             // A peer that lives takes something in this time, over whatever network.
             write_stall_timeout: Some(Duration::from_secs(30)),
@@ -187,7 +190,7 @@ type Rule = (bool, &'static str, &'static str);
 impl Options {
     /// Refuses values that cannot be meant, naming the option.
     pub(crate) fn check(&self) -> Result<()> {
-        let rules: [Rule; 25] = [
+        let rules: [Rule; 26] = [
             (self.loops > MAX_LOOPS, "loops", "at most 1024"),
             (
                 !(1024..=16 << 20).contains(&self.receive_buffer),
@@ -218,6 +221,7 @@ impl Options {
             (is_zero(self.read_idle_timeout), "read_idle_timeout", TIMEOUT),
             (is_zero(self.write_idle_timeout), "write_idle_timeout", TIMEOUT),
             (is_zero(self.first_byte_timeout), "first_byte_timeout", TIMEOUT),
+            (self.connect_timeout.is_zero(), "connect_timeout", TIMEOUT),
             (self.handshake_timeout.is_zero(), "handshake_timeout", TIMEOUT),
             (is_zero(self.write_stall_timeout), "write_stall_timeout", TIMEOUT),
             (self.max_connections == 0, "max_connections", "at least 1"),

@@ -2,46 +2,16 @@
 
 mod closures;
 mod common;
+mod outgoing;
 
 use std::io::{ErrorKind, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
 use closures::{Directory, Script, TCP, ended};
-use tightloop::{Action, CloseReason, ConnId, Direction, Endpoint, Error, RunningServer, Server};
-
-/// What a test is told of connections.
-#[derive(Debug)]
-enum Told {
-    Opened { id: ConnId, initiator: Option<ConnId>, direction: Direction, peer: String },
-    Failed { id: ConnId, initiator: Option<ConnId>, reason: CloseReason },
-    Closed(ConnId),
-}
-
-/// A handler that reports on its connections, and greets on those that it made.
-fn reporter(told: &std::sync::mpsc::Sender<Told>) -> Script {
-    let (open, failed, close) = (told.clone(), told.clone(), told.clone());
-    Script::new()
-        .open(move |conn| {
-            let (id, initiator) = (conn.id(), conn.initiator());
-            let (direction, peer) = (conn.direction(), conn.peer_addr().to_string());
-            if direction == Direction::Outgoing {
-                conn.write(b"greeting");
-            }
-            open.send(Told::Opened { id, initiator, direction, peer }).unwrap();
-        })
-        .failed(move |conn, reason| {
-            let (id, initiator) = (conn.id(), conn.initiator());
-            failed.send(Told::Failed { id, initiator, reason }).unwrap();
-        })
-        .close(move |conn, _| close.send(Told::Closed(conn.id())).unwrap())
-}
-
-fn reporting(server: Server) -> (RunningServer<Script>, common::Events<Told>) {
-    let (told, events) = common::events();
-    (common::start(server, move |_| reporter(&told)), events)
-}
+use outgoing::{Deaf, Told, closed_port, connect, failure, reporter, reporting};
+use tightloop::{Action, CloseReason, Direction, Endpoint, Error, RunningServer, Server};
 
 /// A server that connects to `to` for each connection it accepts, writes "early" to the new one
 /// before it can be connected, and reports.
@@ -58,47 +28,6 @@ fn connecting(server: Server, to: &str) -> (RunningServer<Script>, common::Event
         })
     });
     (server, events)
-}
-
-/// Has the first loop connect to `to`; answers the connection's identity.
-fn connect(server: &RunningServer<Script>, to: &str) -> ConnId {
-    let to: Endpoint = to.parse().unwrap();
-    let (asked, events) = common::events();
-    let job = move |_: &mut Script, cx: &mut tightloop::Context<'_, Script>| {
-        let id = cx.connect(&to).unwrap();
-        assert!(cx.conn(id).is_none(), "it is not open yet");
-        asked.send(id).unwrap();
-    };
-    server.loops()[0].execute(job).unwrap();
-    events.next()
-}
-
-/// The failure of a connection, which must be the next thing that is told.
-fn failure(events: &common::Events<Told>, of: ConnId) -> CloseReason {
-    match events.next() {
-        Told::Failed { id, initiator: None, reason } if id == of => reason,
-        other => panic!("{other:?}"),
-    }
-}
-
-/// A port on which nobody listens.
-fn closed_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
-/// A listener that answers nobody any more: connecting to it takes for ever. Kept with those that
-/// fill it.
-fn deaf() -> (TcpListener, Vec<TcpStream>, SocketAddr) {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
-    socket.listen(0).unwrap();
-    let listener = TcpListener::from(socket);
-    let to = listener.local_addr().unwrap();
-    let waiting =
-        std::iter::from_fn(|| TcpStream::connect_timeout(&to, Duration::from_millis(100)).ok());
-    let waiting: Vec<_> = waiting.take(50).collect();
-    assert!(waiting.len() < 50, "it takes everybody");
-    (listener, waiting, to)
 }
 
 every_driver! {
@@ -214,7 +143,7 @@ every_driver! {
         let (answer, events) = common::events();
         server.loops()[0]
             .execute(move |_, cx| {
-                let to = "udp://127.0.0.1:9".parse().unwrap();
+                let to: Endpoint = "udp://127.0.0.1:9".parse().unwrap();
                 answer.send(cx.connect(&to).map(drop)).unwrap();
                 assert_eq!(cx.connections(), 0);
             })
@@ -254,9 +183,9 @@ every_driver! {
     }
 
     fn a_stop_gives_up_what_is_still_connecting(driver) {
-        let (_listener, _waiting, to) = deaf();
+        let deaf = Deaf::new();
         let (server, events) = reporting(common::server(driver));
-        let asked = connect(&server, &to.to_string());
+        let asked = connect(&server, &deaf.url());
         server.stop();
         let took = ended(server);
         assert!(took < Duration::from_secs(1), "the stop waits for it: {took:?}");
@@ -264,8 +193,8 @@ every_driver! {
     }
 
     fn closing_what_is_still_connecting_gives_it_up_and_tells_who_waits(driver) {
-        let (_listener, _waiting, to) = deaf();
-        let to: Endpoint = to.to_string().parse().unwrap();
+        let deaf = Deaf::new();
+        let to: Endpoint = deaf.url().parse().unwrap();
         let (told, events) = common::events();
         let (done, written) = common::events();
         let server = common::start(common::server(driver).listen(TCP), move |_| {

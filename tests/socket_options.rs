@@ -102,7 +102,7 @@ every_driver! {
                 .open(move |conn| told.send(ask(&conn.socket().unwrap()).unwrap()).unwrap())
         });
         let backend = TcpListener::bind("127.0.0.1:0").unwrap();
-        let to = format!("tcp://{}", backend.local_addr().unwrap()).parse().unwrap();
+        let to: tightloop::Endpoint = format!("tcp://{}", backend.local_addr().unwrap()).parse().unwrap();
         server.loops()[0].execute(move |_, cx| {
             cx.connect(&to).unwrap();
         }).unwrap();

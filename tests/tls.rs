@@ -61,7 +61,9 @@ every_driver! {
         let authority = Authority::new();
         let server = common::server(driver).listen(TLS).tls(authority.server(BOTH));
         let server = common::start(server, |_| {
-            Script::new().open(|conn| drop(conn.write(&common::pattern(3_000_000)))).traffic(
+            Script::new().open(|conn| {
+                conn.write(&common::pattern(3_000_000));
+            }).traffic(
                 |_, input| {
                     input.take_all();
                     Action::Close

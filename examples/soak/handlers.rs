@@ -185,7 +185,7 @@ impl Handler for Proxy {
         }
     }
 
-    fn on_connect_failed(&mut self, conn: &mut Conn<'_>, _: std::io::Error) {
+    fn on_open_failed(&mut self, conn: &mut Conn<'_>, _: CloseReason) {
         if let Some(mut client) = conn.initiator().and_then(|client| conn.peer(client)) {
             client.close();
         }

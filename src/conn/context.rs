@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::addr::Endpoint;
 use crate::buf::pages::Pages;
 use crate::conn::Conn;
 use crate::conn::core::{Core, Timer, deadline};
+use crate::conn::dial::Connect;
 use crate::conn::id::ConnId;
 use crate::conn::state::Phase;
 use crate::control::ServerHandle;
@@ -145,8 +145,8 @@ impl<'a, H: Handler> Context<'a, H> {
     /// As [`Conn::connect`].
     #[doc(alias = "Dial")]
     #[doc(alias = "DialContext")]
-    pub fn connect(&mut self, endpoint: &Endpoint) -> Result<ConnId> {
-        self.core.connect(endpoint, None)
+    pub fn connect(&mut self, to: impl Into<Connect>) -> Result<ConnId> {
+        self.core.connect(to.into(), None)
     }
 
     /// Runs `job` on this loop after `delay` (to the millisecond, never early). Jobs that are

@@ -9,9 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::addr::Endpoint;
 use crate::buf::pool::Pool;
-use crate::conn::id::ConnId;
 use crate::conn::state::{ConnCore, Phase};
 use crate::conn::table::Table;
 use crate::conn::timeouts::Patience;
@@ -30,6 +28,8 @@ pub(crate) enum Timer {
     Conn(Token),
     /// The watch of a connection: idle, connect, close or linger timeout by its phase.
     Watch(Token),
+    /// The next address of an outgoing connection is to be tried.
+    Attempt(Token),
     /// The time of a handshake in mid-stream is over.
     Handshake(Token),
     Tick,
@@ -78,7 +78,8 @@ pub(crate) struct Core {
     pub(crate) dirty: Vec<Token>,
     /// Connections to attend right after the running callback.
     pub(crate) urgent: Vec<Token>,
-    pub(crate) connects: Vec<(Token, Endpoint)>,
+    /// Outgoing connections to start at the end of the turn.
+    pub(crate) connects: Vec<Token>,
     pub(crate) datagrams: Vec<OutgoingDatagram>,
     pub(crate) datagram_bytes: Vec<u8>,
     pub(crate) stop_requested: bool,
@@ -174,42 +175,6 @@ impl Core {
                 }
             });
         }
-    }
-
-    /// Reserves a slot for an outgoing connection; the reactor starts it after the callback.
-    pub(crate) fn connect(
-        &mut self,
-        endpoint: &Endpoint,
-        initiator: Option<ConnId>,
-    ) -> crate::error::Result<ConnId> {
-        use crate::error::Error;
-        if endpoint.is_datagram() {
-            let what = format!("connecting to {endpoint}: datagram sockets are not connected");
-            return Err(Error::Unsupported { what });
-        }
-        // A handler that tries again from on_open_failed would keep the loop alive for ever.
-        if self.stopping {
-            return Err(Error::Stopped);
-        }
-        let mut conn = ConnCore::new(crate::addr::Address::Unix(None), Phase::Connecting);
-        conn.outgoing = true;
-        conn.receiving = false;
-        if initiator.is_some() {
-            conn.extra_mut().initiator = initiator;
-        }
-        if endpoint.is_tls() {
-            let Some(make) = self.tls_client.clone() else {
-                let what = format!("connecting to {endpoint}: no TLS was given for it");
-                return Err(Error::Unsupported { what });
-            };
-            let host = endpoint.host();
-            conn.extra_mut().tls = Some(Arc::new(move || make(host.as_deref())));
-        }
-        let token = self.table.insert(conn).ok_or_else(|| Error::Unsupported {
-            what: "more than 2^30 connections on one loop".to_owned(),
-        })?;
-        self.connects.push((token, endpoint.clone()));
-        Ok(ConnId::new(self.index, token))
     }
 
     /// Sets the user's timer, counted from `now`: the turn's beginning would be too early.

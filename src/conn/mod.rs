@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::addr::{Address, Endpoint};
+use crate::addr::Address;
 use crate::buf::writer::Writer;
 use crate::conn::core::Core;
+use crate::conn::dial::Connect;
 use crate::conn::handle::ConnHandle;
 use crate::conn::id::ConnId;
 use crate::conn::state::{Direction, NO_LISTENER, Phase};
@@ -26,6 +27,7 @@ pub(crate) mod command;
 pub(crate) mod context;
 pub(crate) mod core;
 pub(crate) mod datagram;
+pub(crate) mod dial;
 mod framing;
 pub(crate) mod handle;
 pub(crate) mod id;
@@ -330,19 +332,23 @@ impl<'a> Conn<'a> {
         lives.then(|| Conn::new(self.core, self.sockets, id.token()))
     }
 
-    /// Starts an outgoing connection on this loop. It appears as `on_open`, with this connection
-    /// as its [`initiator`](Conn::initiator), or as `on_open_failed`. What is written to it by
-    /// [`peer`](Conn::peer) in the meantime is sent when it is connected. Host names are resolved
-    /// on the worker pool, and their addresses tried one after the other.
+    /// Starts an outgoing connection on this loop, to an [`Endpoint`](crate::Endpoint) or as a
+    /// [`Connect`] says. It appears as `on_open`, with this connection as its
+    /// [`initiator`](Conn::initiator), or as `on_open_failed`. What is written to it by
+    /// [`peer`](Conn::peer) in the meantime is sent when it is connected. Nothing waits: host names
+    /// are resolved on the worker pool. Their addresses are tried as RFC 8305 says: IPv6 and IPv4
+    /// in turn, the next one at once when one refuses, and beside it when it has not answered for
+    /// 250 ms.
     ///
     /// # Errors
-    /// [`Error::Unsupported`](crate::Error::Unsupported) for datagram endpoints,
-    /// [`Error::Stopped`](crate::Error::Stopped) once the server is stopping.
+    /// [`Error::Unsupported`](crate::Error::Unsupported) for datagram endpoints, and for `tls://`
+    /// where no TLS was given; [`Error::Stopped`](crate::Error::Stopped) once the server is
+    /// stopping.
     #[doc(alias = "Dial")]
     #[doc(alias = "Register")]
-    pub fn connect(&mut self, endpoint: &Endpoint) -> Result<ConnId> {
+    pub fn connect(&mut self, to: impl Into<Connect>) -> Result<ConnId> {
         let initiator = self.id();
-        self.core.connect(endpoint, Some(initiator))
+        self.core.connect(to.into(), Some(initiator))
     }
 }
 

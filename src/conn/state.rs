@@ -38,16 +38,17 @@
 //! peer has read them.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::addr::Address;
 use crate::buf::inbound::Inbound;
 use crate::buf::outbound::Outbound;
 use crate::conn::command::Completion;
+use crate::conn::dial::Dial;
 use crate::conn::handle::Shared;
 use crate::conn::id::ConnId;
 use crate::conn::timeouts::Timeouts;
+use crate::driver::Token;
 use crate::error::CloseReason;
 use crate::proxy_protocol::{ProxyHeader, Sender};
 use crate::time::wheel::TimerKey;
@@ -60,6 +61,8 @@ pub(crate) enum Phase {
     Free,
     /// A connect is under way; there is no state of the user's yet.
     Connecting,
+    /// No connection, but one more attempt to make one that is Connecting.
+    Attempt,
     /// Connected, and something has to come before the first byte; no state of the user's yet.
     Opening,
     /// on_open was called; bytes flow.
@@ -91,8 +94,10 @@ pub(crate) struct Extra {
     pub(crate) shared: Option<Arc<Shared>>,
     /// The connection whose callback asked for this one.
     pub(crate) initiator: Option<ConnId>,
-    /// Addresses still to be tried, last one first. Valid in Connecting.
-    pub(crate) candidates: Vec<SocketAddr>,
+    /// Valid in Connecting.
+    pub(crate) dial: Option<Box<Dial>>,
+    /// Valid in Attempt: the connection that it may become.
+    pub(crate) attempt_for: Option<Token>,
     /// The PROXY header that came.
     pub(crate) proxied: Option<Box<Proxied>>,
     /// A TLS session that is to be begun.
@@ -106,6 +111,22 @@ pub(crate) struct Proxied {
     pub(crate) header: ProxyHeader,
     /// The socket's own peer, where the connection's is the one that the header says.
     pub(crate) socket_peer: Address,
+}
+
+impl Extra {
+    /// Whether nothing is in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        let Extra { completions, shared, initiator, dial, attempt_for, proxied, tls, tls_info } =
+            self;
+        completions.is_empty()
+            && shared.is_none()
+            && initiator.is_none()
+            && dial.is_none()
+            && attempt_for.is_none()
+            && proxied.is_none()
+            && tls.is_none()
+            && tls_info.is_none()
+    }
 }
 
 /// One connection. The fields named `want_*` are what callbacks asked for and the reactor has
@@ -177,7 +198,8 @@ pub(crate) struct ConnCore {
     pub(crate) extra: Option<Box<Extra>>,
     /// The user's timer.
     pub(crate) timer: Option<TimerKey>,
-    /// The watch: silence while Open (see `timeouts.rs`), progress while Closing, patience while Lingering.
+    /// The watch: the time that is left while Connecting and Opening, silence while Open (see
+    /// `timeouts.rs`), progress while Closing, patience while Lingering.
     pub(crate) watch: Option<TimerKey>,
     pub(crate) timeouts: Timeouts,
     /// Milliseconds of the loop's clock, wrapping, when input was last received, or reading began.
@@ -324,7 +346,7 @@ impl ConnCore {
             }
             // Input is dropped then, so that the peer can get on to reading ours.
             Phase::Opening | Phase::Closing | Phase::Lingering => !self.eof && !self.parked,
-            Phase::Free | Phase::Connecting => false,
+            Phase::Free | Phase::Connecting | Phase::Attempt => false,
         }
     }
 }

@@ -143,6 +143,10 @@ pub(crate) trait Driver: Sockets {
     /// Takes over a stream whose connect is under way; `Connected` follows.
     fn connect(&mut self, token: Token, stream: Stream) -> io::Result<()>;
 
+    /// Gives the connected stream of `from` the name `to`, which has none. `from` is gone then,
+    /// also where that fails.
+    fn rename(&mut self, from: Token, to: Token) -> io::Result<()>;
+
     /// Turns receiving on or off.
     fn set_receiving(&mut self, token: Token, on: bool);
 

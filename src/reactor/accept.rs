@@ -203,6 +203,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.core.shared.metrics.opened.add(1);
         self.states.ensure(token.index);
         self.start_timers(token);
+        if let Some(conn) = self.core.table.get_mut(token) {
+            // Without one a connection takes the shortest ways.
+            conn.extra.take_if(|extra| extra.is_empty());
+        }
         let state = self.with_conn("on_open", token, |handler, conn| handler.on_open(conn));
         if let Some(place) = self.states.get_mut(token.index) {
             *place = state;

@@ -38,7 +38,11 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                 }
             }
             Phase::Open => self.settle_half_close(token),
-            Phase::Free | Phase::Connecting | Phase::Opening | Phase::Lingering => {}
+            Phase::Free
+            | Phase::Connecting
+            | Phase::Attempt
+            | Phase::Opening
+            | Phase::Lingering => {}
         }
     }
 

@@ -200,6 +200,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let Some(conn) = self.core.table.get_mut(token) else { return };
         match conn.phase {
             Phase::Lingering => self.release(token, CloseMode::Orderly),
+            // It ends with the connection that it is for.
+            Phase::Attempt => {}
             _ => {
                 conn.end(reason);
                 self.settle(token);

@@ -140,6 +140,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let lingers = conn.phase == Phase::Opening && conn.secured && !conn.eof && !broken;
         conn.phase = Phase::Lingering;
         conn.mark = 0;
+        self.end_dial(token);
         self.let_go_of_memory(token);
         self.core.shared.metrics.open_failures.add(1);
         self.with_conn("on_open_failed", token, |handler, conn| {

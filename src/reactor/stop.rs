@@ -40,7 +40,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                 }
                 // Those that linger already get no more patience than those that will.
                 Phase::Lingering => self.core.set_watch(token, Some(self.linger_patience())),
-                Phase::Closing | Phase::Free => {}
+                // An attempt ends with the connection that it is for.
+                Phase::Closing | Phase::Free | Phase::Attempt => {}
             }
         }
     }

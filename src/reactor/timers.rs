@@ -34,6 +34,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                 self.act(token, action.unwrap_or(Action::Continue));
             }
             Timer::Watch(token) => self.watch_due(token),
+            Timer::Attempt(token) => self.attempt_is_slow(token),
             Timer::Handshake(token) => self.end(token, CloseReason::HandshakeTimeout),
             Timer::Tick => {
                 if !self.core.stopping {
@@ -60,7 +61,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         conn.watch = None;
         let phase = conn.phase;
         match phase {
-            Phase::Connecting => self.attempt_failed(token, io::ErrorKind::TimedOut.into()),
+            Phase::Connecting => self.connect_failed(token, io::ErrorKind::TimedOut.into()),
             Phase::Opening => self.open_failed(token, CloseReason::HandshakeTimeout),
             // One timer stands for all activity: it looks when it is due, and waits for the rest.
             // Traffic costs it nothing.
@@ -75,7 +76,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             }
             Phase::Closing => self.end(token, CloseReason::CloseTimeout),
             Phase::Lingering => self.release(token, CloseMode::Orderly),
-            Phase::Free => {}
+            Phase::Free | Phase::Attempt => {}
         }
     }
 

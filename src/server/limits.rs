@@ -39,6 +39,14 @@ impl Server {
         self
     }
 
+    /// How long it may take to make an outgoing connection, where its
+    /// [`Connect`](crate::Connect) says nothing else. Default 10 s: a lost packet is sent again
+    /// after 1, 3 and 7 s.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.options.connect_timeout = timeout;
+        self
+    }
+
     /// Ends connections for which the handshake, or whatever else has to come before the first byte,
     /// takes longer than this, with [`CloseReason::HandshakeTimeout`](crate::CloseReason). Default
     /// 10 s.

@@ -8,6 +8,7 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod affinity;
+mod bind_port;
 pub(crate) mod interface;
 pub(crate) mod send_queue;
 pub(crate) mod socket;

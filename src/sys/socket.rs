@@ -157,17 +157,22 @@ pub(crate) fn bind_first<T>(
     outcome
 }
 
-/// Starts to connect. The stream becomes writable when that has ended, and `take_error` of its
+/// Starts to connect, from `local` where that is given. The stream becomes writable when that has ended, and `take_error` of its
 /// socket then says how. Options are set before, as buffers must be.
 ///
 /// # Errors
 /// Whatever connect knows at once, such as a refused connection to a Unix socket;
 /// `InvalidInput` for a Unix socket without a path.
-pub(crate) fn start_connect(address: &Address, options: &SocketOptions) -> io::Result<Stream> {
+pub(crate) fn start_connect(
+    address: &Address,
+    local: Option<SocketAddr>,
+    options: &SocketOptions,
+) -> io::Result<Stream> {
     match address {
         Address::Ip(address) => {
             let socket = open(*address, Type::STREAM, Protocol::TCP)?;
             options.apply(SockRef::from(&socket), true)?;
+            bind_local(&socket, local)?;
             connect_socket(&socket, &(*address).into())?;
             Ok(Stream::Tcp(socket.into()))
         }
@@ -177,6 +182,15 @@ pub(crate) fn start_connect(address: &Address, options: &SocketOptions) -> io::R
             Err(io::Error::new(io::ErrorKind::InvalidInput, message))
         }
     }
+}
+
+/// Binds a socket that is to be connected.
+fn bind_local(socket: &Socket, local: Option<SocketAddr>) -> io::Result<()> {
+    let Some(local) = local else { return Ok(()) };
+    if local.port() == 0 {
+        super::bind_port::choose_at_connect(socket)?;
+    }
+    socket.bind(&local.into())
 }
 
 /// Sends as much of `slices` as the socket takes, at most [`MAX_SLICES`] of them.

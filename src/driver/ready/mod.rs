@@ -291,6 +291,27 @@ impl Driver for Ready {
         self.adopt(token, stream, true)
     }
 
+    fn rename(&mut self, from: Token, to: Token) -> io::Result<()> {
+        let Some(old) = self.stream_mut(from) else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        // Its place in the queue stays with the old index: harmless there.
+        let queued = old.queued;
+        let mut entry = std::mem::take(old);
+        old.queued = queued;
+        if let Some(socket) = &mut entry.socket {
+            let name = Place::Stream(to.index).pack(to.generation);
+            self.poll.registry().reregister(socket.source(), name, stream::INTEREST)?;
+        }
+        entry.generation = to.generation;
+        self.streams.ensure(to.index);
+        let Some(place) = self.streams.get_mut(to.index) else { return Ok(()) };
+        entry.queued = place.queued;
+        *place = entry;
+        requeue(place, to.index, &mut self.queue);
+        Ok(())
+    }
+
     fn set_receiving(&mut self, token: Token, on: bool) {
         let Self { streams, queue, .. } = self;
         let entry = streams.get_mut(token.index);

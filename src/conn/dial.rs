@@ -1,0 +1,239 @@
+//! [`Connect`]: what an outgoing connection is to be, and [`Dial`]: how far it is on the way there.
+//! The reactor does the connecting.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::addr::{Address, Endpoint};
+use crate::conn::core::Core;
+use crate::conn::id::ConnId;
+use crate::conn::state::{ConnCore, Phase};
+use crate::driver::Token;
+use crate::error::{Error, Result};
+use crate::time::wheel::TimerKey;
+#[cfg(feature = "tls")]
+use crate::tls::TlsConnector;
+use crate::tls::{MakeNamedSession, MakeSession};
+
+/// Where to connect to, and how. An [`Endpoint`] is enough where nothing else is to be said.
+///
+/// ```
+/// use std::time::Duration;
+/// use tightloop::{Conn, Connect, Endpoint};
+///
+/// fn ask_the_back_end(conn: &mut Conn<'_>, back_end: &Endpoint) -> tightloop::Result<()> {
+///     let connect = Connect::to(back_end).timeout(Duration::from_secs(2));
+///     let id = conn.connect(connect)?;
+///     if let Some(mut back_end) = conn.peer(id) {
+///         back_end.write(b"hello"); // sent as soon as it is connected
+///     }
+///     Ok(())
+/// }
+/// ```
+#[derive(Clone)]
+#[must_use = "it connects when it is given to connect"]
+#[doc(alias = "Dial")]
+pub struct Connect {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) local: Option<SocketAddr>,
+    pub(crate) tls: Option<MakeNamedSession>,
+}
+
+impl Connect {
+    /// Connects to this endpoint, of `tcp`, `tls` or `unix`.
+    pub fn to(endpoint: &Endpoint) -> Self {
+        Connect {
+            endpoint: endpoint.clone(),
+            addresses: Vec::new(),
+            timeout: None,
+            local: None,
+            tls: None,
+        }
+    }
+
+    /// The addresses of the host, in the order in which they are preferred, for programs that have
+    /// a resolver of their own. Without any, the system is asked. What the endpoint says of ports
+    /// and families is not looked at; its host still names the server for TLS.
+    pub fn addresses(mut self, addresses: impl IntoIterator<Item = SocketAddr>) -> Self {
+        self.addresses = addresses.into_iter().collect();
+        self
+    }
+
+    /// How long all of it may take, from asking to being connected, the look-up of the name and
+    /// attempts at several addresses included. Afterwards the connection fails with
+    /// [`ConnectFailed`](crate::CloseReason::ConnectFailed) and `TimedOut`. Default: the option
+    /// [`connect_timeout`](crate::Server::connect_timeout). A TLS handshake has its own time.
+    #[doc(alias = "DialTimeout")]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// The address to connect from; port 0 lets the system choose one (on Linux only when the peer
+    /// is known, so that many connections to different peers can share ports). Only addresses of
+    /// its family are tried; with a port, one at a time. Not for Unix sockets.
+    pub fn local_addr(mut self, address: SocketAddr) -> Self {
+        self.local = Some(address);
+        self
+    }
+
+    /// TLS on this connection, whatever its URL says, in place of the option
+    /// [`tls_client`](crate::Server::tls_client). The certificate is checked for the host of the
+    /// endpoint, or for the connector's own server name. `on_open` comes behind the handshake.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, connector: impl Into<TlsConnector>) -> Self {
+        self.tls = Some(connector.into().sessions());
+        self
+    }
+
+    /// Refuses what cannot be meant, and answers what makes the TLS session, if there is one.
+    pub(crate) fn check(&self, default: Option<&MakeNamedSession>) -> Result<Option<MakeSession>> {
+        let endpoint = &self.endpoint;
+        let refused = |what: &str| {
+            Err(Error::Unsupported { what: format!("connecting to {endpoint}: {what}") })
+        };
+        if endpoint.is_datagram() {
+            return refused("datagram sockets are not connected");
+        }
+        if endpoint.is_unix() && (self.local.is_some() || !self.addresses.is_empty()) {
+            return refused("a Unix socket has no IP address");
+        }
+        let given = self.tls.as_ref().or(default.filter(|_| endpoint.is_tls()));
+        let Some(make) = given.cloned() else {
+            return if endpoint.is_tls() { refused("no TLS was given for it") } else { Ok(None) };
+        };
+        let host = endpoint.host();
+        Ok(Some(Arc::new(move || make(host.as_deref()))))
+    }
+}
+
+impl From<&Endpoint> for Connect {
+    fn from(endpoint: &Endpoint) -> Self {
+        Connect::to(endpoint)
+    }
+}
+
+impl From<Endpoint> for Connect {
+    fn from(endpoint: Endpoint) -> Self {
+        Connect::to(&endpoint)
+    }
+}
+
+impl From<&Connect> for Connect {
+    fn from(connect: &Connect) -> Self {
+        connect.clone()
+    }
+}
+
+impl std::fmt::Debug for Connect {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connect")
+            .field("endpoint", &self.endpoint)
+            .field("timeout", &self.timeout)
+            .field("local", &self.local)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A connection on its way. It exists while the connection is Connecting.
+pub(crate) struct Dial {
+    pub(crate) connect: Connect,
+    /// Addresses still to be tried, last one first.
+    pub(crate) candidates: Vec<Address>,
+    /// The address of the attempt that is under way under the connection's own token.
+    pub(crate) own: Option<Address>,
+    /// Attempts under way beside it, each in a slot of its own.
+    pub(crate) others: Vec<Token>,
+    /// When the next attempt begins, though the others have not failed.
+    pub(crate) next: Option<TimerKey>,
+    /// Why the last attempt that has failed did.
+    pub(crate) error: Option<std::io::Error>,
+}
+
+impl Dial {
+    pub(crate) fn new(connect: Connect) -> Self {
+        let (candidates, others) = (Vec::new(), Vec::new());
+        Dial { connect, candidates, own: None, others, next: None, error: None }
+    }
+
+    pub(crate) fn attempts(&self) -> usize {
+        usize::from(self.own.is_some()) + self.others.len()
+    }
+
+    /// Sets what is to be tried: addresses of the family of the local address, the families in
+    /// turn, beginning with that of the first (RFC 8305, section 4).
+    pub(crate) fn set_addresses(&mut self, mut addresses: Vec<SocketAddr>) {
+        if let Some(local) = self.connect.local {
+            addresses.retain(|address| address.is_ipv4() == local.is_ipv4());
+        }
+        let first_is_ipv4 = addresses.first().is_some_and(SocketAddr::is_ipv4);
+        let (first, second): (Vec<_>, Vec<_>) =
+            addresses.into_iter().partition(|address| address.is_ipv4() == first_is_ipv4);
+        let mut second = second.into_iter();
+        for address in first {
+            self.candidates.push(Address::Ip(address));
+            self.candidates.extend(second.next().map(Address::Ip));
+        }
+        self.candidates.extend(second.map(Address::Ip));
+        self.candidates.reverse();
+    }
+}
+
+impl Core {
+    /// Reserves a slot for an outgoing connection; the reactor starts it after the callback.
+    pub(crate) fn connect(
+        &mut self,
+        connect: Connect,
+        initiator: Option<ConnId>,
+    ) -> Result<ConnId> {
+        let tls = connect.check(self.tls_client.as_ref())?;
+        // A handler that tries again from on_open_failed would keep the loop alive for ever.
+        if self.stopping {
+            return Err(Error::Stopped);
+        }
+        let mut conn = ConnCore::new(Address::Unix(None), Phase::Connecting);
+        conn.outgoing = true;
+        conn.receiving = false;
+        let extra = conn.extra_mut();
+        extra.initiator = initiator;
+        extra.tls = tls;
+        extra.dial = Some(Box::new(Dial::new(connect)));
+        let token = self.table.insert(conn).ok_or_else(|| Error::Unsupported {
+            what: "more than 2^30 connections on one loop".to_owned(),
+        })?;
+        self.connects.push(token);
+        Ok(ConnId::new(self.index, token))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order(addresses: &[&str], local: Option<&str>) -> Vec<String> {
+        let mut connect = Connect::to(&"tcp://host:1".parse().unwrap());
+        connect.local = local.map(|local| local.parse().unwrap());
+        let mut dial = Dial::new(connect);
+        dial.set_addresses(addresses.iter().map(|address| address.parse().unwrap()).collect());
+        dial.candidates.iter().rev().map(Address::to_string).collect()
+    }
+
+    #[test]
+    fn the_families_take_turns_beginning_with_that_of_the_first_address() {
+        let ipv6 = ["[2001:db8::1]:1", "[2001:db8::2]:1", "[2001:db8::3]:1"];
+        let (a, b) = ("192.0.2.1:1", "192.0.2.2:1");
+        assert_eq!(order(&[ipv6[0], ipv6[1], ipv6[2], a], None), [ipv6[0], a, ipv6[1], ipv6[2]]);
+        assert_eq!(order(&[a, b, ipv6[0]], None), [a, ipv6[0], b]);
+        assert_eq!(order(&[a, ipv6[0], ipv6[1]], None), [a, ipv6[0], ipv6[1]]);
+        assert!(order(&[], None).is_empty());
+    }
+
+    #[test]
+    fn only_the_family_of_the_local_address_is_tried() {
+        assert_eq!(order(&["[::1]:1", "192.0.2.1:1"], Some("127.0.0.1:0")), ["192.0.2.1:1"]);
+        assert!(order(&["192.0.2.1:1"], Some("[::1]:0")).is_empty());
+    }
+}
