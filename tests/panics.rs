@@ -63,7 +63,7 @@ impl Handler for Bomb {
                 conn.spawn(|| (), done).expect("the pool has room");
             }
             b"connect" => {
-                let nobody = "tcp://127.0.0.1:1".parse().unwrap();
+                let nobody: tightloop::Endpoint = "tcp://127.0.0.1:1".parse().unwrap();
                 conn.connect(&nobody).unwrap();
             }
             b"bye" => return Action::Close,
