@@ -3,30 +3,15 @@
 mod certificates;
 mod closures;
 mod common;
+mod tls_client;
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
 
-use certificates::{Authority, BOTH, Versions};
+use certificates::{Authority, BOTH};
 use closures::Script;
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use tightloop::tls::TlsVersion;
 use tightloop::{Action, CloseReason};
-
-const TLS: &str = "tls://127.0.0.1:0";
-
-type Client = StreamOwned<ClientConnection, TcpStream>;
-
-fn client(config: ClientConfig, to: SocketAddr) -> Client {
-    let name = ServerName::try_from("localhost").unwrap();
-    let session = ClientConnection::new(Arc::new(config), name).unwrap();
-    StreamOwned::new(session, common::connect(to))
-}
-
-const TLS12: Versions = &[&rustls::version::TLS12];
-const TLS13: Versions = &[&rustls::version::TLS13];
+use tls_client::{TLS, TLS12, TLS13, client};
 
 every_driver! {
     fn what_comes_in_encrypted_goes_out_encrypted(driver) {

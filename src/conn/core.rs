@@ -162,7 +162,7 @@ impl Core {
             conn.want_offer = true;
             return false;
         }
-        conn.takes_input() && !conn.want_tls
+        conn.takes_input()
     }
 
     pub(crate) fn broadcast(&mut self, bytes: &Bytes) {

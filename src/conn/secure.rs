@@ -19,27 +19,32 @@ impl Conn<'_> {
     /// for the handshake. Its end is told by
     /// [`on_secured`](crate::Handler::on_secured), or by
     /// `on_close` with [`Tls`](crate::CloseReason::Tls) or
-    /// [`HandshakeTimeout`](crate::CloseReason::HandshakeTimeout).
+    /// [`HandshakeTimeout`](crate::CloseReason::HandshakeTimeout). The handshake goes on also while
+    /// reading is paused.
     ///
     /// Input that the callback leaves unconsumed is taken for the beginning of the peer's handshake,
     /// never for plaintext: commands that somebody has smuggled in before the encryption break it
     /// (as in CVE-2011-0411).
     ///
     /// # Errors
-    /// [`Error::Unsupported`] on a connection that has TLS already, or is closing.
+    /// [`Error::Unsupported`] on a connection that has TLS already, is closing, or of which either
+    /// side has closed its sending half.
     #[cfg(feature = "tls")]
     pub fn start_tls(&mut self, side: impl Into<StartTls>) -> Result<()> {
         let refused = |what: &str| Err(Error::Unsupported { what: what.to_owned() });
         let Some(conn) = self.core.table.get_mut(self.token) else {
             return refused("TLS on a connection that is gone");
         };
-        if conn.phase != Phase::Open || conn.is_ending() {
-            return refused("TLS on a connection that is not open");
+        if conn.phase != Phase::Open || !conn.takes_output() || conn.eof {
+            return refused("TLS on a connection that is not open in both directions");
         }
         if conn.secured || conn.want_tls {
             return refused("TLS in TLS");
         }
-        conn.extra_mut().tls = Some(side.into().sessions());
+        let written = conn.sent + conn.outbound.len() as u64;
+        let extra = conn.extra_mut();
+        extra.tls = Some(side.into().sessions());
+        extra.tls_at = written;
         conn.want_tls = true;
         self.core.touch(self.token);
         Ok(())

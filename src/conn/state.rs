@@ -102,6 +102,8 @@ pub(crate) struct Extra {
     pub(crate) proxied: Option<Box<Proxied>>,
     /// A TLS session that is to be begun.
     pub(crate) tls: Option<MakeSession>,
+    /// Where in the output, counted as `sent` is, encryption begins. Valid with `want_tls`.
+    pub(crate) tls_at: u64,
     /// What the handshake has agreed on.
     pub(crate) tls_info: Option<Box<TlsInfo>>,
 }
@@ -116,8 +118,17 @@ pub(crate) struct Proxied {
 impl Extra {
     /// Whether nothing is in it.
     pub(crate) fn is_empty(&self) -> bool {
-        let Extra { completions, shared, initiator, dial, attempt_for, proxied, tls, tls_info } =
-            self;
+        let Extra {
+            completions,
+            shared,
+            initiator,
+            dial,
+            attempt_for,
+            proxied,
+            tls,
+            tls_at: _,
+            tls_info,
+        } = self;
         completions.is_empty()
             && shared.is_none()
             && initiator.is_none()
@@ -146,7 +157,10 @@ pub(crate) struct ConnCore {
     pub(crate) secured: bool,
     /// The session has bytes for the socket beyond what the handler wrote.
     pub(crate) wire_pending: bool,
-    /// A step of its handshake waits for its turn; what was received lies in `inbound` meanwhile.
+    /// Its handshake is under way: what is received is the session's alone, and is read whatever
+    /// else is paused.
+    pub(crate) handshaking: bool,
+    /// A step of its handshake waits for its turn, with what was received.
     pub(crate) parked: bool,
     /// The peer's end came without a close_notify.
     pub(crate) truncated: bool,
@@ -224,6 +238,7 @@ impl ConnCore {
             heard: false,
             secured: false,
             wire_pending: false,
+            handshaking: false,
             parked: false,
             truncated: false,
             paused: false,
@@ -290,10 +305,11 @@ impl ConnCore {
         self.extra.get_or_insert_default()
     }
 
-    /// Whether the handler may still be given input.
+    /// Whether the handler may still be given input. What comes behind the wish for TLS is the
+    /// session's.
     pub(crate) fn takes_input(&self) -> bool {
-        let held = self.paused || self.auto_paused || self.parked;
-        self.phase == Phase::Open && !held && !self.is_ending()
+        let rests = self.paused | self.auto_paused | self.want_tls;
+        self.phase == Phase::Open && !rests && !self.is_ending()
     }
 
     /// Whether others may still speak to it: it is open, or on the way to it, and not ending.
@@ -339,12 +355,14 @@ impl ConnCore {
     /// Whether the driver should receive.
     pub(crate) fn wants_receiving(&self) -> bool {
         match self.phase {
+            Phase::Open if self.handshaking => !self.eof && !self.parked,
             // Leftover input is offered before more is fetched, or the end is noticed.
             Phase::Open => {
-                let room = !self.want_offer && !self.held_back && !self.parked;
+                let room = !self.want_offer && !self.held_back;
                 room && self.takes_input() && !self.eof
             }
-            // Input is dropped then, so that the peer can get on to reading ours.
+            // Closing, input is dropped, so that the peer can get on to reading ours; or it is
+            // the handshake that the last output waits for.
             Phase::Opening | Phase::Closing | Phase::Lingering => !self.eof && !self.parked,
             Phase::Free | Phase::Connecting | Phase::Attempt => false,
         }

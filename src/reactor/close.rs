@@ -52,10 +52,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let Some(conn) = self.core.table.get_mut(token) else { return };
         conn.phase = Phase::Closing;
         conn.mark = taken;
-        // But the handshake that pending output waits for goes on.
-        if !conn.parked {
-            conn.inbound.clear(&mut self.core.pool);
-        }
+        conn.inbound.clear(&mut self.core.pool);
         let delivered = conn.outbound.is_empty() && self.seal(token);
         if !delivered {
             let patience = self.core.options.close_timeout;
@@ -68,7 +65,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     fn settle_half_close(&mut self, token: Token) {
         let Some(conn) = self.core.table.get_mut(token) else { return };
         if conn.want_shutdown_write && !conn.write_shut {
-            if !self.seal(token) {
+            // A handshake would never be done behind our FIN.
+            if conn.handshaking || !self.seal(token) {
                 return;
             }
             let Some(conn) = self.core.table.get_mut(token) else { return };
@@ -99,7 +97,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let lingers = delivered && !broken && !conn.eof && (conn.sent > 0 || conn.secured);
         if delivered && !broken {
             // For those that end by a timeout or a limit: the peer is told as far as it listens.
-            self.seal(token);
+            self.last_words(token);
         }
         let Some(conn) = self.core.table.get_mut(token) else { return };
         conn.phase = Phase::Lingering;

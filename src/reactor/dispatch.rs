@@ -159,6 +159,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         conn.eof = true;
         conn.receiving = false;
         match conn.phase {
+            // Behind a handshake that cannot be done any more nothing is to be waited for.
+            Phase::Open | Phase::Closing if conn.handshaking => {
+                self.end(token, CloseReason::Truncated);
+            }
             Phase::Lingering => self.release(token, CloseMode::Orderly),
             Phase::Opening => self.opening_ended(token),
             Phase::Open => {

@@ -8,6 +8,7 @@ use crate::driver::{Driver, Token};
 use crate::error::CloseReason;
 use crate::handler::Handler;
 use crate::reactor::Reactor;
+use crate::reactor::secure::Secured;
 
 /// Bytes encrypted at a time: four records of TLS, one full send.
 const STRETCH: usize = 64 << 10;
@@ -18,6 +19,10 @@ const SLICES: usize = 16;
 impl<D: Driver, H: Handler> Reactor<D, H> {
     /// `flush` for a connection with a session: what that has for the socket, and pending output.
     pub(super) fn flush_secured(&mut self, token: Token) {
+        if self.core.table.get(token).is_some_and(|conn| conn.want_tls) {
+            // What was written behind that wish must not leave before it is fulfilled.
+            return self.begin_start_tls(token);
+        }
         let mut budget = self.core.options.turn.write_bytes;
         loop {
             if self.secured(token).is_some_and(|secured| secured.wire.is_empty()) {
@@ -109,5 +114,29 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             self.flush_secured(token);
         }
         self.core.table.get(token).is_none_or(|conn| !conn.wire_pending)
+    }
+
+    /// For those that end at once: sends what the session still has to say, a close_notify or an
+    /// alert, as far as the socket takes it now.
+    pub(super) fn last_words(&mut self, token: Token) {
+        let Some(secured) = self.secured(token) else { return };
+        if !secured.closed && !secured.session.is_handshaking() {
+            secured.session.close();
+        }
+        secured.closed = true;
+        let Some(conn) = self.core.table.get(token) else { return };
+        let Some(Some(secured)) = self.sessions.get_mut(token.index) else { return };
+        if conn.send_blocked || conn.write_shut {
+            return;
+        }
+        let Secured { session, wire, .. } = &mut **secured;
+        session.take_wire(&mut wire.writer(&mut self.core.pool));
+        while !wire.is_empty()
+            && let Ok(sent) = self.driver.send(token, wire, usize::MAX)
+            && !sent.blocked
+        {
+            self.core.shared.metrics.bytes_out.add(sent.bytes as u64);
+            wire.advance(sent.bytes, &mut self.core.pool);
+        }
     }
 }

@@ -138,6 +138,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         );
         // The peer was sent something, an alert perhaps, that a reset could destroy.
         let lingers = conn.phase == Phase::Opening && conn.secured && !conn.eof && !broken;
+        if !broken {
+            self.last_words(token);
+        }
+        let Some(conn) = self.core.table.get_mut(token) else { return };
         conn.phase = Phase::Lingering;
         conn.mark = 0;
         self.end_dial(token);

@@ -11,12 +11,13 @@
 
 use std::collections::VecDeque;
 
+use crate::buf::inbound::Inbound;
 use crate::buf::outbound::Outbound;
 use crate::conn::state::Phase;
 use crate::driver::{Buffer, Driver, Token};
 use crate::error::{CloseReason, TlsError};
 use crate::handler::{Action, Handler};
-use crate::reactor::Reactor;
+use crate::reactor::{Reactor, guard};
 use crate::time::wheel::TimerKey;
 use crate::tls::{MakeSession, Session};
 
@@ -27,7 +28,9 @@ pub(super) struct Secured {
     pub(super) wire: Outbound,
     /// Bytes at the head of the connection's output that `wire` stands for.
     pub(super) covered: usize,
-    /// Bytes that the socket took since the session began.
+    /// What was received and waits for its turn; valid while the connection is `parked`.
+    kept: Inbound,
+    /// Bytes that the socket took since the connection opened.
     pub(super) sent: u64,
     /// Nothing of the handler's is encrypted any more: our close_notify or an alert was made.
     pub(super) closed: bool,
@@ -50,6 +53,9 @@ impl Handshakes {
         !self.queue.is_empty()
     }
 }
+
+/// For people: what may panic while a session reads.
+const TLS_CALLBACK: &str = "a callback of the TLS configuration";
 
 /// Where bytes of the socket lie.
 #[derive(Clone, Copy)]
@@ -84,7 +90,13 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     pub(super) fn begin_start_tls(&mut self, token: Token) {
         let Some(conn) = self.core.table.get_mut(token) else { return };
         conn.want_tls = false;
-        let Some(make) = conn.extra.as_mut().and_then(|extra| extra.tls.take()) else { return };
+        let Some(extra) = conn.extra.as_mut() else { return };
+        let Some(make) = extra.tls.take() else { return };
+        let written = conn.sent + conn.outbound.len() as u64;
+        if conn.want_close && written <= extra.tls_at {
+            // There is nothing that the close would have to wait for a handshake for.
+            return self.settle(token);
+        }
         self.begin_tls(token, &make);
         let delay = self.core.options.handshake_timeout;
         let deadline = crate::conn::core::deadline(self.driver.now(), delay);
@@ -97,22 +109,26 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// Stands a session before the connection.
     pub(super) fn begin_tls(&mut self, token: Token, make: &MakeSession) {
-        let session = match make() {
-            Ok(session) => session,
-            Err(error) => return self.end(token, CloseReason::Tls(error)),
+        let session = match self.with_nothing("making a TLS session", Some(token), || make()) {
+            Some(Ok(session)) => session,
+            Some(Err(error)) => return self.end(token, CloseReason::Tls(error)),
+            None => return self.settle(token),
         };
         let Some(conn) = self.core.table.get_mut(token) else { return };
         let mut wire = Outbound::default();
         let mut covered = 0;
         if conn.phase == Phase::Open {
-            covered = conn.outbound.len();
+            let plain =
+                conn.extra.as_ref().map_or(0, |extra| extra.tls_at.saturating_sub(conn.sent));
+            covered = conn.outbound.len().min(plain as usize);
             conn.outbound.copy_to(&mut wire, covered, &mut self.core.pool);
         }
-        conn.secured = true;
-        // What was left over is no input any more.
+        let kept = std::mem::take(&mut conn.inbound);
         conn.want_offer = false;
+        conn.secured = true;
+        conn.handshaking = true;
         conn.wire_pending = session.has_wire() || covered > 0;
-        conn.parked = !conn.inbound.is_empty();
+        conn.parked = !kept.is_empty();
         if conn.parked {
             self.handshakes.queue.push_back(token);
         }
@@ -120,7 +136,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             session,
             wire,
             covered,
-            sent: 0,
+            kept,
+            sent: conn.sent,
             closed: false,
             ended: false,
             deadline: None,
@@ -147,10 +164,12 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let Some(conn) = self.core.table.get_mut(token).filter(|conn| conn.secured) else { return };
         conn.secured = false;
         conn.wire_pending = false;
+        conn.handshaking = false;
         conn.parked = false;
         let session = self.sessions.get_mut(token.index).and_then(Option::take);
         let Some(mut secured) = session else { return };
         secured.wire.clear(&mut self.core.pool);
+        secured.kept.clear(&mut self.core.pool);
         if let Some(key) = secured.deadline {
             self.core.wheel.cancel(key);
         }
@@ -160,12 +179,16 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// Bytes from the socket of a connection with a session.
     pub(super) fn received_wire(&mut self, token: Token, buffer: Buffer) {
-        let Some(secured) = self.secured(token) else { return self.driver.recycle(buffer) };
-        let handshaking = secured.session.is_handshaking();
-        if handshaking && self.handshakes.left == 0 {
-            if let Some(conn) = self.core.table.get_mut(token) {
-                conn.inbound.append(self.driver.bytes(&buffer), &mut self.core.pool);
-                conn.parked = true;
+        let Some(conn) = self.core.table.get_mut(token) else {
+            return self.driver.recycle(buffer);
+        };
+        let Some(Some(secured)) = self.sessions.get_mut(token.index) else {
+            return self.driver.recycle(buffer);
+        };
+        let handshaking = conn.handshaking;
+        if conn.parked || (handshaking && self.handshakes.left == 0) {
+            secured.kept.append(self.driver.bytes(&buffer), &mut self.core.pool);
+            if !std::mem::replace(&mut conn.parked, true) {
                 self.core.shared.metrics.handshake_waits.add(1);
                 self.handshakes.queue.push_back(token);
             }
@@ -186,9 +209,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             let Some(conn) = self.core.table.get_mut(token).filter(|conn| conn.parked) else {
                 continue;
             };
+            let Some(Some(secured)) = self.sessions.get_mut(token.index) else { continue };
             self.handshakes.left -= 1;
             conn.parked = false;
-            let mut kept = std::mem::take(&mut conn.inbound);
+            let mut kept = std::mem::take(&mut secured.kept);
             self.read_wire(token, kept.len(), Wire::Kept(kept.as_slice()));
             kept.clear(&mut self.core.pool);
             self.settle_reading(token);
@@ -198,6 +222,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     fn read_wire(&mut self, token: Token, length: usize, wire: Wire<'_>) {
         let mut at = 0;
         while at < length {
+            let begun = self.callback_begins();
+            let policy = self.core.options.on_panic;
             if self.secured(token).is_none() {
                 return;
             }
@@ -208,8 +234,13 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             };
             let Some(Some(secured)) = sessions.get_mut(token.index) else { return };
             let was_handshaking = secured.session.is_handshaking();
-            let read = secured.session.read(&bytes[at..]);
-            if was_handshaking && read.is_ok() && !secured.session.is_handshaking() {
+            // The configuration has callbacks of the user's: to choose certificates, to judge them.
+            let read = guard::call(policy, || secured.session.read(&bytes[at..]));
+            let is_done = was_handshaking && !secured.session.is_handshaking();
+            let Some(read) = self.callback_ended(TLS_CALLBACK, Some(token), begun, read) else {
+                return self.settle(token);
+            };
+            if is_done && read.is_ok() {
                 self.handshake_done(token);
             }
             self.offer_plaintext(token);
@@ -233,6 +264,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             conn.eof = true;
             match conn.phase {
                 Phase::Opening => return self.open_failed(token, CloseReason::PeerClosed),
+                _ if conn.handshaking => return self.end(token, CloseReason::PeerClosed),
                 Phase::Open => conn.want_eof = true,
                 _ => {}
             }
@@ -252,6 +284,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let Some(conn) = self.core.table.get_mut(token) else { return };
         conn.extra_mut().tls_info = Some(Box::new(info));
         conn.wire_pending = true;
+        conn.handshaking = false;
         match conn.phase {
             Phase::Opening => self.open_now(token),
             Phase::Open if !conn.is_ending() => {
@@ -267,11 +300,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     fn offer_plaintext(&mut self, token: Token) {
         loop {
             let length = self.secured(token).map_or(0, |s| s.session.plaintext().len());
+            let Some(conn) = self.core.table.get_mut(token).filter(|_| length > 0) else { return };
+            // Nothing leaves between two records: what they are answered with adds up meanwhile.
+            let takes = conn.takes_input() && !conn.want_offer && self.core.may_go_on(token);
             let Some(conn) = self.core.table.get_mut(token) else { return };
-            if length == 0 {
-                return;
-            }
-            let takes = conn.takes_input() && !conn.want_offer;
             let mut action = Action::Continue;
             let mut consumed = 0;
             if takes && conn.inbound.is_empty() {
@@ -308,14 +340,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     fn tls_failed(&mut self, token: Token, error: TlsError) {
-        let Some(secured) = self.secured(token) else { return };
-        secured.closed = true;
-        if let Some(conn) = self.core.table.get_mut(token) {
-            conn.wire_pending = true;
-            if !conn.send_blocked {
-                self.flush_secured(token);
-            }
+        if let Some(secured) = self.secured(token) {
+            // The alert is among the last words.
+            secured.closed = true;
+            self.end(token, CloseReason::Tls(error));
         }
-        self.end(token, CloseReason::Tls(error));
     }
 }

@@ -32,7 +32,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// The part of `settle` that few connections need.
     #[cold]
     fn settle_all(&mut self, token: Token) {
-        if self.core.table.get(token).is_some_and(|conn| conn.want_tls && !conn.is_ending()) {
+        if self.core.table.get(token).is_some_and(|conn| conn.want_tls && !conn.want_end) {
             self.begin_start_tls(token);
         }
         self.check_watermarks(token);
@@ -51,7 +51,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Gives pending output to the socket. At most one stretch a call: what a fast peer could
     /// still take waits for the end of the turn, so that the others get theirs.
     fn flush(&mut self, token: Token) {
-        if self.core.table.get(token).is_some_and(|conn| conn.secured) {
+        if self.core.table.get(token).is_some_and(|conn| conn.secured | conn.want_tls) {
             return self.flush_secured(token);
         }
         let mut budget = self.core.options.turn.write_bytes;
@@ -64,6 +64,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             }
             if conn.want_end {
                 return;
+            }
+            // What pre_write has written behind its wish for TLS must not leave like this.
+            if conn.want_tls {
+                return self.begin_start_tls(token);
             }
             let sent = match self.driver.send(token, &conn.outbound, budget) {
                 Ok(sent) => sent,

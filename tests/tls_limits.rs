@@ -1,0 +1,219 @@
+//! Limits, timeouts, pauses and panics reach through TLS: they count what the handler wrote and
+//! was given.
+
+mod certificates;
+mod closures;
+mod common;
+mod tls_client;
+
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use certificates::{Authority, BOTH};
+use closures::{Script, TCP};
+use rustls::ServerConfig;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use tightloop::tls::TlsAcceptor;
+use tightloop::{Action, CloseReason, Server};
+use tls_client::{TLS, TLS13};
+
+/// A resolver of certificates that panics over one name.
+#[derive(Debug)]
+struct Touchy(Arc<dyn ResolvesServerCert>);
+
+impl ResolvesServerCert for Touchy {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        assert!(hello.server_name() != Some("evil.example"), "what a name");
+        self.0.resolve(hello)
+    }
+}
+
+every_driver! {
+    fn who_is_sent_away_by_a_timeout_gets_a_close_notify(driver) {
+        let authority = Authority::new();
+        let (told, events) = common::events();
+        let server = common::server(driver).listen(TLS).tls(authority.server(BOTH));
+        let server = server.idle_timeout(Duration::from_millis(200));
+        let server = common::start(server, move |_| {
+            let told = told.clone();
+            Script::new().close(move |_, reason| told.send(reason).unwrap())
+        });
+        let mut client = tls_client::client(authority.client(BOTH), common::address(&server, 0));
+        assert_eq!(tls_client::exchange(&mut client, b"fine"), b"fine");
+        assert_eq!(client.read(&mut [0; 8]).unwrap(), 0, "without it this would be an error");
+        assert!(matches!(events.next(), CloseReason::IdleTimeout));
+        common::stop(server);
+    }
+
+    fn a_stop_says_close_notify_to_those_who_are_open(driver) {
+        let authority = Authority::new();
+        let server = common::server(driver).listen(TLS).tls(authority.server(BOTH));
+        let server = common::start(server, |_| Script::new());
+        let to = common::address(&server, 0);
+        let mut client = tls_client::client(authority.client(BOTH), to);
+        assert_eq!(tls_client::exchange(&mut client, b"fine"), b"fine");
+        let mut silent = common::connect(to);
+        common::eventually("both are there", || server.handle().stats().accepted == 2);
+        common::stop(server);
+        assert_eq!(client.read(&mut [0; 8]).unwrap(), 0);
+        assert_eq!(silent.read(&mut [0; 8]).unwrap(), 0, "its handshake was never begun");
+    }
+
+    fn many_small_requests_in_one_packet_wait_while_the_answers_are_above_the_high_watermark(driver) {
+        // Each answer is above the high watermark; ten of them would be more than may be pending.
+        const ANSWER: usize = 100_000;
+        let authority = Authority::new();
+        let server = common::server(driver).listen(TLS).tls(authority.server(BOTH));
+        let server = server.watermarks(50_000, 10_000).max_pending_output(10 * ANSWER);
+        let server = common::start(server, |_| {
+            Script::new().traffic(|conn, input| {
+                input.consume(1);
+                conn.write(&common::pattern(ANSWER));
+                Action::Continue
+            })
+        });
+        let mut client = tls_client::client(authority.client(BOTH), common::address(&server, 0));
+        tls_client::shake(&mut client);
+        for _ in 0..100 {
+            client.conn.writer().write_all(b"?").unwrap();
+        }
+        client.flush().unwrap();
+        for _ in 0..100 {
+            assert_eq!(common::read(&mut client, ANSWER), common::pattern(ANSWER));
+        }
+        common::stop(server);
+    }
+
+    fn a_callback_of_the_configuration_that_panics_ends_its_connection_only(driver) {
+        let authority = Authority::new();
+        let mut config = authority.server(BOTH);
+        config.cert_resolver = Arc::new(Touchy(config.cert_resolver));
+        let (told, events) = common::events();
+        let server = common::server(driver).listen(TLS).tls(config);
+        let server = common::start(server, move |_| {
+            let told = told.clone();
+            Script::new().failed(move |_, reason| told.send(reason).unwrap())
+        });
+        let to = common::address(&server, 0);
+        let mut good = tls_client::client(authority.client(BOTH), to);
+        tls_client::shake(&mut good);
+        let mut evil = tls_client::session(authority.client(BOTH), "evil.example");
+        let mut stream = common::connect(to);
+        stream.write_all(&tls_client::wire(&mut evil)).unwrap();
+        assert!(common::is_closed(&mut stream));
+        match events.next() {
+            CloseReason::HandlerPanicked(message) => assert_eq!(message, "what a name"),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(tls_client::exchange(&mut good, b"still here"), b"still here");
+        common::stop_after_panics(server, 1);
+    }
+
+    fn a_flood_of_handshakes_leaves_each_turn_to_the_open_connections(driver) {
+        const FLOOD: usize = 200;
+        let authority = Authority::new();
+        let server = common::server(driver).handshakes_per_turn(1).listen(TCP).listen(TLS);
+        let (told, events) = common::events();
+        let server = common::start(server.tls(authority.server(TLS13)), move |_| {
+            let told = told.clone();
+            Script::new().traffic(move |conn, input| {
+                if input.take_all() == b"wait" {
+                    // The flood comes meanwhile; it is seen all at once.
+                    told.send((0, 0)).unwrap();
+                    closures::be_busy(Duration::from_millis(300));
+                }
+                let stats = conn.server().stats();
+                told.send((stats.turns, stats.bytes_out)).unwrap();
+                conn.write(b"here");
+                Action::Continue
+            })
+        });
+        let mut open = common::connect(common::address(&server, 0));
+        let mut session = tls_client::session(authority.client(TLS13), "localhost");
+        let hello = tls_client::wire(&mut session);
+        let mut one = common::connect(common::address(&server, 1));
+        one.write_all(&hello).unwrap();
+        common::eventually("it is answered", || server.handle().stats().bytes_out > 0);
+        // They differ in the length of the signature, by some bytes.
+        let flight = server.handle().stats().bytes_out + 16;
+        let mut flood: Vec<_> =
+            (0..FLOOD).map(|_| common::connect(common::address(&server, 1))).collect();
+        common::eventually("all are there", || {
+            server.handle().stats().accepted == FLOOD as u64 + 2
+        });
+        open.write_all(b"wait").unwrap();
+        events.next();
+        for stream in &mut flood {
+            stream.write_all(&hello).unwrap();
+        }
+        common::read(&mut open, 4);
+        let (first_turn, first_bytes) = events.next();
+        for _ in 0..10 {
+            open.write_all(b"?").unwrap();
+            common::read(&mut open, 4);
+            let (turns, bytes) = events.next();
+            let (steps, turns) = ((bytes - first_bytes) / flight, turns - first_turn);
+            assert!(steps <= turns + 1, "{steps} steps in {turns} turns");
+        }
+        for stream in &mut flood {
+            assert_eq!(common::read(stream, 1), [22], "each gets its answer");
+        }
+        assert!(server.handle().stats().handshake_waits > 0);
+        common::stop(server);
+    }
+
+    fn a_closing_connection_whose_handshake_waits_is_not_read_from(driver) {
+        const FLOOD: usize = 100;
+        let authority = Authority::new();
+        let tls = TlsAcceptor::new(authority.server(TLS13));
+        let most = Arc::new(AtomicU64::new(0));
+        let server: Server = common::server(driver).handshakes_per_turn(1).listen(TCP).listen(TLS);
+        let server = common::start(server.tls(&tls), {
+            let most = Arc::clone(&most);
+            move |_| {
+                let (tls, most) = (tls.clone(), Arc::clone(&most));
+                Script::new()
+                    .traffic(move |conn, input| {
+                        input.consume(1);
+                        closures::be_busy(Duration::from_millis(200));
+                        conn.start_tls(&tls).unwrap();
+                        conn.write(&common::pattern(100_000));
+                        Action::Close
+                    })
+                    .tick(move |cx| {
+                        most.fetch_max(cx.server().stats().buffered_bytes, Ordering::Relaxed);
+                        Some(Duration::from_millis(1))
+                    })
+            }
+        });
+        let mut flood: Vec<_> =
+            (0..FLOOD).map(|_| common::connect(common::address(&server, 1))).collect();
+        common::eventually("all are there", || server.handle().stats().accepted == FLOOD as u64);
+        let mut session = tls_client::session(authority.client(TLS13), "localhost");
+        let hello = tls_client::wire(&mut session);
+        let mut stream = common::connect(common::address(&server, 0));
+        stream.write_all(&[b"!", &hello[..]].concat()).unwrap();
+        for other in &mut flood {
+            other.write_all(&hello).unwrap();
+        }
+        let mut client = rustls::StreamOwned::new(session, stream);
+        assert_eq!(common::read_to_end(&mut client), common::pattern(100_000));
+        assert!(most.load(Ordering::Relaxed) < 2 << 20, "{most:?} bytes were held");
+        common::stop(server);
+    }
+}
+
+#[test]
+fn a_configuration_is_shared_by_the_clones_of_its_acceptor() {
+    let authority = Authority::new();
+    let first: Arc<ServerConfig> = Arc::new(authority.server(BOTH));
+    let second: Arc<ServerConfig> = Arc::new(authority.server(BOTH));
+    let acceptor = TlsAcceptor::new(Arc::clone(&first));
+    let clone = acceptor.clone();
+    assert!(Arc::ptr_eq(&clone.config(), &first));
+    acceptor.replace(Arc::clone(&second));
+    assert!(Arc::ptr_eq(&clone.config(), &second));
+}
