@@ -122,12 +122,6 @@ impl From<Endpoint> for Connect {
     }
 }
 
-impl From<&Connect> for Connect {
-    fn from(connect: &Connect) -> Self {
-        connect.clone()
-    }
-}
-
 impl std::fmt::Debug for Connect {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Connect")

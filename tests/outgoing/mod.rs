@@ -50,7 +50,7 @@ pub fn connect(server: &RunningServer<Script>, to: &str) -> ConnId {
 pub fn connect_as(server: &RunningServer<Script>, to: Connect) -> ConnId {
     let (asked, events) = common::events();
     let job = move |_: &mut Script, cx: &mut tightloop::Context<'_, Script>| {
-        let id = cx.connect(&to).unwrap();
+        let id = cx.connect(to.clone()).unwrap();
         assert!(cx.conn(id).is_none(), "it is not open yet");
         asked.send(id).unwrap();
     };
