@@ -84,7 +84,7 @@ every_driver! {
             assert_eq!(handle.connections(), 65, "nobody is closed for it");
             // Once the others have gone there is room.
             let mut last = peers.split_off(60);
-            // By a reset, for the end of a stream that is not read from is not noticed.
+            // By a reset, which every system tells of a stream that is not read from.
             for peer in peers {
                 socket2::SockRef::from(&peer.stream).set_linger(Some(Duration::ZERO)).unwrap();
             }
@@ -100,9 +100,57 @@ every_driver! {
         }
     }
 
+    fn the_budget_holds_whatever_the_size_of_what_is_held(driver) {
+        // Just as much as a buffer's half, a little more or less, and many with next to nothing.
+        for (peers, size) in [(100, 32 << 10), (100, 33 << 10), (100, 31 << 10), (400, 4 << 10)] {
+            let server = start(common::server(driver).memory_budget(1 << 20));
+            let handle = server.handle();
+            let message = common::pattern(MESSAGE);
+            let mut peers: Vec<Peer> = (0..peers)
+                .map(|_| Peer { stream: common::connect(common::address(&server, 0)), sent: 0 })
+                .collect();
+            for peer in &mut peers {
+                peer.push(&message, size);
+            }
+            common::eventually("it has come, or somebody is held back", || {
+                let stats = handle.stats();
+                stats.bytes_in == (peers.len() * size) as u64 || stats.budget_pauses > 0
+            });
+            assert!(handle.stats().budget_pauses > 0, "{} with {size} bytes each", peers.len());
+            common::stop(server);
+        }
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn a_peer_that_leaves_while_it_is_held_back_is_noticed(driver) {
+        let server = start(common::server(driver).memory_budget(1 << 20));
+        let handle = server.handle();
+        let message = common::pattern(MESSAGE);
+        let mut peers = Vec::new();
+        // One after the other, none of them whole: whoever brings the last straw is held back.
+        while handle.stats().budget_pauses == 0 {
+            let mut peer = Peer { stream: common::connect(common::address(&server, 0)), sent: 0 };
+            peer.push(&message, 32 << 10);
+            peers.push(peer);
+            let sent: usize = peers.iter().map(|peer| peer.sent).sum();
+            common::eventually("it has come, or is held back", || {
+                let stats = handle.stats();
+                stats.bytes_in == sent as u64 || stats.budget_pauses > 0
+            });
+        }
+        let last = peers.pop().expect("somebody is held back");
+        last.stream.shutdown(std::net::Shutdown::Write).unwrap();
+        // The others still hold too much for anybody to be let go.
+        common::eventually("it is gone", || handle.connections() == peers.len());
+        assert_eq!(handle.stats().closed_by_peer, 1);
+        drop(peers);
+        common::eventually("nothing is held", || handle.stats().buffered_bytes == 0);
+        common::stop(server);
+    }
+
     fn half_messages_that_use_up_the_budget_end_by_the_idle_timeout(driver) {
         let server = common::server(driver).memory_budget(1 << 20);
-        let server = start(server.read_idle_timeout(Duration::from_millis(300)));
+        let server = start(server.read_idle_timeout(Duration::from_secs(1)));
         let handle = server.handle();
         let message = common::pattern(MESSAGE);
         let mut peers: Vec<Peer> = (0..8)

@@ -3,9 +3,10 @@
 
 mod common;
 
+use std::io::Write;
 use std::net::UdpSocket;
-use std::sync::atomic::{AtomicBool, Ordering};
-use tightloop::{Action, Address, Balancer, Conn, Datagram, Handler, Input};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use tightloop::{Action, Address, Balancer, CloseReason, Conn, Datagram, Handler, Input};
 
 struct Echo;
 
@@ -36,7 +37,81 @@ impl Balancer for PanickingBalancer {
     }
 }
 
+/// Gives its connections' handles away, and closes its side when the peer says so.
+#[derive(Default)]
+struct Handles {
+    given: Option<std::sync::mpsc::Sender<tightloop::ConnHandle>>,
+    /// Those that are written to when another connection closes.
+    written_to: Vec<tightloop::ConnHandle>,
+    accepted: std::sync::Arc<AtomicU64>,
+}
+
+impl Handler for Handles {
+    type State = ();
+
+    fn on_open(&mut self, conn: &mut Conn<'_>) {
+        match &self.given {
+            Some(given) => given.send(conn.handle()).unwrap(),
+            None => self.written_to.push(conn.handle()),
+        }
+        conn.write(b"hello");
+    }
+
+    fn on_traffic(&mut self, conn: &mut Conn<'_>, _: &mut (), input: &mut Input<'_>) -> Action {
+        input.take_all();
+        conn.shutdown_write();
+        Action::Continue
+    }
+
+    fn on_close(&mut self, _: &mut Conn<'_>, _: (), _: CloseReason) {
+        for handle in &self.written_to {
+            let written = handle.write_then("late", |_| panic!("boom at the late write"));
+            self.accepted.fetch_add(u64::from(written.is_ok()), Ordering::SeqCst);
+        }
+    }
+}
+
 every_driver! {
+    fn the_callback_of_a_write_that_is_too_late_is_counted_when_it_panics(driver) {
+        let (given, handles) = common::events();
+        let server = common::server(driver).half_close(true).listen("tcp://127.0.0.1:0");
+        let given = std::sync::Mutex::new(given);
+        let server = common::start(server, move |_| Handles {
+            given: Some(given.lock().unwrap().clone()),
+            ..Handles::default()
+        });
+        let mut client = common::connect(common::address(&server, 0));
+        client.write_all(b"close your side").unwrap();
+        assert_eq!(common::read_to_end(&mut client), b"hello");
+        let late = handles.next().write_then("late", |_| panic!("boom at the late write"));
+        assert_eq!(late, Ok(()), "the connection is open, though not for output");
+        let handle = server.handle();
+        common::eventually("it is counted", || handle.stats().panics == 1);
+        common::eventually("it ends the connection", || handle.stats().closed_panic == 1);
+        common::stop_after_panics(server, 1);
+    }
+
+    fn callbacks_of_writes_that_the_stop_overtakes_are_counted_when_they_panic(driver) {
+        let accepted = std::sync::Arc::new(AtomicU64::new(0));
+        let counted = std::sync::Arc::clone(&accepted);
+        let server = common::server(driver).loops(1).listen("tcp://127.0.0.1:0");
+        let server = common::start(server, move |_| Handles {
+            accepted: std::sync::Arc::clone(&counted),
+            ..Handles::default()
+        });
+        let mut clients: Vec<_> =
+            (0..4).map(|_| common::connect(common::address(&server, 0))).collect();
+        for client in &mut clients {
+            common::read(client, 5);
+        }
+        let handle = server.handle();
+        server.stop();
+        server.join().unwrap();
+        let accepted = accepted.load(Ordering::SeqCst);
+        assert!(accepted > 0, "each was written to by those that closed before it");
+        assert_eq!(handle.stats().panics, accepted);
+    }
+
     fn on_datagram_that_panics_loses_that_datagram_only(driver) {
         let server = common::start(common::server(driver).listen("udp://127.0.0.1:0"), |_| Echo);
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();

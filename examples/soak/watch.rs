@@ -52,6 +52,9 @@ impl Servers {
         let mut child = Command::new("sh")
             .args(["-c", &limited])
             .arg(std::env::current_exe()?)
+            // What is freed leaves the process (glibc), or the memory says nothing of what is held.
+            .envs([("MALLOC_ARENA_MAX", "1"), ("MALLOC_MMAP_THRESHOLD_", "65536")])
+            .env("MALLOC_TRIM_THRESHOLD_", "131072")
             .stdout(Stdio::piped())
             .spawn()?;
         let output = child.stdout.take().ok_or("no output")?;

@@ -18,6 +18,11 @@ pub(crate) struct Inbound {
 }
 
 impl Inbound {
+    /// Bytes of memory that it holds, used or not.
+    pub(crate) fn held(&self) -> usize {
+        self.buffer.capacity()
+    }
+
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.buffer.is_empty()

@@ -56,6 +56,17 @@ enum Chunk {
 }
 
 impl Outbound {
+    /// Bytes of memory that it holds, used or not. Looks at each chunk.
+    pub(crate) fn held(&self) -> usize {
+        let chunks = self.queue.iter().flat_map(|queue| &queue.chunks);
+        chunks
+            .map(|chunk| match chunk {
+                Chunk::Owned(buffer) => buffer.capacity(),
+                Chunk::Shared(bytes) => bytes.len(),
+            })
+            .sum()
+    }
+
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.queue.as_ref().map_or(0, |queue| queue.len)

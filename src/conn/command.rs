@@ -106,11 +106,10 @@ impl Command {
         }
     }
 
-    /// Tells whoever waits for this command that it will not be carried out.
-    pub(crate) fn refuse(self) {
-        if let Command::Write { shared, bytes, done, .. } = self {
-            shared.applied(bytes.len());
-            drop(done);
-        }
+    /// The command will not be carried out: whoever waits for it, to be told that.
+    pub(crate) fn refused(self) -> Option<(Token, WriteDone)> {
+        let Command::Write { token, shared, bytes, done } = self else { return None };
+        shared.applied(bytes.len());
+        done.map(|done| (token, done))
     }
 }

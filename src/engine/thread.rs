@@ -182,7 +182,8 @@ fn live<H: Handler>(
 fn bury(shared: &LoopShared) {
     shared.ended.store(true, Ordering::Release);
     for command in shared.commands.close() {
-        command.refuse();
+        // Dropping it tells whoever waits.
+        drop(command.refused());
     }
 }
 

@@ -5,6 +5,10 @@
 //! turn; what the others have published is what it may not use itself. Above that, whoever holds
 //! much is not read from until the loop is well below. Only connections that hold something come
 //! by here: messages that are consumed and answered at once do not.
+//!
+//! A peer that has closed its side is read to the end, whatever it holds: it can send no more than
+//! the kernel has of it already, and its end is what gives the memory back. A loop all of whose
+//! memory is held by halves of messages whose senders are gone would otherwise stay so.
 
 use std::time::Duration;
 
@@ -13,15 +17,19 @@ use crate::conn::state::{ConnCore, Phase};
 use crate::driver::{Driver, Token};
 use crate::handler::Handler;
 use crate::reactor::Reactor;
+use crate::sys::hang_up::peer_has_closed;
 
 /// How often a loop that holds connections back looks at what the others hold: they do not ring.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Whoever holds less is not worth holding back.
+/// Whoever holds less is not worth holding back, as long as there are not so many of them that
+/// they use up the budget together.
 const SMALL_BYTES: usize = 4096;
 
+/// In the unit of the pool's count, buffers and not what is in them: so half of all is always held
+/// by those that hold more than half of the average.
 fn holds(conn: &ConnCore) -> usize {
-    conn.inbound.len() + conn.outbound.len()
+    conn.inbound.held() + conn.outbound.held()
 }
 
 impl<D: Driver, H: Handler> Reactor<D, H> {
@@ -29,17 +37,34 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// lets it go when it holds nothing any more.
     pub(super) fn check_budget(&mut self, token: Token) {
         let is_over = self.core.pool.held() > self.core.allowance;
-        // Buffers are up to twice as large as what is in them.
-        let share = self.core.pool.held() / self.core.table.len().max(1) / 2;
         let Some(conn) = self.core.table.get_mut(token) else { return };
         if conn.held_back {
-            conn.held_back = holds(conn) > 0;
-        } else if is_over && conn.phase == Phase::Open && holds(conn) > share.max(SMALL_BYTES) {
+            conn.held_back = !conn.inbound.is_empty() || !conn.outbound.is_empty();
+            return;
+        }
+        if !is_over || conn.phase != Phase::Open {
+            return;
+        }
+        let holds_much = holds(conn) > self.tolerated();
+        if holds_much && !self.has_left(token) {
+            let Some(conn) = self.core.table.get_mut(token) else { return };
             conn.held_back = true;
             self.held_back.push(token);
             self.core.shared.metrics.budget_pauses.add(1);
             self.look_later();
         }
+    }
+
+    /// What a connection may hold although the budget is used up.
+    fn tolerated(&self) -> usize {
+        let (connections, held) = (self.core.table.len().max(1), self.core.pool.held());
+        let budget = self.core.options.memory_budget.unwrap_or(usize::MAX);
+        let small = SMALL_BYTES.min(budget / self.core.server.shared.loops.len() / connections);
+        small.max(held / connections / 2)
+    }
+
+    fn has_left(&self, token: Token) -> bool {
+        self.driver.socket(token).is_some_and(|socket| peer_has_closed(&socket))
     }
 
     fn look_later(&mut self) {
@@ -49,9 +74,19 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         }
     }
 
-    /// Forgets those that have been let go or are gone, so that the list stays short.
+    /// Lets those go whose peers have left. Forgets those that have been let go or are gone, so
+    /// that the list stays short.
     pub(super) fn look_after_held_back(&mut self) {
         self.minds_budget = false;
+        for index in 0..self.held_back.len() {
+            let token = self.held_back[index];
+            if self.has_left(token)
+                && let Some(conn) = self.core.table.get_mut(token)
+            {
+                conn.held_back = false;
+                self.settle_reading(token);
+            }
+        }
         self.held_back.sort_unstable_by_key(|token| (token.index, token.generation));
         self.held_back.dedup();
         let table = &self.core.table;

@@ -8,7 +8,7 @@ use crate::conn::command::{Command, Completion, WriteDone};
 use crate::conn::handle::Shared;
 use crate::conn::state::Phase;
 use crate::driver::{Driver, Token};
-use crate::error::CloseReason;
+use crate::error::{CloseReason, HandleError};
 use crate::handler::{Action, Handler};
 use crate::reactor::Reactor;
 use crate::reactor::accept::Arrival;
@@ -70,8 +70,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         shared.applied(bytes.len());
         let taken = self.core.table.get(token).is_some_and(|conn| conn.takes_output());
         if !taken {
-            // Dropping it tells whoever waits.
-            return drop(done);
+            let Some(done) = done else { return };
+            self.tell_written(token, done, Err(HandleError::Closed));
+            // A panic of it ends the connection.
+            return self.settle(token);
         }
         self.core.write_with(token, |conn, pool| conn.outbound.append_bytes(bytes, pool));
         let (Some(done), Some(conn)) = (done, self.core.table.get_mut(token)) else { return };

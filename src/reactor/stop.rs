@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::conn::core::{Timer, deadline};
 use crate::conn::state::Phase;
 use crate::driver::{CloseMode, Driver};
-use crate::error::CloseReason;
+use crate::error::{CloseReason, HandleError};
 use crate::handler::Handler;
 use crate::reactor::{Reactor, Stage};
 
@@ -79,11 +79,11 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Answers everybody who still waits for something, and tells the handler.
     fn end_loop(&mut self) {
         self.stage = Stage::Stopped;
-        for command in self.commands.drain(..) {
-            command.refuse();
-        }
-        for command in self.core.shared.commands.close() {
-            command.refuse();
+        let unread = std::mem::take(&mut self.commands);
+        for command in unread.into_iter().chain(self.core.shared.commands.close()) {
+            if let Some((token, done)) = command.refused() {
+                self.tell_written(token, done, Err(HandleError::Closed));
+            }
         }
         for job in self.jobs.close() {
             self.with_context("a job of another thread", job);

@@ -9,6 +9,7 @@
 
 pub(crate) mod affinity;
 mod bind_port;
+pub(crate) mod hang_up;
 pub(crate) mod interface;
 pub(crate) mod send_queue;
 pub(crate) mod socket;
