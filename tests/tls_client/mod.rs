@@ -4,7 +4,8 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::thread;
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
@@ -81,4 +82,48 @@ pub fn listen_until(
         assert!(session.read_tls(stream).expect("the server speaks") > 0, "it has closed");
         session.process_new_packets().expect("it speaks TLS");
     }
+}
+
+/// Sends everything and, at the same time, hands what is answered to `seen`, until that says that
+/// it was the last.
+pub fn duplex(client: Client, message: Vec<u8>, mut seen: impl FnMut(&[u8]) -> bool) -> Client {
+    let (session, mut stream) = client.into_parts();
+    let mut sink = stream.try_clone().expect("a second handle");
+    let session = Arc::new(Mutex::new(session));
+    let writer = thread::spawn({
+        let session = Arc::clone(&session);
+        move || {
+            for part in message.chunks(60_000) {
+                let bytes = {
+                    let mut session = session.lock().expect("nobody panics");
+                    session.writer().write_all(part).expect("into memory");
+                    wire(&mut session)
+                };
+                sink.write_all(&bytes).expect("the server reads");
+            }
+        }
+    });
+    let (mut received, mut plain) = (vec![0; 64 << 10], vec![0; 64 << 10]);
+    let mut goes_on = true;
+    while goes_on {
+        let count = stream.read(&mut received).expect("the server answers");
+        assert!(count > 0, "it has closed");
+        let mut answer = Vec::new();
+        {
+            let mut session = session.lock().expect("nobody panics");
+            let mut rest = &received[..count];
+            while !rest.is_empty() {
+                session.read_tls(&mut rest).expect("from memory");
+                session.process_new_packets().expect("it speaks TLS");
+                while let Ok(count @ 1..) = session.reader().read(&mut plain) {
+                    answer.extend_from_slice(&plain[..count]);
+                }
+            }
+        }
+        // The writer goes on meanwhile.
+        goes_on = answer.is_empty() || seen(&answer);
+    }
+    writer.join().expect("everything was sent");
+    let session = Arc::into_inner(session).expect("the writer is gone");
+    StreamOwned::new(session.into_inner().expect("nobody panics"), stream)
 }
