@@ -11,6 +11,7 @@ connections, 1 GiB in each direction, redis-benchmark.
 import contextlib
 import hashlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -126,6 +127,10 @@ def end(example, number=signal.SIGTERM):
 def rss_kib(example):
     with open(f"/proc/{example.process.pid}/status", encoding="ascii") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+
+
+def descriptors(example):
+    return len(os.listdir(f"/proc/{example.process.pid}/fd"))
 
 
 # ---- what passes ----------------------------------------------------------------------------
@@ -270,13 +275,20 @@ def a_chain_tells_who_the_first_client_is():
             end(one)
 
 
-def tls_is_terminated():
-    if not shutil.which("openssl"):
-        return print("skip  proxy: there is no openssl")
+def certificate():
+    """A certificate for localhost and its key, in files."""
     key, cert = (os.path.join(examples.temporary, name) for name in ("key.pem", "cert.pem"))
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key]
     command += ["-out", cert, "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-    subprocess.run(command, check=True, capture_output=True, timeout=DEADLINE)
+    if not os.path.exists(cert):
+        subprocess.run(command, check=True, capture_output=True, timeout=DEADLINE)
+    return key, cert
+
+
+def tls_is_terminated():
+    if not shutil.which("openssl"):
+        return print("skip  proxy: there is no openssl")
+    key, cert = certificate()
     flags = ["--tls-cert", cert, "--tls-key", key]
     context = ssl.create_default_context(cafile=cert)
     listen = ["tls://127.0.0.1:0", "tcp://127.0.0.1:0"]
@@ -298,6 +310,39 @@ def tls_is_terminated():
     missing = ["--upstream", "tcp://h:1", "--tls-cert", cert, "--tls-key", key + "x"]
     code, errors = refused("proxy", *missing)
     check("proxy: a key that is not there is named", code == 1 and key + "x" in errors, errors)
+
+
+def much_through_tls():
+    """Each way with a reader that comes late: what waits is bounded behind TLS too."""
+    if not shutil.which("openssl"):
+        return print("skip  proxy: there is no openssl")
+
+    def late_reader(peer):
+        late.wait(DEADLINE)
+        peer.sendall(hashlib.sha256(receive(peer, size)).digest())
+        peer.sendall(message)
+
+    late = threading.Event()
+    size = 32 * MIB
+    message = pattern(size)
+    key, cert = certificate()
+    flags = ["--tls-cert", cert, "--tls-key", key]
+    context = ssl.create_default_context(cafile=cert)
+    with Upstream(late_reader) as back:
+        with proxy(back.url, flags=flags, listen=["tls://127.0.0.1:0"]) as one:
+            with one.connect() as plain:
+                with context.wrap_socket(plain, server_hostname="localhost") as peer:
+                    before = rss_kib(one)
+                    threading.Timer(1, late.set).start()
+                    peer.sendall(message)
+                    digest = hashlib.sha256(message).digest()
+                    equal("proxy: 32 MiB by TLS to a late reader", receive(peer, 32), digest)
+                    time.sleep(1)
+                    same = receive(peer, size) == message
+                    check("proxy: and back, read late", same, "differs")
+                    grown = rss_kib(one) - before
+                    check(f"proxy: TLS in {grown} KiB more", grown < 4096, "too much")
+            end(one)
 
 
 # ---- which upstream -------------------------------------------------------------------------
@@ -789,11 +834,45 @@ def one_of_two_is_killed():
         stays.end()
 
 
+def peers_of_every_kind():
+    """Both sides end how and when they like, at random: nobody hangs, and nothing stays."""
+    roll = lambda *choices: random.choice(choices)
+
+    def behave(peer):
+        peer.settimeout(0.05)  # nobody waits for the other for ever
+        for _ in range(roll(0, 1, 3, 10)):
+            with contextlib.suppress(TimeoutError):
+                what = roll("send", "send", "read", "read", "end", "reset", "leave")
+                if what == "send":
+                    peer.sendall(pattern(roll(1, 1000, 100_000, 1 << 20)))
+                elif what == "read":
+                    peer.recv(roll(1, 1000, 1 << 20))
+                elif what == "end":
+                    peer.shutdown(socket.SHUT_WR)
+                elif what == "reset":
+                    return reset(peer)
+                else:
+                    return
+        peer.settimeout(DEADLINE)
+
+    def client():
+        for _ in range(100):
+            with contextlib.suppress(OSError), two.connect() as peer:
+                behave(peer)
+
+    back = os.path.join(examples.temporary, "chaos.sock")
+    flags = ["--loops", "2", "--down-for", "1ms"]
+    with Upstream(behave) as tcp, Upstream(behave, back) as unix:
+        with proxy(tcp.url, closed_port(), unix.url, flags=flags) as one, proxy(url(one)) as two:
+            resting = descriptors(one), descriptors(two)
+            in_parallel(10, client)
+            gone = lambda: (descriptors(one), descriptors(two)) == resting
+            eventually("proxy: nothing stays of 1,000 connections", gone)
+            end(two)
+            end(one)
+
+
 # ---- what takes minutes ---------------------------------------------------------------------
-
-
-def descriptors(example):
-    return len(os.listdir(f"/proc/{example.process.pid}/fd"))
 
 
 def ten_thousand_connections():
@@ -892,6 +971,7 @@ GROUPS = [
     headers_of_the_proxy_protocol,
     a_chain_tells_who_the_first_client_is,
     tls_is_terminated,
+    much_through_tls,
     balancing,
     upstreams_that_refuse,
     an_upstream_that_comes_back,
@@ -905,6 +985,7 @@ GROUPS = [
     redis_through_the_proxy,
     web_servers_through_the_proxy,
     one_of_two_is_killed,
+    peers_of_every_kind,
 ]
 BIG = [ten_thousand_connections, a_gibibyte_each_way, redis_benchmark]
 
