@@ -5,12 +5,13 @@
 
 As ci/examples.py, with which it shares its tools. Uses redis-server, nginx and openssl where they
 are. With --big (best with DIRECTORY target/release/examples) also what takes minutes: 10,000
-connections, 1 GiB in each direction.
+connections, 1 GiB in each direction, redis-benchmark.
 """
 
 import contextlib
 import hashlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -25,8 +26,6 @@ sys.dont_write_bytecode = True
 import examples
 from examples import DEADLINE, MIB, Example, check, check_end, connect, equal
 from examples import exchange, pattern, receive, receive_line, refused
-
-big = False
 
 
 class Upstream:
@@ -114,6 +113,15 @@ def outcome(peer):
         return bytes(received), type(error).__name__
 
 
+def outcome_of_connect(example):
+    """As outcome, of a client that says nothing; the end may come before connect returns."""
+    try:
+        with example.connect() as peer:
+            return outcome(peer)
+    except OSError as error:
+        return b"", type(error).__name__
+
+
 def reset(peer):
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     peer.close()
@@ -128,6 +136,10 @@ def end(example, number=signal.SIGTERM):
 def rss_kib(example):
     with open(f"/proc/{example.process.pid}/status", encoding="ascii") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+
+
+def descriptors(example):
+    return len(os.listdir(f"/proc/{example.process.pid}/fd"))
 
 
 # ---- what passes ----------------------------------------------------------------------------
@@ -246,13 +258,48 @@ def headers_of_the_proxy_protocol():
                     end(one)
 
 
-def tls_is_terminated():
-    if not shutil.which("openssl"):
-        return print("skip  proxy: there is no openssl")
+def a_chain_tells_who_the_first_client_is():
+    def first_line(peer):
+        line = receive_line(peer)
+        peer.sendall(line)
+
+    with Upstream(first_line) as server:
+        flags = ["--accept-proxy", "--trust", "127.0.0.0/8", "--trust", "::1"]
+        inner = proxy(server.url, flags=[*flags, "--proxy-protocol", "v1"])
+        with inner as one, proxy(url(one), flags=["--proxy-protocol", "v2"]) as two:
+            with two.connect() as peer:
+                source, target = peer.getsockname(), two.address()
+                line = f"PROXY TCP4 127.0.0.1 127.0.0.1 {source[1]} {target[1]}\r\n"
+                equal("proxy: a header through a chain", receive_line(peer), line.encode())
+            with one.connect() as peer:
+                peer.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                equal("proxy: who sends no header is sent away", outcome(peer)[0], b"")
+            end(two)
+            end(one)
+        flags = ["--accept-proxy", "--trust", "10.0.0.0/8"]
+        with proxy(server.url, flags=flags) as one:
+            got = b""
+            with contextlib.suppress(OSError), one.connect() as peer:
+                peer.sendall(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\nline\r\n")
+                got = outcome(peer)[0]
+            equal("proxy: nor is one believed from elsewhere", got, b"")
+            end(one)
+
+
+def certificate():
+    """A certificate for localhost and its key, in files."""
     key, cert = (os.path.join(examples.temporary, name) for name in ("key.pem", "cert.pem"))
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key]
     command += ["-out", cert, "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-    subprocess.run(command, check=True, capture_output=True, timeout=DEADLINE)
+    if not os.path.exists(cert):
+        subprocess.run(command, check=True, capture_output=True, timeout=DEADLINE)
+    return key, cert
+
+
+def tls_is_terminated():
+    if not shutil.which("openssl"):
+        return print("skip  proxy: there is no openssl")
+    key, cert = certificate()
     flags = ["--tls-cert", cert, "--tls-key", key]
     context = ssl.create_default_context(cafile=cert)
     listen = ["tls://127.0.0.1:0", "tcp://127.0.0.1:0"]
@@ -274,6 +321,39 @@ def tls_is_terminated():
     missing = ["--upstream", "tcp://h:1", "--tls-cert", cert, "--tls-key", key + "x"]
     code, errors = refused("proxy", *missing)
     check("proxy: a key that is not there is named", code == 1 and key + "x" in errors, errors)
+
+
+def much_through_tls():
+    """Each way with a reader that comes late: what waits is bounded behind TLS too."""
+    if not shutil.which("openssl"):
+        return print("skip  proxy: there is no openssl")
+
+    def late_reader(peer):
+        late.wait(DEADLINE)
+        peer.sendall(hashlib.sha256(receive(peer, size)).digest())
+        peer.sendall(message)
+
+    late = threading.Event()
+    size = 32 * MIB
+    message = pattern(size)
+    key, cert = certificate()
+    flags = ["--tls-cert", cert, "--tls-key", key]
+    context = ssl.create_default_context(cafile=cert)
+    with Upstream(late_reader) as back:
+        with proxy(back.url, flags=flags, listen=["tls://127.0.0.1:0"]) as one:
+            with one.connect() as plain:
+                with context.wrap_socket(plain, server_hostname="localhost") as peer:
+                    before = rss_kib(one)
+                    threading.Timer(1, late.set).start()
+                    peer.sendall(message)
+                    digest = hashlib.sha256(message).digest()
+                    equal("proxy: 32 MiB by TLS to a late reader", receive(peer, 32), digest)
+                    time.sleep(1)
+                    same = receive(peer, size) == message
+                    check("proxy: and back, read late", same, "differs")
+                    grown = rss_kib(one) - before
+                    check(f"proxy: TLS in {grown} KiB more", grown < 4096, "too much")
+            end(one)
 
 
 # ---- which upstream -------------------------------------------------------------------------
@@ -348,9 +428,8 @@ def upstreams_that_refuse():
             good = sum(line.endswith("closed by the client") for line in lines)
             equal("proxy: a line for each connection", good, 20)
     with proxy(dead, f"unix://{gone}") as one:
-        with one.connect() as peer:
-            label = "proxy: where all refuse, the client is reset"
-            equal(label, outcome(peer), (b"", "ConnectionResetError"))
+        label = "proxy: where all refuse, the client is reset"
+        equal(label, outcome_of_connect(one), (b"", "ConnectionResetError"))
         end(one)
 
 
@@ -390,7 +469,62 @@ def an_upstream_that_does_not_answer():
         check("proxy: after the connect timeout", 0.29 <= took < 10, f"{took:.3f} s")
         one.send(signal.SIGTERM)
         one.process.wait(DEADLINE)
-        check("proxy: and says so", f"{silent}: no answer\n" in one.stderr(), one.stderr())
+        told = f"{silent}: could not connect: timed out\n" in one.stderr()
+        check("proxy: and says so", told, one.stderr())
+        one = stack.enter_context(proxy(silent, flags=["--connect-timeout", "600s"]))
+        resting = descriptors(one)
+        with one.connect() as peer:
+            eventually("proxy: it connects", lambda: descriptors(one) == resting + 2)
+            reset(peer)
+            eventually("proxy: for whom is still there", lambda: descriptors(one) == resting)
+        end(one)
+
+
+def an_upstream_with_a_full_backlog():
+    path = os.path.join(examples.temporary, "busy.sock")
+    flags = ["--connect-timeout", "500ms", "--verbose"]
+    with contextlib.ExitStack() as stack:
+        busy = stack.enter_context(socket.socket(socket.AF_UNIX))
+        busy.bind(path)
+        busy.listen(0)
+        for _ in range(10):
+            waiting = stack.enter_context(socket.socket(socket.AF_UNIX))
+            waiting.setblocking(False)
+            if waiting.connect_ex(path):
+                break
+        else:
+            check("proxy: a backlog that is full", False, "it takes all")
+        one = stack.enter_context(proxy(f"unix://{path}", flags=flags))
+        started = time.monotonic()
+        end_of_it = outcome_of_connect(one)
+        took = time.monotonic() - started
+        label = "proxy: a busy server has as long as one that is silent"
+        check(label, end_of_it == (b"", "ConnectionResetError") and took > 0.4, took)
+        with one.connect() as peer:
+            peer.sendall(b"later")
+            waiting = [busy.accept()[0]]
+            while not (got := receive_first(waiting[-1])):
+                waiting.append(busy.accept()[0])
+            equal("proxy: who waits gets in", got, b"later")
+            for accepted in waiting:
+                accepted.close()
+        words = end_verbose(one)
+        check("proxy: nobody failed", ": 1 connections, 0 failed" in words, words)
+
+
+def receive_first(peer):
+    """What comes first; of a connection that only fills the backlog nothing does."""
+    with peer.dup() as copy:
+        copy.settimeout(0.2)
+        with contextlib.suppress(TimeoutError):
+            return copy.recv(100)
+    return b""
+
+
+def end_verbose(example):
+    example.send(signal.SIGTERM)
+    example.process.wait(DEADLINE)
+    return example.process.stdout.read().decode()
 
 
 # ---- time and memory ------------------------------------------------------------------------
@@ -441,11 +575,7 @@ def memory_while_nobody_reads():
         threads = [threading.Thread(target=send, args=[index], daemon=True) for index in range(count)]
         for thread in threads:
             thread.start()
-        # Until nothing moves any more: all buffers are full.
-        last = None
-        while sent != last:
-            last = list(sent)
-            time.sleep(0.3)
+        until_nothing_moves(sent)
         grown = rss_kib(one) - before
         stuck = all(part < size for part in sent)
         check("proxy: senders wait for a reader that does not read", stuck, sent)
@@ -458,6 +588,41 @@ def memory_while_nobody_reads():
         digest = hashlib.sha256(message).digest()
         equal("proxy: all of it arrives", list(digests.values()), [digest] * count)
         end(one)
+
+
+def memory_while_the_client_does_not_read():
+    size, count = 32 * MIB, 8
+
+    def send(peer):
+        peer.recv(1)
+        for start in range(0, size, MIB):
+            peer.sendall(message[start : start + MIB])
+            sent[peer] = start
+
+    message, sent = pattern(size), {}
+    stack = contextlib.ExitStack()
+    with Upstream(send) as server, proxy(server.url) as one, stack:
+        peers = [stack.enter_context(one.connect()) for _ in range(count)]
+        before = rss_kib(one)
+        for peer in peers:
+            peer.sendall(b"x")
+        until_nothing_moves(sent)
+        grown = rss_kib(one) - before
+        stuck = len(sent) == count and all(part < size - MIB for part in sent.values())
+        check("proxy: a server waits for clients that do not read", stuck, sent)
+        limit = count * (256 + 64 + 64) + 4096
+        check(f"proxy: {grown} KiB for {count} of them", grown < limit, f"limit {limit}")
+        same = all(receive(peer, size) == message for peer in peers)
+        check("proxy: and they get all of it", same, "differs")
+        stack.close()
+        end(one)
+
+
+def until_nothing_moves(sent):
+    last = None
+    while not sent or sent != last:
+        last = sent.copy()
+        time.sleep(0.5)
 
 
 def draining():
@@ -593,26 +758,254 @@ def exchange_lines(peer, message, lines):
     return bytes(answer)
 
 
+def web_servers_through_the_proxy():
+    """Files of 16 MiB by several clients at once, from whatever web servers there are."""
+    root = os.path.join(examples.temporary, "www")
+    os.makedirs(root)
+    body = pattern(16 * MIB)
+    with open(os.path.join(root, "file"), "wb") as file:
+        file.write(body)
+    address = closed_port()
+    port = address.rsplit(":", 1)[1]
+    servers = {"http.server": ["-m", "http.server", "--bind", "127.0.0.1", "-d", root, port]}
+    servers["http.server"].insert(0, sys.executable)
+    if shutil.which("nginx"):
+        config = os.path.join(examples.temporary, "nginx.conf")
+        with open(config, "w", encoding="ascii") as file:
+            file.write(f"""daemon off; worker_processes 1; pid {root}.pid; error_log stderr;
+                user {"root" if os.getuid() == 0 else "nobody"};
+                events {{}} http {{ access_log off; server {{ listen 127.0.0.1:{port};
+                root {root}; }} }}""")
+        servers["nginx"] = ["nginx", "-c", config, "-p", root]
+    for name, command in servers.items():
+        with process(*command), proxy(address) as one, proxy(url(one)) as two:
+            eventually(f"proxy: {name} answers", lambda: listens(("127.0.0.1", int(port))))
+            wrong = []
+
+            def fetch():
+                with two.connect() as peer:
+                    peer.sendall(b"GET /file HTTP/1.0\r\n\r\n")
+                    if outcome(peer)[0].partition(b"\r\n\r\n")[2] != body:
+                        wrong.append(1)
+
+            in_parallel(8, fetch)
+            equal(f"proxy: 8 files of 16 MiB by {name}", wrong, [])
+            end(two)
+            end(one)
+
+
+def in_parallel(count, call):
+    threads = [threading.Thread(target=call, daemon=True) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(4 * DEADLINE)
+    hanging = sum(thread.is_alive() for thread in threads)
+    equal(f"proxy: of {count} clients none hangs", hanging, 0)
+
+
+def one_of_two_is_killed():
+    """Clients without end against two servers, while one is killed and started again."""
+    over = threading.Event()
+    rounds, broken = [0], [0]
+
+    def client():
+        while not over.is_set():
+            try:
+                with one.connect() as peer:
+                    for _ in range(20):
+                        if exchange(peer, pattern(1000)) != pattern(1000):
+                            raise ConnectionError
+                rounds[0] += 1
+            except OSError:
+                broken[0] += 1
+
+    def more():
+        before = rounds[0]
+        return lambda: rounds[0] > before + 100
+
+    with Example("echo") as stays, contextlib.ExitStack() as stack:
+        dies = stack.enter_context(Example("echo"))
+        again = url(dies)
+        flags = ["--down-for", "300ms", "--loops", "2"]
+        one = stack.enter_context(proxy(url(stays), again, flags=flags))
+        clients = threading.Thread(target=in_parallel, args=[10, client], daemon=True)
+        clients.start()
+        for count in range(3):
+            eventually(f"proxy: clients go on, round {count}", more())
+            before = broken[0]
+            dies.process.kill()
+            dies.process.wait()
+            eventually(f"proxy: one server is enough, round {count}", more())
+            # Who was connected to it, and not one more.
+            lost = broken[0] - before
+            check(f"proxy: {lost} clients were cut off", lost <= 10, "more than there are")
+            stack.enter_context(dies := Example("echo", listen=[again]))
+        eventually("proxy: clients go on to the end", more())
+        over.set()
+        clients.join(DEADLINE)
+        words = end(one)
+        check("proxy: and both had their share", words.count(" 0 connections") == 0, words)
+        dies.end()
+        stays.end()
+
+
+def peers_of_every_kind():
+    """Both sides end how and when they like, at random: nobody hangs, and nothing stays."""
+    roll = lambda *choices: random.choice(choices)
+
+    def behave(peer):
+        peer.settimeout(0.05)  # nobody waits for the other for ever
+        for _ in range(roll(0, 1, 3, 10)):
+            with contextlib.suppress(TimeoutError):
+                what = roll("send", "send", "read", "read", "end", "reset", "leave")
+                if what == "send":
+                    peer.sendall(pattern(roll(1, 1000, 100_000, 1 << 20)))
+                elif what == "read":
+                    peer.recv(roll(1, 1000, 1 << 20))
+                elif what == "end":
+                    peer.shutdown(socket.SHUT_WR)
+                elif what == "reset":
+                    return reset(peer)
+                else:
+                    return
+        peer.settimeout(DEADLINE)
+
+    def client():
+        for _ in range(100):
+            with contextlib.suppress(OSError), two.connect() as peer:
+                behave(peer)
+
+    back = os.path.join(examples.temporary, "chaos.sock")
+    flags = ["--loops", "2", "--down-for", "1ms"]
+    with Upstream(behave) as tcp, Upstream(behave, back) as unix:
+        with proxy(tcp.url, closed_port(), unix.url, flags=flags) as one, proxy(url(one)) as two:
+            resting = descriptors(one), descriptors(two)
+            in_parallel(10, client)
+            gone = lambda: (descriptors(one), descriptors(two)) == resting
+            eventually("proxy: nothing stays of 1,000 connections", gone)
+            end(two)
+            end(one)
+
+
+# ---- what takes minutes ---------------------------------------------------------------------
+
+
+def ten_thousand_connections():
+    with Example("echo") as server, proxy(url(server)) as one, proxy(url(one)) as two:
+        resting = descriptors(two), descriptors(one)
+
+        def come_and_go():
+            for _ in range(2500):
+                with two.connect() as peer:
+                    if exchange(peer, b"x" * 100) != b"x" * 100:
+                        raise ConnectionError
+
+        sizes = []
+        for count in range(3):
+            started = time.monotonic()
+            in_parallel(4, come_and_go)
+            took = time.monotonic() - started
+            eventually("proxy: no descriptor stays", lambda: descriptors(two) == resting[0])
+            sizes.append(rss_kib(two))
+            print(f"      10,000 connections, one after the other: {took:.1f} s, {sizes[-1]} KiB")
+        check("proxy: no memory stays", sizes[-1] < sizes[0] + 512, sizes)
+        count = min(10_000, (descriptor_limit() - 200) // 2)
+        for _ in range(2):
+            with contextlib.ExitStack() as stack:
+                peers = [stack.enter_context(two.connect()) for _ in range(count)]
+                for peer in peers:
+                    peer.sendall(b"hello")
+                same = all(receive(peer, 5) == b"hello" for peer in peers)
+                check(f"proxy: {count} connections at once, {rss_kib(two)} KiB", same, "differs")
+            eventually("proxy: all are gone", lambda: descriptors(two) == resting[0])
+        eventually("proxy: in the chain too", lambda: descriptors(one) == resting[1])
+        end(two)
+        end(one)
+
+
+def descriptor_limit():
+    import resource
+
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def a_gibibyte_each_way():
+    block = os.urandom(MIB)
+    with Example("echo") as server, proxy(url(server)) as one, proxy(url(one)) as two:
+        with two.connect() as peer:
+            sent, got, most = hashlib.sha256(), hashlib.sha256(), 0
+
+            def send():
+                for number in range(1024):
+                    part = number.to_bytes(8, "big") + block[8:]
+                    sent.update(part)
+                    peer.sendall(part)
+                peer.shutdown(socket.SHUT_WR)
+
+            started = time.monotonic()
+            sender = threading.Thread(target=send, daemon=True)
+            sender.start()
+            total = 0
+            while some := peer.recv(1 << 18):
+                got.update(some)
+                total += len(some)
+                if total % 4096 < 8:
+                    most = max(most, rss_kib(two), rss_kib(one))
+            sender.join(DEADLINE)
+            took = time.monotonic() - started
+            equal("proxy: 1 GiB each way", (total, got.digest()), (1 << 30, sent.digest()))
+            most = max(most, rss_kib(two), rss_kib(one))
+            check(f"proxy: in {took:.1f} s and {most} KiB", most < 32 << 10, "too much memory")
+        end(two)
+        end(one)
+
+
+def redis_benchmark():
+    if not shutil.which("redis-benchmark"):
+        return print("skip  proxy: there is no redis-benchmark")
+    address = closed_port()
+    port = address.rsplit(":", 1)[1]
+    with redis_server(int(port)), proxy(address) as one:
+        eventually("proxy: redis answers", lambda: listens(("127.0.0.1", int(port))))
+        for name, to in ("directly", port), ("by the proxy", str(one.address()[1])):
+            for more in [], ["-P", "16"], ["-k", "0", "-n", "10000"]:
+                command = ["redis-benchmark", "-p", to, "-c", "200", "-n", "100000", "-t", "get"]
+                command += ["-q", *more]
+                done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+                line = done.stdout.replace("\r", "\n").strip().splitlines()[-1:]
+                label = f"proxy: redis-benchmark {' '.join(more)} {name}: {line}"
+                check(label, done.returncode == 0, done.stderr)
+        end(one)
+
+
 GROUPS = [
     every_transport,
     http_through_the_proxy,
     half_closes_in_a_chain,
     resets_are_passed_on,
     headers_of_the_proxy_protocol,
+    a_chain_tells_who_the_first_client_is,
     tls_is_terminated,
+    much_through_tls,
     balancing,
     upstreams_that_refuse,
     an_upstream_that_comes_back,
     an_upstream_that_does_not_answer,
+    an_upstream_with_a_full_backlog,
     silence_ends_a_pair,
     memory_while_nobody_reads,
+    memory_while_the_client_does_not_read,
     draining,
     bad_flags,
     redis_through_the_proxy,
+    web_servers_through_the_proxy,
+    one_of_two_is_killed,
+    peers_of_every_kind,
 ]
+BIG = [ten_thousand_connections, a_gibibyte_each_way, redis_benchmark]
 
 if __name__ == "__main__":
-    big = "--big" in sys.argv
+    examples.GROUPS = GROUPS + (BIG if "--big" in sys.argv else [])
     sys.argv = [argument for argument in sys.argv if argument != "--big"]
-    examples.GROUPS = GROUPS
     examples.main()

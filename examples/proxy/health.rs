@@ -37,6 +37,13 @@ impl Health {
         self.down_until.store(self.ms(now + self.down_for), Ordering::Relaxed);
     }
 
+    /// It was tried, but who tried it did not wait for the answer: the next one may.
+    pub fn was_given_up(&self, now: Instant) {
+        if self.down_until.load(Ordering::Relaxed) != 0 {
+            self.down_until.store(self.ms(now).max(1), Ordering::Relaxed);
+        }
+    }
+
     /// Whether it may be tried.
     pub fn is_eligible(&self, now: Instant) -> bool {
         self.down_until.load(Ordering::Relaxed) <= self.ms(now)
@@ -59,20 +66,24 @@ impl Health {
 /// Whether the upstream is to blame for a connection to it that was not made.
 pub fn is_fault(reason: &CloseReason) -> bool {
     match reason {
-        CloseReason::ConnectFailed(error) => !is_want_of_our_own(error),
+        CloseReason::ConnectFailed(error) => !is_busy(reason) && !is_want_of_our_own(error),
         // Our client has gone, or we stop.
         CloseReason::Aborted | CloseReason::Local | CloseReason::ServerStopped => false,
         _ => true,
     }
 }
 
-/// Whether we lack what a connection takes: descriptors, memory, a local port; or the upstream's
-/// backlog is full, which only a Unix socket tells.
+/// Whether the upstream's backlog is full: a Unix socket tells so, and a client that waits may get in.
+pub fn is_busy(reason: &CloseReason) -> bool {
+    matches!(reason, CloseReason::ConnectFailed(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
+
+/// Whether we lack what a connection takes: descriptors, memory, a local port.
 fn is_want_of_our_own(error: &io::Error) -> bool {
-    use io::ErrorKind::{AddrNotAvailable, OutOfMemory, WouldBlock};
+    use io::ErrorKind::{AddrNotAvailable, OutOfMemory};
     const ENFILE: i32 = 23;
     const EMFILE: i32 = 24;
-    matches!(error.kind(), WouldBlock | OutOfMemory)
+    error.kind() == OutOfMemory
         || (error.kind() == AddrNotAvailable && error.raw_os_error().is_some())
         || cfg!(unix) && matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
 }

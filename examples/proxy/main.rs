@@ -67,6 +67,10 @@ fn run(flags: &Flags, shared: &Arc<Shared>) -> Result<(), Box<dyn Error>> {
         // Both sides are paused by hand: a client that does not read may still have to be read.
         .auto_pause(false)
         .watermarks(flags.buffer, flags.buffer / 4);
+    let server = match flags.accepted_proxies() {
+        Some(policy) => server.proxy_protocol(policy),
+        None => server,
+    };
     let server = tls::terminate(server, flags)?;
     let patience = flags.drain_timeout;
     let shared = Arc::clone(shared);

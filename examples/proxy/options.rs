@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use tightloop::Endpoint;
+use tightloop::proxy_protocol::ProxyProtocol as ProxyHeaders;
+use tightloop::{Endpoint, IpNetwork};
 
 use crate::common;
 use crate::duration;
@@ -49,6 +50,15 @@ pub struct Flags {
     #[arg(long, value_enum, value_name = "VERSION")]
     pub proxy_protocol: Option<ProxyProtocol>,
 
+    /// Clients are proxies themselves, and begin with a header of the PROXY protocol
+    #[arg(long)]
+    pub accept_proxy: bool,
+
+    /// With --accept-proxy: the only network whose headers are believed, such as 10.0.0.0/8;
+    /// others may not connect (repeatable; default: everybody is believed)
+    #[arg(long, value_name = "NETWORK", requires = "accept_proxy")]
+    pub trust: Vec<IpNetwork>,
+
     /// The certificate chain of listeners with tls://, a PEM file
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
@@ -81,6 +91,14 @@ pub enum ProxyProtocol {
 }
 
 impl Flags {
+    /// Whom listeners believe to be proxies, if anybody.
+    pub fn accepted_proxies(&self) -> Option<ProxyHeaders> {
+        let policy = ProxyHeaders::required();
+        let networks = self.trust.iter().copied();
+        let policy = if self.trust.is_empty() { policy } else { policy.trusting(networks) };
+        self.accept_proxy.then_some(policy)
+    }
+
     /// What the types cannot say.
     ///
     /// # Errors

@@ -27,12 +27,10 @@ pub enum Role {
 pub struct Pair {
     pub client: ConnId,
     client_address: Address,
-    /// The connection to the upstream, or the one that is being made.
+    /// The connection to the upstream, or the one that is being made; `None` while there is none.
     pub upstream: Cell<Option<ConnId>>,
     /// The upstream that it goes to.
     pub lease: RefCell<Option<Lease>>,
-    /// The upstream has answered: bytes flow.
-    pub connected: Cell<bool>,
     /// Bytes on the way from the client to the upstream, and back.
     sent: Cell<u64>,
     received: Cell<u64>,
@@ -82,7 +80,6 @@ impl Pair {
             client_address: client.peer_addr(),
             upstream: Cell::new(None),
             lease: RefCell::new(None),
-            connected: Cell::new(false),
             sent: Cell::new(0),
             received: Cell::new(0),
             began: client.now(),

@@ -6,15 +6,18 @@ use std::io::Write;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tightloop::proxy_protocol::ProxyHeader;
-use tightloop::{Action, Address, CloseReason, Conn, ConnId, Direction, Handler, Input};
+use tightloop::{Action, CloseReason, Conn, ConnId, Connect, Direction, Handler, Input};
 
 use crate::balance::Upstreams;
 use crate::health;
 use crate::options::{Flags, ProxyProtocol};
 use crate::pair::{Pair, Role, Side};
+
+/// How soon upstreams without a place in their backlog are tried again.
+const BUSY_RETRY: Duration = Duration::from_millis(10);
 
 /// What all loops share.
 pub struct Shared {
@@ -50,48 +53,55 @@ impl Shared {
 /// One loop's part of the proxy.
 pub struct Proxy {
     shared: Arc<Shared>,
-    /// Connections to upstreams that are being made, and have no state of their own yet.
-    attempts: HashMap<ConnId, Attempt>,
+    /// The searches of clients that have no upstream yet, by the client.
+    searches: HashMap<ConnId, Search>,
 }
 
-/// A client's search for an upstream.
-struct Attempt {
+/// A client's search for an upstream: one connection after the other is tried, which have no state
+/// of their own before they are open.
+struct Search {
     pair: Rc<Pair>,
+    began: Instant,
     tried: Vec<usize>,
-    timed_out: bool,
+    /// One of those tried is alive, but has no place in its backlog.
+    found_busy: bool,
+    last_failure: String,
 }
 
 impl Proxy {
     pub fn new(shared: Arc<Shared>) -> Self {
-        Proxy { shared, attempts: HashMap::new() }
+        Proxy { shared, searches: HashMap::new() }
     }
 
     /// A client has come. It is not read from until there is somebody to read for.
     fn accepted(&mut self, client: &mut Conn<'_>) -> Side {
         client.pause_reading();
         let pair = Pair::new(client);
-        let attempt = Attempt { pair: Rc::clone(&pair), tried: Vec::new(), timed_out: false };
-        self.try_next(client, attempt);
+        let search = Search {
+            pair: Rc::clone(&pair),
+            began: client.now(),
+            tried: Vec::new(),
+            found_busy: false,
+            last_failure: String::new(),
+        };
+        self.try_next(client, search);
         Side { role: Role::Client, pair }
     }
 
     /// Connects to the next upstream for this client, or gives up.
-    fn try_next(&mut self, client: &mut Conn<'_>, mut attempt: Attempt) {
-        let pair = &attempt.pair;
-        let upstreams = &self.shared.upstreams;
-        let picked = upstreams.pick(&client.peer_addr(), &attempt.tried, client.now());
+    fn try_next(&mut self, client: &mut Conn<'_>, mut search: Search) {
+        let (upstreams, pair) = (&self.shared.upstreams, &search.pair);
+        let picked = upstreams.pick(&client.peer_addr(), &search.tried, client.now());
         let Some(lease) = picked else {
-            pair.end(|| "no upstream answers".to_owned());
-            return client.abort();
+            return self.none_is_left(client, search);
         };
-        match client.connect(&lease.endpoint) {
+        let connect = Connect::to(&lease.endpoint).timeout(self.shared.connect_timeout);
+        match client.connect(connect) {
             Ok(upstream) => {
-                attempt.tried.push(lease.index);
-                attempt.timed_out = false;
+                search.tried.push(lease.index);
                 pair.upstream.set(Some(upstream));
                 pair.lease.replace(Some(lease));
-                client.set_timer(self.shared.connect_timeout);
-                self.attempts.insert(upstream, attempt);
+                self.searches.insert(client.id(), search);
             }
             Err(error) => {
                 pair.end(|| error.to_string());
@@ -100,22 +110,36 @@ impl Proxy {
         }
     }
 
+    /// Every upstream was tried. Where one was only busy, all are tried again soon.
+    fn none_is_left(&mut self, client: &mut Conn<'_>, mut search: Search) {
+        let took = client.now().saturating_duration_since(search.began);
+        if search.found_busy && took < self.shared.connect_timeout {
+            search.tried.clear();
+            search.found_busy = false;
+            search.pair.upstream.set(None);
+            client.set_timer(BUSY_RETRY);
+            self.searches.insert(client.id(), search);
+        } else {
+            search.pair.end(|| format!("no upstream: {}", search.last_failure));
+            client.abort();
+        }
+    }
+
     /// An upstream has answered: from now on bytes flow.
     fn connected(&mut self, upstream: &mut Conn<'_>) -> Side {
-        // It was put there when the connect began, by its only caller.
-        let attempt = self.attempts.remove(&upstream.id()).expect("an attempt of ours");
-        let pair = attempt.pair;
-        pair.connected.set(true);
+        // Only clients ask for connections, and their search is over when one is open.
+        let client = upstream.initiator().expect("a client asked for it");
+        let search = self.searches.remove(&client).expect("the client searches");
+        let pair = search.pair;
         if let Some(lease) = &*pair.lease.borrow() {
             lease.health.succeeded();
             lease.connected.fetch_add(1, Ordering::Relaxed);
         }
-        match upstream.peer(pair.client) {
+        match upstream.peer(client) {
             Some(mut client) => {
                 client.set_timer(self.shared.idle_timeout);
                 client.resume_reading();
-                let addresses = (client.peer_addr(), client.local_addr().ok());
-                if let Some(header) = self.header(addresses) {
+                if let Some(header) = self.header(&client) {
                     upstream.write(&header);
                 }
             }
@@ -124,13 +148,30 @@ impl Proxy {
         Side { role: Role::Upstream, pair }
     }
 
+    /// Notes how the upstream of a failed connection is to be treated from now on.
+    fn judge(&self, search: &mut Search, conn: &Conn<'_>, reason: &CloseReason) {
+        let lease = search.pair.lease.borrow();
+        let Some(lease) = &*lease else { return };
+        search.last_failure = format!("{}: {reason}", lease.endpoint);
+        if !health::is_fault(reason) {
+            search.found_busy |= health::is_busy(reason);
+            return lease.health.was_given_up(conn.now());
+        }
+        lease.health.failed(conn.now());
+        lease.failed.fetch_add(1, Ordering::Relaxed);
+        self.shared.log(|| search.last_failure.clone());
+    }
+
     /// What tells the upstream who the client is, and where it wanted to go.
-    fn header(&self, (client, listener): (Address, Option<Address>)) -> Option<Vec<u8>> {
-        let header = match (self.shared.proxy_protocol?, listener) {
-            (ProxyProtocol::V1, Some(listener)) => ProxyHeader::v1(client, listener),
-            (ProxyProtocol::V1, None) => ProxyHeader::v1_unknown(),
-            (ProxyProtocol::V2, Some(listener)) => ProxyHeader::v2(client, listener),
-            (ProxyProtocol::V2, None) => ProxyHeader::v2_unspecified(),
+    fn header(&self, client: &Conn<'_>) -> Option<Vec<u8>> {
+        let version = self.shared.proxy_protocol?;
+        // Another proxy may know better than the socket where the client wanted to go.
+        let told = client.proxy_header().and_then(|header| header.destination().cloned());
+        let (source, destination) =
+            (client.peer_addr(), told.or_else(|| client.local_addr().ok())?);
+        let header = match version {
+            ProxyProtocol::V1 => ProxyHeader::v1(source, destination),
+            ProxyProtocol::V2 => ProxyHeader::v2(source, destination),
         };
         // Only a path that is too long has no header of its own.
         header.encode().or_else(|_| ProxyHeader::v2_unspecified().encode()).ok()
@@ -156,23 +197,18 @@ impl Handler for Proxy {
     }
 
     fn on_open_failed(&mut self, conn: &mut Conn<'_>, reason: CloseReason) {
-        let Some(attempt) = self.attempts.remove(&conn.id()) else {
-            // A client's handshake: nothing was begun for it.
+        let Some(client) = conn.initiator() else {
+            // A client's own handshake: nothing was begun for it.
             return self.shared.log(|| format!("{}: {reason}", conn.peer_addr()));
         };
-        if let Some(lease) = &*attempt.pair.lease.borrow()
-            && (attempt.timed_out || health::is_fault(&reason))
-        {
-            lease.health.failed(conn.now());
-            lease.failed.fetch_add(1, Ordering::Relaxed);
-            let why = if attempt.timed_out { "no answer".to_owned() } else { reason.to_string() };
-            self.shared.log(|| format!("{}: {why}", lease.endpoint));
-        }
-        match conn.peer(attempt.pair.client) {
+        let Some(mut search) = self.searches.remove(&client) else { return };
+        self.judge(&mut search, conn, &reason);
+        match conn.peer(client) {
             Some(mut client) if matches!(reason, CloseReason::ServerStopped) => client.close(),
-            Some(mut client) => self.try_next(&mut client, attempt),
-            None => self.leave(attempt.pair),
+            Some(mut client) => return self.try_next(&mut client, search),
+            None => {}
         }
+        self.leave(search.pair);
     }
 
     fn on_traffic(
@@ -212,30 +248,32 @@ impl Handler for Proxy {
         }
     }
 
-    /// Only clients have a timer: first for their upstream's answer, then for silence.
-    fn on_timer(&mut self, conn: &mut Conn<'_>, side: &mut Side) -> Action {
-        let idle = conn.idle_for();
-        let Some(mut upstream) = side.other().and_then(|id| conn.peer(id)) else {
-            return Action::Continue;
-        };
-        if let Some(attempt) = self.attempts.get_mut(&upstream.id()) {
-            attempt.timed_out = true;
-            upstream.abort(); // on_open_failed tries the next one
+    /// Only clients have a timer: for a search that had to wait, and then for silence.
+    fn on_timer(&mut self, client: &mut Conn<'_>, side: &mut Side) -> Action {
+        if let Some(search) = self.searches.remove(&client.id()) {
+            self.try_next(client, search);
             return Action::Continue;
         }
         // One side may be silent because the other is at work.
-        let idle = idle.min(upstream.idle_for());
-        let left = self.shared.idle_timeout.saturating_sub(idle);
+        let client_idle = client.idle_for();
+        let upstream = side.other().and_then(|id| client.peer(id));
+        let Some(upstream_idle) = upstream.map(|upstream| upstream.idle_for()) else {
+            return Action::Continue; // it is ending, and takes the client with it
+        };
+        let left = self.shared.idle_timeout.saturating_sub(client_idle.min(upstream_idle));
         if left.is_zero() {
             side.pair.end(|| "idle for too long".to_owned());
             return Action::Close;
         }
-        conn.set_timer(left);
+        client.set_timer(left);
         Action::Continue
     }
 
     fn on_close(&mut self, conn: &mut Conn<'_>, side: Side, reason: CloseReason) {
         side.ended(&reason);
+        if side.pair.upstream.get().is_none() {
+            self.searches.remove(&conn.id());
+        }
         if let Some(mut other) = side.other().and_then(|id| conn.peer(id)) {
             match reason {
                 // Both of its directions have ended in order, and so have the other's.
