@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use certificates::{Authority, BOTH};
-use closures::Script;
+use closures::{Script, TCP};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
-use tightloop::proxy_protocol::{ProxyError, ProxyProtocol};
-use tightloop::{Address, CloseReason, RunningServer};
+use tightloop::proxy_protocol::{MAX_HEADER, ProxyError, ProxyHeader, ProxyProtocol, Tlv};
+use tightloop::{Action, Address, CloseReason, Connect, Direction, RunningServer};
 
 const V1: &[u8] = b"PROXY TCP4 192.0.2.1 192.0.2.11 56324 443\r\n";
 
@@ -29,7 +29,7 @@ fn start(
 ) -> (RunningServer<Script>, SocketAddr, common::Events<Told>) {
     let (told, events) = common::events();
     let server = common::server(driver)
-        .listen_proxied("tls://127.0.0.1:0", ProxyProtocol::required())
+        .listen_proxied("tls://127.0.0.1:0", ProxyProtocol::required().max_header(MAX_HEADER))
         .tls(authority.server(BOTH))
         .handshake_timeout(handshake_timeout);
     let server = common::start(server, move |_| {
@@ -43,6 +43,14 @@ fn start(
     });
     let address = common::address(&server, 0);
     (server, address, events)
+}
+
+/// A short one, and one that takes more than one record's worth of bytes.
+fn headers() -> [ProxyHeader; 2] {
+    let (source, destination): (SocketAddr, SocketAddr) =
+        ("192.0.2.1:56324".parse().unwrap(), "192.0.2.11:443".parse().unwrap());
+    let long = ProxyHeader::v2(source, destination).with_tlv(Tlv::NOOP, vec![7; 65_000]).unwrap();
+    [ProxyHeader::v1(source, destination), long.with_crc32c().unwrap()]
 }
 
 fn session(authority: &Authority) -> ClientConnection {
@@ -102,6 +110,45 @@ every_driver! {
         stream.write_all(V1).unwrap();
         let told = events.next();
         assert!(matches!(told, Err(CloseReason::HandshakeTimeout)), "{told:?}");
+        common::stop(server);
+    }
+
+    fn a_header_goes_in_front_of_an_outgoing_handshake(driver) {
+        let authority = Authority::new();
+        let (server, address, events) = start(driver, &authority, common::DEADLINE);
+        let (told, answers) = common::events();
+        let proxy = common::server(driver).listen(TCP).tls_client(authority.client(BOTH));
+        let proxy = common::start(proxy, move |_| {
+            let told = told.clone();
+            Script::new()
+                .open(|conn| {
+                    if conn.direction() == Direction::Outgoing {
+                        conn.write(b"greeting");
+                    }
+                })
+                .traffic(move |conn, input| {
+                    if conn.direction() == Direction::Incoming {
+                        let header = headers()[usize::from(input.take_all()[0])].clone();
+                        let connect = Connect::to(&"tls://localhost:1".parse().unwrap());
+                        let connect = connect.addresses([address]).proxy_header(header);
+                        let id = conn.connect(connect).unwrap();
+                        conn.peer(id).expect("it is connecting").write(b"early ");
+                    } else if input.len() == 14 {
+                        told.send((input.take_all().to_vec(), conn.peer_addr())).unwrap();
+                    }
+                    Action::Continue
+                })
+        });
+        let mut client = common::connect(common::address(&proxy, 0));
+        for (number, header) in headers().iter().enumerate() {
+            client.write_all(&[number as u8]).unwrap();
+            let (peer, name) = events.next().unwrap();
+            assert_eq!(Some(&peer), header.source());
+            assert_eq!(name.as_deref(), Some("localhost"));
+            let (answer, peer) = answers.next();
+            assert_eq!((&answer[..], peer), (&b"early greeting"[..], address.into()));
+        }
+        common::stop(proxy);
         common::stop(server);
     }
 }

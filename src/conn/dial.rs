@@ -11,6 +11,7 @@ use crate::conn::id::ConnId;
 use crate::conn::state::{ConnCore, Phase};
 use crate::driver::Token;
 use crate::error::{Error, Result};
+use crate::proxy_protocol::ProxyHeader;
 use crate::time::wheel::TimerKey;
 #[cfg(feature = "tls")]
 use crate::tls::TlsConnector;
@@ -40,6 +41,7 @@ pub struct Connect {
     pub(crate) timeout: Option<Duration>,
     pub(crate) local: Option<SocketAddr>,
     pub(crate) tls: Option<MakeNamedSession>,
+    pub(crate) proxy_header: Option<ProxyHeader>,
 }
 
 impl Connect {
@@ -51,6 +53,7 @@ impl Connect {
             timeout: None,
             local: None,
             tls: None,
+            proxy_header: None,
         }
     }
 
@@ -87,6 +90,36 @@ impl Connect {
     pub fn tls(mut self, connector: impl Into<TlsConnector>) -> Self {
         self.tls = Some(connector.into().sessions());
         self
+    }
+
+    /// A header of the PROXY protocol, sent as the very first bytes: in front of what is written
+    /// while it is connecting, and in front of a TLS handshake. It counts as pending output until
+    /// it is sent. A header that cannot be encoded is an error of `connect`.
+    ///
+    /// ```
+    /// use tightloop::proxy_protocol::ProxyHeader;
+    /// use tightloop::{Conn, Connect, ConnId, Endpoint};
+    ///
+    /// /// Tells the back end who the client is, as it was told itself if there is a proxy in front.
+    /// fn pass_on(conn: &mut Conn<'_>, back_end: &Endpoint) -> Result<ConnId, Box<dyn std::error::Error>> {
+    ///     let header = match conn.proxy_header() {
+    ///         Some(header) => header.clone(),
+    ///         None => ProxyHeader::v2(conn.peer_addr(), conn.local_addr()?),
+    ///     };
+    ///     Ok(conn.connect(Connect::to(back_end).proxy_header(header))?)
+    /// }
+    /// ```
+    pub fn proxy_header(mut self, header: ProxyHeader) -> Self {
+        self.proxy_header = Some(header);
+        self
+    }
+
+    /// The bytes of the PROXY header, none where there is none.
+    fn first_bytes(&self) -> Result<Vec<u8>> {
+        let Some(header) = &self.proxy_header else { return Ok(Vec::new()) };
+        header
+            .encode()
+            .map_err(|error| Error::Option { name: "proxy_header", reason: error.to_string() })
     }
 
     /// Refuses what cannot be meant, and answers what makes the TLS session, if there is one.
@@ -128,6 +161,7 @@ impl std::fmt::Debug for Connect {
             .field("endpoint", &self.endpoint)
             .field("timeout", &self.timeout)
             .field("local", &self.local)
+            .field("proxy_header", &self.proxy_header)
             .finish_non_exhaustive()
     }
 }
@@ -184,6 +218,7 @@ impl Core {
         initiator: Option<ConnId>,
     ) -> Result<ConnId> {
         let tls = connect.check(self.tls_client.as_ref())?;
+        let first_bytes = connect.first_bytes()?;
         // A handler that tries again from on_open_failed would keep the loop alive for ever.
         if self.stopping {
             return Err(Error::Stopped);
@@ -194,10 +229,14 @@ impl Core {
         let extra = conn.extra_mut();
         extra.initiator = initiator;
         extra.tls = tls;
+        extra.tls_at = first_bytes.len() as u64;
         extra.dial = Some(Box::new(Dial::new(connect)));
         let token = self.table.insert(conn).ok_or_else(|| Error::Unsupported {
             what: "more than 2^30 connections on one loop".to_owned(),
         })?;
+        if let Some(conn) = self.table.get_mut(token) {
+            conn.outbound.append(&first_bytes, &mut self.pool);
+        }
         self.connects.push(token);
         Ok(ConnId::new(self.index, token))
     }

@@ -102,7 +102,8 @@ pub(crate) struct Extra {
     pub(crate) proxied: Option<Box<Proxied>>,
     /// A TLS session that is to be begun.
     pub(crate) tls: Option<MakeSession>,
-    /// Where in the output, counted as `sent` is, encryption begins. Valid with `want_tls`.
+    /// Where in the output, counted as `sent` is, encryption begins. Valid while there is a session
+    /// to be begun; beyond 0 there is plaintext before it, a PROXY header if nothing else.
     pub(crate) tls_at: u64,
     /// What the handshake has agreed on.
     pub(crate) tls_info: Option<Box<TlsInfo>>,

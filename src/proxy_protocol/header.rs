@@ -146,7 +146,8 @@ impl ProxyHeader {
         Self::new(Version::V2, Some((source.into(), destination.into())))
     }
 
-    /// A binary header that says no addresses: the receiver takes the socket's own.
+    /// A binary header that says no addresses: the receiver takes the socket's own, or refuses it,
+    /// as it is free to (HAProxy does).
     pub fn v2_unspecified() -> Self {
         Self::new(Version::V2, None)
     }

@@ -116,13 +116,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         };
         let Some(conn) = self.core.table.get_mut(token) else { return };
         let mut wire = Outbound::default();
-        let mut covered = 0;
-        if conn.phase == Phase::Open {
-            let plain =
-                conn.extra.as_ref().map_or(0, |extra| extra.tls_at.saturating_sub(conn.sent));
-            covered = conn.outbound.len().min(plain as usize);
-            conn.outbound.copy_to(&mut wire, covered, &mut self.core.pool);
-        }
+        let plain = conn.extra.as_ref().map_or(0, |extra| extra.tls_at.saturating_sub(conn.sent));
+        let covered = conn.outbound.len().min(plain as usize);
+        conn.outbound.copy_to(&mut wire, covered, &mut self.core.pool);
         let kept = std::mem::take(&mut conn.inbound);
         conn.want_offer = false;
         conn.secured = true;
