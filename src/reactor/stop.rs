@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::conn::command::Command;
 use crate::conn::core::{Timer, deadline};
 use crate::conn::state::Phase;
 use crate::driver::{CloseMode, Driver};
@@ -79,12 +80,15 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Answers everybody who still waits for something, and tells the handler.
     fn end_loop(&mut self) {
         self.stage = Stage::Stopped;
-        for command in self.commands.drain(..) {
-            command.refuse();
+        let queued = std::mem::take(&mut self.commands).into_iter();
+        for command in queued.chain(self.core.shared.commands.close()) {
+            match command {
+                // Whoever has asked for it is told as for any other.
+                Command::Connect { .. } => self.carry_out(command),
+                command => command.refuse(),
+            }
         }
-        for command in self.core.shared.commands.close() {
-            command.refuse();
-        }
+        self.start_connects();
         for job in self.jobs.close() {
             self.with_context("a job of another thread", job);
         }
