@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -12,13 +12,17 @@ use bytes::Bytes;
 use crate::addr::Address;
 use crate::conn::admission::Admission;
 use crate::conn::command::Command;
-use crate::conn::state::NO_LISTENER;
+use crate::conn::dial::{Connect, Dial};
+use crate::conn::handle::{ConnHandle, Promise};
+use crate::conn::state::Direction;
 use crate::driver::Waker;
-use crate::error::HandleError;
+use crate::error::{Error, HandleError, Result};
 use crate::metrics::{Counter, LoopMetrics, Stats};
+use crate::options::Options;
 use crate::sync::mailbox::{Mailbox, Rejected};
 use crate::sync::wake::WakeFlag;
 use crate::sys::socket::Stream;
+use crate::tls::MakeNamedSession;
 
 /// What one loop shares with other threads.
 pub(crate) struct LoopShared {
@@ -35,6 +39,8 @@ pub(crate) struct LoopShared {
     pub(crate) handed: Counter,
     /// Connections taken over from the acceptor; the loop alone writes this.
     pub(crate) taken: Counter,
+    /// Connections that other threads have asked for and that are not open yet.
+    pub(crate) promised: AtomicUsize,
 }
 
 impl LoopShared {
@@ -48,6 +54,7 @@ impl LoopShared {
             ended: AtomicBool::new(false),
             handed: Counter::default(),
             taken: Counter::default(),
+            promised: AtomicUsize::new(0),
         }
     }
 
@@ -78,7 +85,7 @@ impl LoopShared {
     pub(crate) fn load(&self) -> usize {
         let open = self.metrics.opened.get().saturating_sub(self.metrics.closed.get());
         let on_the_way = self.handed.get().saturating_sub(self.taken.get());
-        (open + on_the_way) as usize
+        (open + on_the_way) as usize + self.promised.load(Ordering::Relaxed)
     }
 }
 
@@ -89,7 +96,9 @@ pub(crate) struct ServerShared {
     /// The acceptor's loop, where one thread accepts for several.
     pub(crate) acceptor: Option<Arc<LoopShared>>,
     pub(crate) addresses: Vec<Address>,
-    pub(crate) stop_timeout: Duration,
+    pub(crate) options: Arc<Options>,
+    /// The TLS of endpoints with `tls://`.
+    pub(crate) tls_client: Option<MakeNamedSession>,
     pub(crate) stopping: AtomicBool,
     pub(crate) admission: Arc<Admission>,
 }
@@ -146,17 +155,41 @@ impl ServerHandle {
         result
     }
 
+    /// Starts an outgoing connection, on the loop that has the fewest, and answers its handle at
+    /// once. What is written through the handle before it is connected is sent when it opens, and a
+    /// close gives it up. How it went is told to the handler of its loop, by `on_open` or
+    /// `on_open_failed`; see [`Conn::connect`](crate::Conn::connect). Where the server is stopped
+    /// meanwhile, the handle may be all that tells so.
+    ///
+    /// # Errors
+    /// As [`Conn::connect`](crate::Conn::connect); [`Error::Full`] when too much is queued for the
+    /// loop (option `mailbox_capacity`).
+    #[doc(alias = "Dial")]
+    #[doc(alias = "DialContext")]
+    pub fn connect(&self, to: impl Into<Connect>) -> Result<ConnHandle> {
+        let dial = Dial::new(to.into(), self.shared.tls_client.as_ref())?;
+        if self.is_stopping() {
+            return Err(Error::Stopped);
+        }
+        let (owner, promise, handle) = self.promise().ok_or(Error::Stopped)?;
+        match owner.send(Command::Connect { dial, promise }) {
+            Ok(()) => Ok(handle),
+            Err((HandleError::Full, _)) => Err(Error::Full),
+            Err((HandleError::Closed, _)) => Err(Error::Stopped),
+        }
+    }
+
     /// Makes a TCP stream that was connected elsewhere a connection of the loop that has the
-    /// fewest; it appears as `on_open`.
+    /// fewest; it appears as `on_open`, and as incoming. Answers its handle, whose
+    /// [`id`](ConnHandle::id) tells which one it is.
     ///
     /// # Errors
     /// The system's, for a stream that is not connected; `NotConnected` if the server has
     /// stopped.
     #[doc(alias = "Register")]
     #[doc(alias = "Enroll")]
-    pub fn adopt_tcp(&self, stream: TcpStream) -> io::Result<()> {
-        stream.set_nonblocking(true)?;
-        self.adopt(Stream::Tcp(stream))
+    pub fn adopt_tcp(&self, stream: TcpStream) -> io::Result<ConnHandle> {
+        self.adopt(Stream::Tcp(stream), Direction::Incoming)
     }
 
     /// As [`adopt_tcp`](ServerHandle::adopt_tcp), for a Unix stream.
@@ -164,27 +197,28 @@ impl ServerHandle {
     /// # Errors
     /// As for [`adopt_tcp`](ServerHandle::adopt_tcp).
     #[cfg(unix)]
-    pub fn adopt_unix(&self, stream: std::os::unix::net::UnixStream) -> io::Result<()> {
-        stream.set_nonblocking(true)?;
-        self.adopt(Stream::Unix(stream))
+    pub fn adopt_unix(&self, stream: std::os::unix::net::UnixStream) -> io::Result<ConnHandle> {
+        self.adopt(Stream::Unix(stream), Direction::Incoming)
     }
 
-    fn adopt(&self, stream: Stream) -> io::Result<()> {
+    pub(crate) fn adopt(&self, stream: Stream, direction: Direction) -> io::Result<ConnHandle> {
+        let closed = || io::Error::from(HandleError::Closed);
+        stream.as_socket().set_nonblocking(true)?;
         if self.is_stopping() {
-            return Err(HandleError::Closed.into());
+            return Err(closed());
         }
         let peer = stream.peer_address()?;
-        let emptiest = self.shared.loops.iter().min_by_key(|shared| shared.load());
-        let Some(shared) = emptiest else { return Err(HandleError::Closed.into()) };
-        shared
-            .send_reserved(Command::Adopt {
-                stream,
-                peer,
-                listener: NO_LISTENER,
-                handed: false,
-                ticket: None,
-            })
-            .map_err(|_| HandleError::Closed.into())
+        let (owner, promise, handle) = self.promise().ok_or_else(closed)?;
+        let command = Command::Adopt { stream, peer, direction, promise };
+        owner.send_reserved(command).map_err(|_| closed())?;
+        Ok(handle)
+    }
+
+    /// A connection of the loop that has the fewest.
+    fn promise(&self) -> Option<(&LoopShared, Promise, ConnHandle)> {
+        let owner = self.shared.loops.iter().min_by_key(|shared| shared.load())?;
+        let (promise, handle) = Promise::new(owner, self.shared.options.max_pending_output);
+        Some((owner, promise, handle))
     }
 
     /// Closes the listeners of all loops: nobody new comes in, and clients that the system has
@@ -205,7 +239,7 @@ impl ServerHandle {
     /// `stop_timeout` as the deadline.
     #[doc(alias = "Stop")]
     pub fn stop(&self) {
-        self.stop_within(self.shared.stop_timeout);
+        self.stop_within(self.shared.options.stop_timeout);
     }
 
     /// Stops the server in order: listeners close, what was written is delivered (for at most

@@ -38,6 +38,8 @@ pub enum Error {
     },
     /// The server is stopping: what was asked for is not begun any more.
     Stopped,
+    /// Too much is queued for the loop (option `mailbox_capacity`): try again later.
+    Full,
     /// Something that this platform, or this build, does not have.
     Unsupported {
         /// What was asked for.
@@ -74,6 +76,7 @@ impl fmt::Display for Error {
             Error::Listen { address, source } => write!(f, "cannot listen on {address}: {source}"),
             Error::Option { name, reason } => write!(f, "option {name}: {reason}"),
             Error::Stopped => f.write_str("the server is stopping"),
+            Error::Full => f.write_str("too much is queued already"),
             Error::Unsupported { what } => write!(f, "not supported here: {what}"),
             Error::LoopStart { index, source } => {
                 write!(f, "event loop {index} could not start: {source}")
@@ -97,6 +100,7 @@ impl std::error::Error for Error {
             | Error::LoopFailed { source, .. } => Some(source),
             Error::Option { .. }
             | Error::Stopped
+            | Error::Full
             | Error::Unsupported { .. }
             | Error::LoopPanicked { .. } => None,
         }

@@ -58,6 +58,7 @@
 mod addr;
 mod balance;
 mod buf;
+mod client;
 pub mod codec;
 mod conn;
 mod control;
@@ -82,6 +83,7 @@ pub use addr::{
 };
 pub use balance::{Balance, Balancer};
 pub use buf::writer::Writer;
+pub use client::{Client, ClientHandle, RunningClient};
 pub use codec::{Codec, FrameConn, FrameHandler, Framed};
 pub use conn::Conn;
 pub use conn::context::Context;

@@ -322,11 +322,11 @@ every_driver! {
         let handle = opened(&events);
         handle.wake().unwrap();
         handle.wake().unwrap();
-        assert_eq!(closed(&events), (handle.id(), "Local".to_owned()));
+        assert_eq!(closed(&events), (handle.id().unwrap(), "Local".to_owned()));
         let _second = common::connect(common::address(&server, 0));
         let handle = opened(&events);
         handle.wake().unwrap();
-        assert_eq!(closed(&events), (handle.id(), "ServerStopped".to_owned()));
+        assert_eq!(closed(&events), (handle.id().unwrap(), "ServerStopped".to_owned()));
         server.join().unwrap();
     }
 }

@@ -9,7 +9,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 use closures::alone;
-use outgoing::{Deaf, Told, callers, closed_port, connect_as, failure, reporting};
+use outgoing::{Deaf, Told, closed_port, connect_as, failure, reporting, reporting_attempts};
 use tightloop::{CloseReason, ConnId, Connect};
 
 /// How long one that does not answer is waited for before the next is tried.
@@ -38,7 +38,7 @@ every_driver! {
     fn one_that_does_not_answer_makes_way_after_a_moment(driver) {
         let (deaf, living) = (Deaf::new(), TcpListener::bind("127.0.0.1:0").unwrap());
         let living_at = living.local_addr().unwrap();
-        let (server, events) = reporting(common::server(driver));
+        let (server, events, attempts) = reporting_attempts(common::server(driver));
         let start = Instant::now();
         let id = connect_as(&server, to(&[deaf.address(), living_at]));
         assert_eq!(opened(&events, id), living_at.to_string());
@@ -47,7 +47,8 @@ every_driver! {
         assert!(took < 4 * DELAY * 2, "{took:?}");
         let mut stream = living.accept().unwrap().0;
         assert_eq!(common::read(&mut stream, 8), b"greeting");
-        common::eventually("the other attempt is given up", || deaf.callers() == 0);
+        common::eventually("the other attempt is given up", || attempts.living() == 1);
+        assert_eq!(attempts.begun(), 2);
         drop(stream);
         assert!(matches!(events.next(), Told::Closed(closed) if closed == id));
         common::stop(server);
@@ -82,19 +83,15 @@ every_driver! {
         for winner in 0..3 {
             let mut deaf: Vec<_> = (0..3).map(|_| Deaf::new()).collect();
             let addresses: Vec<_> = deaf.iter().map(Deaf::address).collect();
-            let (server, events) = reporting(common::server(driver));
+            let (server, events, attempts) = reporting_attempts(common::server(driver));
             let id = connect_as(&server, to(&addresses));
-            common::eventually("all of them are asked", || {
-                deaf.iter().all(|deaf| deaf.callers() == 1)
-            });
+            common::eventually("all of them are asked", || attempts.begun() == 3);
             // The kernel asks again by itself.
             let listener = deaf.remove(winner).heal();
             assert_eq!(opened(&events, id), addresses[winner].to_string(), "{winner} of {addresses:?}");
             let mut stream = listener.accept().unwrap().0;
             assert_eq!(common::read(&mut stream, 8), b"greeting");
-            for deaf in &deaf {
-                common::eventually("the others are given up", || deaf.callers() == 0);
-            }
+            common::eventually("the others are given up", || attempts.living() == 1);
             server.stop();
             assert_eq!(common::read_to_end(&mut stream), b"");
             drop(stream);
@@ -107,20 +104,18 @@ every_driver! {
         let deaf: Vec<_> = (0..3).map(|_| Deaf::new()).collect();
         let mut addresses: Vec<_> = deaf.iter().map(Deaf::address).collect();
         addresses.insert(1, closed_port());
-        let (server, events) = reporting(common::server(driver));
+        let (server, events, attempts) = reporting_attempts(common::server(driver));
         let patience = 8 * DELAY;
         let start = Instant::now();
         let id = connect_as(&server, to(&addresses).timeout(patience));
-        common::eventually("all of them are asked", || {
-            deaf.iter().all(|deaf| deaf.callers() == 1)
-        });
         match failure(&events, id) {
             CloseReason::ConnectFailed(error) => assert_eq!(error.kind(), ErrorKind::TimedOut),
             other => panic!("{other}"),
         }
         let took = start.elapsed();
         assert!(took >= patience && took < 2 * patience, "{took:?}");
-        common::eventually("all are given up", || deaf.iter().all(|deaf| deaf.callers() == 0));
+        assert_eq!(attempts.begun(), 4);
+        common::eventually("all are given up", || attempts.living() == 0);
         let refused = connect_as(&server, to(&[closed_port(), closed_port()]));
         match failure(&events, refused) {
             CloseReason::ConnectFailed(error) => {
@@ -135,30 +130,35 @@ every_driver! {
     fn attempts_in_parallel_are_bounded(driver) {
         let deaf: Vec<_> = (0..10).map(|_| Deaf::new()).collect();
         let addresses: Vec<_> = deaf.iter().map(Deaf::address).collect();
-        let (server, events) = reporting(common::server(driver));
-        let id = connect_as(&server, to(&addresses).timeout(20 * DELAY));
-        let mut most = 0;
-        let told = loop {
-            most = most.max(callers(&addresses));
-            if let Some(told) = events.drain().pop() {
-                break told;
-            }
-        };
-        assert!(matches!(&told, Told::Failed { id: failed, .. } if *failed == id), "{told:?}");
-        assert_eq!(most, 8);
+        let (server, events, attempts) = reporting_attempts(common::server(driver));
+        let id = connect_as(&server, to(&addresses).timeout(16 * DELAY));
+        assert!(matches!(failure(&events, id), CloseReason::ConnectFailed(_)));
+        assert_eq!(attempts.begun(), 8);
         common::stop(server);
     }
 
     fn a_stop_in_the_middle_gives_all_attempts_up(driver) {
         let deaf = [Deaf::new(), Deaf::new()];
-        let (server, events) = reporting(common::server(driver));
+        let (server, events, attempts) = reporting_attempts(common::server(driver));
         let id = connect_as(&server, to(&deaf.each_ref().map(Deaf::address)));
-        common::eventually("both are asked", || deaf.iter().all(|deaf| deaf.callers() == 1));
+        common::eventually("both are asked", || attempts.begun() == 2);
         server.stop();
         assert!(matches!(failure(&events, id), CloseReason::ServerStopped));
         let took = closures::ended(server);
         assert!(took < 8 * DELAY, "the stop waits for them: {took:?}");
-        assert!(deaf.iter().all(|deaf| deaf.callers() == 0));
+        assert_eq!(attempts.living(), 0);
+    }
+
+    fn a_close_in_the_middle_gives_all_attempts_up(driver) {
+        let deaf = [Deaf::new(), Deaf::new()];
+        let (server, events, attempts) = reporting_attempts(common::server(driver));
+        let handle = server.handle().connect(to(&deaf.each_ref().map(Deaf::address))).unwrap();
+        common::eventually("both are asked", || attempts.begun() == 2);
+        handle.close().unwrap();
+        assert!(matches!(failure(&events, handle.id().unwrap()), CloseReason::Local));
+        assert!(!handle.is_open());
+        common::eventually("both are given up", || attempts.living() == 0);
+        common::stop(server);
     }
 
     fn attempts_that_lose_leave_nothing(driver) {

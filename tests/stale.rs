@@ -33,7 +33,7 @@ fn successor(
 fn assert_same_place(old: &tightloop::ConnHandle, new: &tightloop::ConnHandle) {
     assert_ne!(old.id(), new.id());
     let place = |handle: &tightloop::ConnHandle| {
-        let text = handle.id().to_string();
+        let text = handle.id().unwrap().to_string();
         text.rsplit_once('.').map(|(place, _generation)| place.to_owned())
     };
     assert_eq!(place(old), place(new), "the place is not used again");

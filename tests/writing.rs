@@ -271,7 +271,7 @@ every_driver! {
         let mut refused = common::connect(common::address(&server, 0));
         let handle = opened(&events);
         refused.write_all(&[1]).unwrap();
-        assert_eq!(closed(&events), (handle.id(), "OutputLimit".to_owned()));
+        assert_eq!(closed(&events), (handle.id().unwrap(), "OutputLimit".to_owned()));
         assert_eq!(ending(&mut refused).1.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
         common::stop(server);
     }
@@ -290,7 +290,7 @@ every_driver! {
         while handle.wake().is_ok() {
             settle(&server, 0);
         }
-        assert_eq!(closed(&events), (handle.id(), "OutputLimit".to_owned()));
+        assert_eq!(closed(&events), (handle.id().unwrap(), "OutputLimit".to_owned()));
         drop(client);
         common::stop(server);
     }
@@ -312,7 +312,7 @@ every_driver! {
         client.shutdown(Shutdown::Write).unwrap();
         common::eventually("it blocks", || server.handle().stats().partial_writes > 0);
         assert!(common::read_to_end(&mut client) == common::pattern(SIZE), "the reply differs");
-        assert_eq!(closed(&events), (handle.id(), "PeerClosed".to_owned()));
+        assert_eq!(closed(&events), (handle.id().unwrap(), "PeerClosed".to_owned()));
         common::stop(server);
     }
 

@@ -11,7 +11,9 @@ use bytes::Bytes;
 use crate::addr::Address;
 use crate::conn::Conn;
 use crate::conn::admission::Ticket;
-use crate::conn::handle::Shared;
+use crate::conn::dial::Dial;
+use crate::conn::handle::{Promise, Shared};
+use crate::conn::state::Direction;
 use crate::driver::Token;
 use crate::error::HandleError;
 use crate::sys::socket::Stream;
@@ -64,20 +66,30 @@ pub(crate) struct Completion {
 
 pub(crate) enum Command {
     Write {
-        token: Token,
         shared: Arc<Shared>,
         bytes: Bytes,
         done: Option<WriteDone>,
     },
-    Wake(Token),
-    Close(Token),
+    Wake(Arc<Shared>),
+    Close(Arc<Shared>),
     JobDone(Token, JobDone),
-    /// A connection accepted or made elsewhere; `handed` by the acceptor, which counts those.
+    /// An outgoing connection that another thread has asked for.
+    Connect {
+        dial: Box<Dial>,
+        promise: Promise,
+    },
+    /// A connection that was connected elsewhere.
     Adopt {
         stream: Stream,
         peer: Address,
+        direction: Direction,
+        promise: Promise,
+    },
+    /// A connection that the acceptor has accepted, which counts those that it hands over.
+    Accepted {
+        stream: Stream,
+        peer: Address,
         listener: u16,
-        handed: bool,
         ticket: Option<Ticket>,
     },
     Resolved {
@@ -107,9 +119,9 @@ impl Command {
     }
 
     /// The command will not be carried out: whoever waits for it, to be told that.
-    pub(crate) fn refused(self) -> Option<(Token, WriteDone)> {
-        let Command::Write { token, shared, bytes, done } = self else { return None };
+    pub(crate) fn refused(self) -> Option<(Option<Token>, WriteDone)> {
+        let Command::Write { shared, bytes, done } = self else { return None };
         shared.applied(bytes.len());
-        done.map(|done| (token, done))
+        done.map(|done| (shared.token(), done))
     }
 }

@@ -18,7 +18,6 @@ use crate::driver::Token;
 use crate::error::CloseReason;
 use crate::options::Options;
 use crate::time::wheel::Wheel;
-use crate::tls::MakeNamedSession;
 use crate::workers::WorkerPool;
 
 /// What the loop's timing wheel holds.
@@ -89,8 +88,6 @@ pub(crate) struct Core {
     pub(crate) server: ServerHandle,
     pub(crate) options: Arc<Options>,
     pub(crate) patience: Patience,
-    /// The TLS of endpoints with `tls://`.
-    pub(crate) tls_client: Option<MakeNamedSession>,
     /// Bytes that this loop's connections may hold now; `usize::MAX` without a budget.
     pub(crate) allowance: usize,
     pub(crate) workers: WorkerPool,

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use crate::addr::{Address, Endpoint};
 use crate::conn::core::Core;
+use crate::conn::handle::Promise;
 use crate::conn::id::ConnId;
-use crate::conn::state::{ConnCore, Phase};
+use crate::conn::state::{ConnCore, Extra, Phase};
 use crate::driver::Token;
 use crate::error::{Error, Result};
 use crate::proxy_protocol::ProxyHeader;
@@ -123,7 +124,7 @@ impl Connect {
     }
 
     /// Refuses what cannot be meant, and answers what makes the TLS session, if there is one.
-    pub(crate) fn check(&self, default: Option<&MakeNamedSession>) -> Result<Option<MakeSession>> {
+    fn check(&self, default: Option<&MakeNamedSession>) -> Result<Option<MakeSession>> {
         let endpoint = &self.endpoint;
         let refused = |what: &str| {
             Err(Error::Unsupported { what: format!("connecting to {endpoint}: {what}") })
@@ -169,6 +170,10 @@ impl std::fmt::Debug for Connect {
 /// A connection on its way. It exists while the connection is Connecting.
 pub(crate) struct Dial {
     pub(crate) connect: Connect,
+    /// The TLS session that it begins with, if any.
+    tls: Option<MakeSession>,
+    /// The PROXY header that it begins with, if any.
+    first_bytes: Vec<u8>,
     /// Addresses still to be tried, last one first.
     pub(crate) candidates: Vec<Address>,
     /// The address of the attempt that is under way under the connection's own token.
@@ -182,9 +187,20 @@ pub(crate) struct Dial {
 }
 
 impl Dial {
-    pub(crate) fn new(connect: Connect) -> Self {
-        let (candidates, others) = (Vec::new(), Vec::new());
-        Dial { connect, candidates, own: None, others, next: None, error: None }
+    /// What `connect` asks for. `tls` is for endpoints with `tls://`.
+    pub(crate) fn new(connect: Connect, tls: Option<&MakeNamedSession>) -> Result<Box<Self>> {
+        let tls = connect.check(tls)?;
+        let first_bytes = connect.first_bytes()?;
+        Ok(Box::new(Dial {
+            connect,
+            tls,
+            first_bytes,
+            candidates: Vec::new(),
+            own: None,
+            others: Vec::new(),
+            next: None,
+            error: None,
+        }))
     }
 
     pub(crate) fn attempts(&self) -> usize {
@@ -217,28 +233,44 @@ impl Core {
         connect: Connect,
         initiator: Option<ConnId>,
     ) -> Result<ConnId> {
-        let tls = connect.check(self.tls_client.as_ref())?;
-        let first_bytes = connect.first_bytes()?;
+        let dial = Dial::new(connect, self.server.shared.tls_client.as_ref())?;
         // A handler that tries again from on_open_failed would keep the loop alive for ever.
         if self.stopping {
             return Err(Error::Stopped);
         }
+        let token = self.begin_dial(dial, |extra, _| extra.initiator = initiator);
+        let token = token.ok_or_else(|| Error::Unsupported {
+            what: "more than 2^30 connections on one loop".to_owned(),
+        })?;
+        Ok(ConnId::new(self.index, token))
+    }
+
+    /// The same for another thread. Without a place the promise is broken.
+    pub(crate) fn connect_promised(&mut self, dial: Box<Dial>, promise: Promise) {
+        self.begin_dial(dial, |extra, token| {
+            extra.shared = Some(promise.keep(token));
+            extra.promise = Some(promise);
+        });
+    }
+
+    fn begin_dial(
+        &mut self,
+        mut dial: Box<Dial>,
+        fill: impl FnOnce(&mut Extra, Token),
+    ) -> Option<Token> {
         let mut conn = ConnCore::new(Address::Unix(None), Phase::Connecting);
         conn.outgoing = true;
         conn.receiving = false;
+        let token = self.table.insert(conn)?;
+        let conn = self.table.get_mut(token)?;
+        conn.outbound.append(&dial.first_bytes, &mut self.pool);
         let extra = conn.extra_mut();
-        extra.initiator = initiator;
-        extra.tls = tls;
-        extra.tls_at = first_bytes.len() as u64;
-        extra.dial = Some(Box::new(Dial::new(connect)));
-        let token = self.table.insert(conn).ok_or_else(|| Error::Unsupported {
-            what: "more than 2^30 connections on one loop".to_owned(),
-        })?;
-        if let Some(conn) = self.table.get_mut(token) {
-            conn.outbound.append(&first_bytes, &mut self.pool);
-        }
+        extra.tls = dial.tls.take();
+        extra.tls_at = dial.first_bytes.len() as u64;
+        extra.dial = Some(dial);
+        fill(extra, token);
         self.connects.push(token);
-        Ok(ConnId::new(self.index, token))
+        Some(token)
     }
 }
 
@@ -249,7 +281,7 @@ mod tests {
     fn order(addresses: &[&str], local: Option<&str>) -> Vec<String> {
         let mut connect = Connect::to(&"tcp://host:1".parse().unwrap());
         connect.local = local.map(|local| local.parse().unwrap());
-        let mut dial = Dial::new(connect);
+        let mut dial = Dial::new(connect, None).unwrap();
         dial.set_addresses(addresses.iter().map(|address| address.parse().unwrap()).collect());
         dial.candidates.iter().rev().map(Address::to_string).collect()
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
@@ -10,13 +10,20 @@ use crate::conn::command::{Command, WriteDone};
 use crate::conn::context::{Context, Job};
 use crate::conn::id::ConnId;
 use crate::control::LoopShared;
+use crate::driver::Token;
 use crate::error::HandleError;
 use crate::handler::Handler;
 use crate::sync::mailbox::Mailbox;
 
+/// The place of a connection that has none yet: no token has such an index.
+const NOWHERE: u64 = u64::MAX;
+
 /// What a connection and its handles share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Shared {
+    /// The connection's token, or `NOWHERE`. Set once, by the loop, which so knows it before it
+    /// comes to any command that was sent through a handle.
+    place: AtomicU64,
     closed: AtomicBool,
     /// Bytes written through handles and not yet applied by the loop.
     queued: AtomicUsize,
@@ -25,6 +32,34 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// For a connection with this token.
+    pub(crate) fn at(token: Token) -> Self {
+        let shared = Shared::unplaced();
+        shared.set_token(token);
+        shared
+    }
+
+    fn unplaced() -> Self {
+        Shared {
+            place: AtomicU64::new(NOWHERE),
+            closed: AtomicBool::new(false),
+            queued: AtomicUsize::new(0),
+            pending: AtomicUsize::new(0),
+        }
+    }
+
+    fn set_token(&self, token: Token) {
+        let place = (u64::from(token.generation) << 32) | u64::from(token.index);
+        self.place.store(place, Ordering::Release);
+    }
+
+    /// The connection's token, once it has one.
+    pub(crate) fn token(&self) -> Option<Token> {
+        let place = self.place.load(Ordering::Acquire);
+        let token = Token { index: place as u32, generation: (place >> 32) as u32 };
+        (place != NOWHERE).then_some(token)
+    }
+
     pub(crate) fn mark_closed(&self) {
         self.closed.store(true, Ordering::Release);
     }
@@ -43,6 +78,38 @@ impl Shared {
     }
 }
 
+/// A connection that another thread has asked for, and has a handle of already. It counts among
+/// the loop's load until it opens.
+pub(crate) struct Promise {
+    shared: Arc<Shared>,
+    owner: Arc<LoopShared>,
+}
+
+impl Promise {
+    /// A promise by this loop, and the handle that it is for. `limit` as for any handle.
+    pub(crate) fn new(owner: &Arc<LoopShared>, limit: usize) -> (Self, ConnHandle) {
+        owner.promised.fetch_add(1, Ordering::Relaxed);
+        let shared = Arc::new(Shared::unplaced());
+        let handle = ConnHandle::new(Arc::clone(owner), Arc::clone(&shared), limit);
+        (Promise { shared, owner: Arc::clone(owner) }, handle)
+    }
+
+    /// There is a connection now; answers what it shares with its handles.
+    pub(crate) fn keep(&self, token: Token) -> Arc<Shared> {
+        self.shared.set_token(token);
+        Arc::clone(&self.shared)
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        self.owner.promised.fetch_sub(1, Ordering::Relaxed);
+        if self.shared.token().is_none() {
+            self.shared.mark_closed();
+        }
+    }
+}
+
 /// A connection as other threads see it. Cheap to clone; all methods may be called from any
 /// thread, also from the connection's own loop, and never block.
 ///
@@ -50,7 +117,6 @@ impl Shared {
 /// [`HandleError::Closed`]; it never reaches another connection.
 #[derive(Clone)]
 pub struct ConnHandle {
-    id: ConnId,
     owner: Arc<LoopShared>,
     shared: Arc<Shared>,
     /// Most bytes queued by handles: the option `max_pending_output`.
@@ -58,21 +124,18 @@ pub struct ConnHandle {
 }
 
 impl ConnHandle {
-    pub(crate) fn new(
-        id: ConnId,
-        owner: Arc<LoopShared>,
-        shared: Arc<Shared>,
-        limit: usize,
-    ) -> Self {
-        ConnHandle { id, owner, shared, limit }
+    pub(crate) fn new(owner: Arc<LoopShared>, shared: Arc<Shared>, limit: usize) -> Self {
+        ConnHandle { owner, shared, limit }
     }
 
-    /// The connection's identity.
-    pub fn id(&self) -> ConnId {
-        self.id
+    /// The connection's identity. `None` as long as its loop has not taken up the call of
+    /// [`ServerHandle::connect`](crate::ServerHandle::connect) or `adopt_tcp` that the handle came
+    /// from; always there for a handle that came from [`Conn::handle`](crate::Conn::handle).
+    pub fn id(&self) -> Option<ConnId> {
+        self.shared.token().map(|token| ConnId::new(self.owner.index, token))
     }
 
-    /// Whether the connection is still open, as far as this thread can know.
+    /// Whether the connection is still open or on the way to it, as far as this thread can know.
     pub fn is_open(&self) -> bool {
         !self.shared.closed.load(Ordering::Acquire) && !self.owner.ended.load(Ordering::Acquire)
     }
@@ -85,6 +148,7 @@ impl ConnHandle {
     }
 
     /// Queues `bytes` for sending, without copying them. Writes of one thread keep their order.
+    /// What is written to a connection that is still being made is sent when it opens.
     ///
     /// # Errors
     /// [`HandleError::Closed`] if the connection or the server is gone, [`HandleError::Full`] if
@@ -118,7 +182,7 @@ impl ConnHandle {
             return Err(error);
         }
         let shared = Arc::clone(&self.shared);
-        let command = Command::Write { token: self.id.token(), shared, bytes, done };
+        let command = Command::Write { shared, bytes, done };
         self.owner.send(command).map_err(|(error, command)| {
             command.forget();
             error
@@ -139,23 +203,24 @@ impl ConnHandle {
         Ok(())
     }
 
-    /// Has the handler's `on_wake` called for this connection.
+    /// Has the handler's `on_wake` called for this connection, if it is open.
     ///
     /// # Errors
     /// [`HandleError::Closed`] or [`HandleError::Full`].
     #[doc(alias = "Wake")]
     pub fn wake(&self) -> Result<(), HandleError> {
-        self.send(Command::Wake(self.id.token()))
+        self.send(Command::Wake(Arc::clone(&self.shared)))
     }
 
-    /// Closes the connection as `Action::Close` does: what was written before is delivered.
+    /// Closes the connection as `Action::Close` does: what was written before is delivered. One
+    /// that is still being made is given up, with `on_open_failed` and `CloseReason::Local`.
     ///
     /// # Errors
     /// [`HandleError::Closed`] or [`HandleError::Full`].
     #[doc(alias = "Close")]
     #[doc(alias = "CloseWithCallback")]
     pub fn close(&self) -> Result<(), HandleError> {
-        self.send(Command::Close(self.id.token()))
+        self.send(Command::Close(Arc::clone(&self.shared)))
     }
 
     fn send(&self, command: Command) -> Result<(), HandleError> {
@@ -168,7 +233,7 @@ impl ConnHandle {
 
 impl fmt::Debug for ConnHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ConnHandle").field("id", &self.id).field("open", &self.is_open()).finish()
+        f.debug_struct("ConnHandle").field("id", &self.id()).field("open", &self.is_open()).finish()
     }
 }
 

@@ -15,7 +15,7 @@ use crate::addr::Address;
 use crate::buf::writer::Writer;
 use crate::conn::core::Core;
 use crate::conn::dial::Connect;
-use crate::conn::handle::ConnHandle;
+use crate::conn::handle::{ConnHandle, Shared};
 use crate::conn::id::ConnId;
 use crate::conn::state::{Direction, NO_LISTENER, Phase};
 use crate::control::ServerHandle;
@@ -306,19 +306,21 @@ impl<'a> Conn<'a> {
     /// A handle for other threads, which outlives the connection harmlessly. The first call for
     /// a connection allocates; further ones count references.
     pub fn handle(&mut self) -> ConnHandle {
-        let shared = match self.core.table.get_mut(self.token) {
+        let token = self.token;
+        let shared = match self.core.table.get_mut(token) {
             Some(conn) => {
                 let ended = conn.phase == Phase::Lingering;
-                let shared = conn.extra_mut().shared.get_or_insert_default();
+                let shared =
+                    conn.extra_mut().shared.get_or_insert_with(|| Arc::new(Shared::at(token)));
                 if ended {
                     shared.mark_closed();
                 }
                 Arc::clone(shared)
             }
-            None => Arc::default(),
+            None => Arc::new(Shared::at(token)),
         };
         let limit = self.core.options.max_pending_output;
-        ConnHandle::new(self.id(), Arc::clone(&self.core.shared), shared, limit)
+        ConnHandle::new(Arc::clone(&self.core.shared), shared, limit)
     }
 
     /// Another connection of the same loop, to write to it or close it, also one that is still

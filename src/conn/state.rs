@@ -45,7 +45,7 @@ use crate::buf::inbound::Inbound;
 use crate::buf::outbound::Outbound;
 use crate::conn::command::Completion;
 use crate::conn::dial::Dial;
-use crate::conn::handle::Shared;
+use crate::conn::handle::{Promise, Shared};
 use crate::conn::id::ConnId;
 use crate::conn::timeouts::Timeouts;
 use crate::driver::Token;
@@ -94,6 +94,8 @@ pub(crate) struct Extra {
     pub(crate) shared: Option<Arc<Shared>>,
     /// The connection whose callback asked for this one.
     pub(crate) initiator: Option<ConnId>,
+    /// There until it opens, where another thread has asked for it.
+    pub(crate) promise: Option<Promise>,
     /// Valid in Connecting.
     pub(crate) dial: Option<Box<Dial>>,
     /// Valid in Attempt: the connection that it may become.
@@ -123,6 +125,7 @@ impl Extra {
             completions,
             shared,
             initiator,
+            promise,
             dial,
             attempt_for,
             proxied,
@@ -130,11 +133,11 @@ impl Extra {
             tls_at: _,
             tls_info,
         } = self;
-        completions.is_empty()
+        let is_made = promise.is_none() && dial.is_none() && attempt_for.is_none();
+        is_made
+            && completions.is_empty()
             && shared.is_none()
             && initiator.is_none()
-            && dial.is_none()
-            && attempt_for.is_none()
             && proxied.is_none()
             && tls.is_none()
             && tls_info.is_none()

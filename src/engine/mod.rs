@@ -79,7 +79,8 @@ impl<H: Handler> Engine<H> {
         let options = Arc::new(options);
         // With a single loop nobody else is needed to accept.
         let needs_acceptor = count > 1 && !shared.is_empty();
-        let server = new_server(&options, count, needs_acceptor, addresses);
+        let tls_client = defaults.tls_client.clone();
+        let server = new_server(&options, count, needs_acceptor, addresses, tls_client);
         let workers = WorkerPool::new(WorkerOptions {
             max_threads: options.worker_threads,
             queue_capacity: options.worker_queue,
@@ -105,7 +106,6 @@ impl<H: Handler> Engine<H> {
                 datagram_sockets,
                 placement: Placement::Here,
                 policies: Arc::clone(&policies),
-                tls_client: defaults.tls_client.clone(),
             };
             let (factory, info) = (Arc::clone(&factory), LoopInfo { index, loops: count });
             threads.spawn(format!("tl-loop-{index}"), index, parts, move || factory(info))?;
@@ -121,7 +121,6 @@ impl<H: Handler> Engine<H> {
                 datagram_sockets: Vec::new(),
                 placement: Placement::Balanced((options.balancer)()),
                 policies,
-                tls_client: None,
             };
             threads.spawn("tl-acceptor".to_owned(), count, parts, || Acceptor)?;
         }
@@ -141,10 +140,11 @@ impl<H: Handler> Engine<H> {
 }
 
 fn new_server(
-    options: &Options,
+    options: &Arc<Options>,
     loops: usize,
     acceptor: bool,
     addresses: Vec<Address>,
+    tls_client: Option<MakeNamedSession>,
 ) -> ServerHandle {
     let new = |index| Arc::new(LoopShared::new(index, options.mailbox_capacity));
     ServerHandle {
@@ -153,7 +153,8 @@ fn new_server(
             loops: (0..loops).map(|index| new(index as u16)).collect(),
             acceptor: acceptor.then(|| new(u16::MAX)),
             addresses,
-            stop_timeout: options.stop_timeout,
+            options: Arc::clone(options),
+            tls_client,
             stopping: AtomicBool::new(false),
             admission: Admission::new(options, Instant::now()),
         }),

@@ -7,7 +7,8 @@ use crate::addr::Address;
 use crate::conn::admission::{Refusal, Ticket};
 use crate::conn::command::Command;
 use crate::conn::core::{Timer, deadline};
-use crate::conn::state::{ConnCore, Phase};
+use crate::conn::handle::Promise;
+use crate::conn::state::{ConnCore, Direction, Phase};
 use crate::conn::timeouts::Timeouts;
 use crate::driver::{Driver, Token};
 use crate::handler::Handler;
@@ -117,7 +118,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         chosen.handed.add(1);
         let Arrival { stream, peer, listener } = arrival;
         // A loop that has ended serves nobody: the stream is closed by dropping it.
-        drop(chosen.send_reserved(Command::Adopt { stream, peer, listener, handed: true, ticket }));
+        drop(chosen.send_reserved(Command::Accepted { stream, peer, listener, ticket }));
     }
 
     /// Asks the balancer; `None` when that panicked, which ends the connection.
@@ -144,27 +145,12 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.core.wheel.insert(deadline, Timer::AcceptRest(listener));
     }
 
-    /// Makes a connected stream a connection of this loop.
+    /// Makes an accepted stream a connection of this loop.
     pub(super) fn adopt(&mut self, arrival: Arrival, ticket: Option<Ticket>) {
-        let Arrival { stream, peer, listener } = arrival;
-        if self.core.stopping {
-            return;
-        }
-        if let Err(error) = self.prepare(&stream, !(ACCEPTED_INHERITS_OPTIONS && stream.is_tcp())) {
-            log::warn!("a connection from {peer} was refused: {error}");
-            return;
-        }
-        let mut conn = ConnCore::new(peer, Phase::Opening);
-        conn.auto_pause = self.core.options.auto_pause;
-        conn.listener = listener;
-        let Some(token) = self.core.table.insert(conn) else {
-            log::warn!("a connection was refused: this loop's table is full");
-            return;
-        };
-        if let Err(error) = self.driver.open(token, stream) {
-            self.core.table.remove(token);
-            log::warn!("a connection was refused: {error}");
-            return;
+        let inherits = ACCEPTED_INHERITS_OPTIONS && arrival.stream.is_tcp();
+        let Some(token) = self.place_here(arrival, !inherits) else { return };
+        if let Some(conn) = self.core.table.get_mut(token) {
+            conn.auto_pause = self.core.options.auto_pause;
         }
         if ticket.is_some() {
             self.tickets.ensure(token.index);
@@ -173,6 +159,47 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             }
         }
         self.begin_opening(token);
+    }
+
+    /// The same for a stream that another thread has brought. Without a connection the promise is
+    /// broken.
+    pub(super) fn adopt_promised(
+        &mut self,
+        arrival: Arrival,
+        direction: Direction,
+        promise: Promise,
+    ) {
+        let Some(token) = self.place_here(arrival, true) else { return };
+        let Some(conn) = self.core.table.get_mut(token) else { return };
+        conn.outgoing = direction == Direction::Outgoing;
+        conn.auto_pause = self.core.options.auto_pause && !conn.outgoing;
+        let extra = conn.extra_mut();
+        extra.shared = Some(promise.keep(token));
+        extra.promise = Some(promise);
+        self.begin_opening(token);
+    }
+
+    fn place_here(&mut self, arrival: Arrival, all_options: bool) -> Option<Token> {
+        let Arrival { stream, peer, listener } = arrival;
+        if self.core.stopping {
+            return None;
+        }
+        if let Err(error) = self.prepare(&stream, all_options) {
+            log::warn!("a connection from {peer} was refused: {error}");
+            return None;
+        }
+        let mut conn = ConnCore::new(peer, Phase::Opening);
+        conn.listener = listener;
+        let Some(token) = self.core.table.insert(conn) else {
+            log::warn!("a connection was refused: this loop's table is full");
+            return None;
+        };
+        if let Err(error) = self.driver.open(token, stream) {
+            self.core.table.remove(token);
+            log::warn!("a connection was refused: {error}");
+            return None;
+        }
+        Some(token)
     }
 
     /// Sets the options of a new connection's socket.
@@ -204,6 +231,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.states.ensure(token.index);
         self.start_timers(token);
         if let Some(conn) = self.core.table.get_mut(token) {
+            if let Some(extra) = &mut conn.extra {
+                // It counts as open now.
+                extra.promise = None;
+            }
             // Without one a connection takes the shortest ways.
             conn.extra.take_if(|extra| extra.is_empty());
         }

@@ -165,11 +165,11 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     pub(super) fn tell_written(
         &mut self,
-        token: Token,
+        token: impl Into<Option<Token>>,
         done: WriteDone,
         result: Result<(), HandleError>,
     ) {
-        self.with_nothing("the callback of write_then", Some(token), || done.call(result));
+        self.with_nothing("the callback of write_then", token.into(), || done.call(result));
     }
 
     /// A close would block the loop for the time of SO_LINGER, also on a socket that never blocks.

@@ -1,12 +1,10 @@
 //! What other threads asked for, carried out on the loop.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 
 use crate::conn::command::{Command, Completion, WriteDone};
 use crate::conn::handle::Shared;
-use crate::conn::state::Phase;
+use crate::conn::state::{NO_LISTENER, Phase};
 use crate::driver::{Driver, Token};
 use crate::error::{CloseReason, HandleError};
 use crate::handler::{Action, Handler};
@@ -16,17 +14,16 @@ use crate::reactor::accept::Arrival;
 impl<D: Driver, H: Handler> Reactor<D, H> {
     pub(super) fn carry_out(&mut self, command: Command) {
         match command {
-            Command::Write { token, shared, bytes, done } => {
-                self.write(token, &shared, bytes, done);
-            }
-            Command::Wake(token) => {
-                if self.is_open(token) {
+            Command::Write { shared, bytes, done } => self.write(&shared, bytes, done),
+            Command::Wake(shared) => {
+                if let Some(token) = shared.token().filter(|&token| self.is_open(token)) {
                     let action =
                         self.with_state("on_wake", token, |h, conn, state| h.on_wake(conn, state));
                     self.act(token, action.unwrap_or(Action::Continue));
                 }
             }
-            Command::Close(token) => {
+            Command::Close(shared) => {
+                let Some(token) = shared.token() else { return };
                 if let Some(conn) = self.core.table.get_mut(token) {
                     conn.close(CloseReason::Local);
                     self.settle(token);
@@ -40,8 +37,13 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                     self.settle(token);
                 }
             }
-            Command::Adopt { stream, peer, listener, handed, ticket } => {
-                self.core.shared.taken.add(u64::from(handed));
+            Command::Connect { dial, promise } => self.core.connect_promised(dial, promise),
+            Command::Adopt { stream, peer, direction, promise } => {
+                let arrival = Arrival { stream, peer, listener: NO_LISTENER };
+                self.adopt_promised(arrival, direction, promise);
+            }
+            Command::Accepted { stream, peer, listener, ticket } => {
+                self.core.shared.taken.add(1);
                 self.adopt(Arrival { stream, peer, listener }, ticket);
             }
             Command::Resolved { token, result } => self.resolved(token, result),
@@ -66,15 +68,16 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// Applies a write of another thread. It leaves at the end of the turn, together with what
     /// else is written to the connection until then.
-    fn write(&mut self, token: Token, shared: &Arc<Shared>, bytes: Bytes, done: Option<WriteDone>) {
+    fn write(&mut self, shared: &Shared, bytes: Bytes, done: Option<WriteDone>) {
         shared.applied(bytes.len());
-        let taken = self.core.table.get(token).is_some_and(|conn| conn.takes_output());
-        if !taken {
+        let token = shared.token();
+        let taken = token.and_then(|token| self.core.table.get(token));
+        let (Some(token), true) = (token, taken.is_some_and(|conn| conn.takes_output())) else {
             let Some(done) = done else { return };
             self.tell_written(token, done, Err(HandleError::Closed));
             // A panic of it ends the connection.
-            return self.settle(token);
-        }
+            return token.into_iter().for_each(|token| self.settle(token));
+        };
         self.core.write_with(token, |conn, pool| conn.outbound.append_bytes(bytes, pool));
         let (Some(done), Some(conn)) = (done, self.core.table.get_mut(token)) else { return };
         if conn.outbound.is_empty() {

@@ -35,7 +35,6 @@ use crate::options::Options;
 use crate::sync::mailbox::Mailbox;
 use crate::sys::socket::Listener;
 use crate::time::wheel::Wheel;
-use crate::tls::MakeNamedSession;
 use crate::workers::WorkerPool;
 
 mod accept;
@@ -72,7 +71,6 @@ pub(crate) struct Parts<H: Handler> {
     pub(crate) placement: Placement,
     /// One for each `listen`, in order.
     pub(crate) policies: Arc<[ListenerPolicy]>,
-    pub(crate) tls_client: Option<MakeNamedSession>,
 }
 
 /// Where accepted connections go.
@@ -156,7 +154,6 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             server: parts.server,
             allowance: usize::MAX,
             patience: Patience::of(&parts.options),
-            tls_client: parts.tls_client,
             options: parts.options,
             workers: parts.workers,
             state_type: TypeId::of::<H::State>(),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::conn::command::Command;
 use crate::conn::core::{Timer, deadline};
 use crate::conn::state::Phase;
 use crate::driver::{CloseMode, Driver};
@@ -79,12 +80,16 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Answers everybody who still waits for something, and tells the handler.
     fn end_loop(&mut self) {
         self.stage = Stage::Stopped;
-        let unread = std::mem::take(&mut self.commands);
-        for command in unread.into_iter().chain(self.core.shared.commands.close()) {
-            if let Some((token, done)) = command.refused() {
+        let queued = std::mem::take(&mut self.commands).into_iter();
+        for command in queued.chain(self.core.shared.commands.close()) {
+            if matches!(command, Command::Connect { .. }) {
+                // Whoever has asked for it is told as for any other.
+                self.carry_out(command);
+            } else if let Some((token, done)) = command.refused() {
                 self.tell_written(token, done, Err(HandleError::Closed));
             }
         }
+        self.start_connects();
         for job in self.jobs.close() {
             self.with_context("a job of another thread", job);
         }

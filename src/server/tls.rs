@@ -1,7 +1,9 @@
 //! The options for TLS.
 
+use crate::client::Client;
 use crate::engine::{Listen, ListenOn};
 use crate::server::Server;
+use crate::server::shared::for_both;
 use crate::tls::{TlsAcceptor, TlsConnector};
 
 impl Server {
@@ -19,8 +21,11 @@ impl Server {
         self.listen.push(Listen { tls, ..ListenOn::Url(url.into()).into() });
         self
     }
+}
 
-    /// The TLS of connections that handlers make to endpoints with `tls://`.
+for_both! {
+    /// The TLS of connections that are made to endpoints with `tls://`. One of them may have its
+    /// own: [`Connect::tls`](crate::Connect::tls).
     pub fn tls_client(mut self, connector: impl Into<TlsConnector>) -> Self {
         self.defaults.tls_client = Some(connector.into().sessions());
         self

@@ -7,7 +7,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use tightloop::{Handler, RunningServer, Server};
+use tightloop::{Client, Handler, RunningServer, Server};
 
 /// No test waits longer than this for anything: far more than a loaded machine needs.
 pub const DEADLINE: Duration = Duration::from_secs(20);
@@ -47,6 +47,13 @@ pub enum Driver {
 pub fn server(driver: Driver) -> Server {
     match driver {
         Driver::Ready => Server::new(),
+    }
+}
+
+/// A client over the given driver.
+pub fn client(driver: Driver) -> Client {
+    match driver {
+        Driver::Ready => Client::new(),
     }
 }
 

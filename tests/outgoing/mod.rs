@@ -1,10 +1,15 @@
 //! What tests of outgoing connections share: a handler that reports, and peers that answer nobody.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+use std::collections::HashSet;
+use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tightloop::{CloseReason, ConnId, Connect, Direction, RunningServer, Server};
+use tightloop::{CloseReason, ConnId, Connect, Direction, RunningServer, Server, SockRef};
 
 use crate::closures::Script;
 use crate::common;
@@ -36,6 +41,15 @@ pub fn reporter(told: &std::sync::mpsc::Sender<Told>) -> Script {
         .close(move |conn, _| close.send(Told::Closed(conn.id())).unwrap())
 }
 
+pub fn reporting_attempts(
+    server: Server,
+) -> (RunningServer<Script>, common::Events<Told>, Attempts) {
+    let attempts = Attempts::default();
+    let (server, events) = reporting(server.on_connection_socket(attempts.hook()));
+    (server, events, attempts)
+}
+
+/// A server that reports.
 pub fn reporting(server: Server) -> (RunningServer<Script>, common::Events<Told>) {
     let (told, events) = common::events();
     (common::start(server, move |_| reporter(&told)), events)
@@ -101,11 +115,6 @@ impl Deaf {
         format!("tcp://{}", self.address())
     }
 
-    /// The sockets that try to connect to it.
-    pub fn callers(&self) -> usize {
-        callers(&[self.address()])
-    }
-
     /// Hears from now on; answers the listener.
     pub fn heal(self) -> TcpListener {
         for _ in &self.waiting {
@@ -115,15 +124,32 @@ impl Deaf {
     }
 }
 
-/// The sockets of this system that have asked one of `addresses` and have no answer.
-pub fn callers(addresses: &[SocketAddr]) -> usize {
-    const SYN_SENT: &str = "02";
-    let in_table = |address: &SocketAddr| {
-        let SocketAddr::V4(address) = address else { panic!("{address} is not IPv4") };
-        format!("{:08X}:{:04X}", u32::from_ne_bytes(address.ip().octets()), address.port())
-    };
-    let asked: Vec<_> = addresses.iter().map(in_table).collect();
-    let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux");
-    let rows = table.lines().map(|row| row.split_whitespace().skip(2).collect::<Vec<_>>());
-    rows.filter(|row| row[1] == SYN_SENT && asked.iter().any(|asked| row[0] == asked)).count()
+/// The sockets of a server's or client's connections, as its socket hook saw them.
+#[derive(Clone, Default)]
+pub struct Attempts(Arc<Mutex<Vec<PathBuf>>>);
+
+impl Attempts {
+    /// For `on_connection_socket`, which is called for each socket that begins to connect.
+    pub fn hook(&self) -> impl Fn(&SockRef<'_>) -> io::Result<()> + Send + Sync + 'static {
+        let seen = Arc::clone(&self.0);
+        move |socket| {
+            let link = format!("/proc/self/fd/{}", socket.as_raw_fd());
+            seen.lock().unwrap().push(std::fs::read_link(link)?);
+            Ok(())
+        }
+    }
+
+    /// Sockets that have begun to connect.
+    pub fn begun(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+
+    /// Those of them that are not closed.
+    pub fn living(&self) -> usize {
+        let descriptors = std::fs::read_dir("/proc/self/fd").expect("Linux");
+        // One may be closed in between.
+        let open = descriptors.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+        let open: HashSet<_> = open.collect();
+        self.0.lock().unwrap().iter().filter(|socket| open.contains(*socket)).count()
+    }
 }

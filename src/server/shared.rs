@@ -1,0 +1,185 @@
+//! The options that servers and clients have in common, written once.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::SockRef;
+
+use crate::client::Client;
+use crate::server::Server;
+use crate::sys::sockopt::Keepalive;
+
+/// Gives both builders the same methods.
+macro_rules! for_both {
+    ($($methods:tt)*) => {
+        impl Server {
+            $($methods)*
+        }
+
+        impl Client {
+            $($methods)*
+        }
+    };
+}
+
+pub(super) use for_both;
+
+for_both! {
+    // ---- event loops --------------------------------------------------------------------
+
+    /// The number of event loops, each a thread. Default 1; 0 is one a core.
+    #[doc(alias = "WithNumEventLoop")]
+    pub fn loops(mut self, loops: usize) -> Self {
+        self.options.loops = loops;
+        self
+    }
+
+    /// One event loop for each core that this process may use.
+    #[doc(alias = "WithMulticore")]
+    pub fn loop_per_core(self) -> Self {
+        self.loops(0)
+    }
+
+    /// Pins each loop's thread to a core, in turn. Default off. Linux and Android; elsewhere the
+    /// start fails with `Unsupported`.
+    #[doc(alias = "WithLockOSThread")]
+    pub fn pin_loops(mut self, pin: bool) -> Self {
+        self.options.pin_loops = pin;
+        self
+    }
+
+    // ---- sockets ------------------------------------------------------------------------
+
+    /// Sends small segments at once (TCP_NODELAY). Default on: the loop gathers writes itself.
+    #[doc(alias = "WithTCPNoDelay")]
+    pub fn nodelay(mut self, on: bool) -> Self {
+        self.options.listen.socket.nodelay = on;
+        self
+    }
+
+    /// TCP keepalive on every connection. Default off.
+    #[doc(alias = "WithTCPKeepAlive")]
+    pub fn keepalive(mut self, keepalive: Keepalive) -> Self {
+        self.options.listen.socket.keepalive = Some(keepalive);
+        self
+    }
+
+    /// The kernel's send buffer of each connection, in bytes. Default: the system's.
+    #[doc(alias = "WithSocketSendBuffer")]
+    pub fn socket_send_buffer(mut self, bytes: usize) -> Self {
+        self.options.listen.socket.send_buffer = Some(bytes);
+        self
+    }
+
+    /// The kernel's receive buffer of each connection, in bytes. Default: the system's.
+    #[doc(alias = "WithSocketRecvBuffer")]
+    pub fn socket_receive_buffer(mut self, bytes: usize) -> Self {
+        self.options.listen.socket.receive_buffer = Some(bytes);
+        self
+    }
+
+    /// SO_LINGER of every connection: zero makes each close a reset. A longer time is never waited
+    /// for, see [`Conn::set_linger`](crate::Conn::set_linger). Default: not set.
+    pub fn linger(mut self, linger: Duration) -> Self {
+        self.options.listen.socket.linger = Some(linger);
+        self
+    }
+
+    /// Sets any other option on each new connection's socket, before `on_open`. An error refuses
+    /// the connection. Called on the loops' threads.
+    pub fn on_connection_socket(
+        mut self,
+        hook: impl Fn(&SockRef<'_>) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        self.options.connection_hook = Some(Arc::new(hook));
+        self
+    }
+
+    // ---- memory and limits --------------------------------------------------------------
+
+    /// Bytes of each loop's one receive buffer: the most that a callback is offered at once when
+    /// nothing was left over, and the longest datagram. Default 64 KiB, which holds every
+    /// datagram whole. Between 1 KiB and 16 MiB.
+    #[doc(alias = "WithReadBufferCap")]
+    pub fn receive_buffer(mut self, bytes: usize) -> Self {
+        self.options.receive_buffer = bytes;
+        self
+    }
+
+    /// Bytes of free buffers that each loop keeps for reuse. Default 4 MiB.
+    pub fn pool_retain(mut self, bytes: usize) -> Self {
+        self.options.pool_retain = bytes;
+        self
+    }
+
+    /// Pending output, in bytes, above which a connection counts as full, and at which it counts
+    /// as drained (`on_drain`). Defaults 1 MiB and 256 KiB.
+    #[doc(alias = "WithWriteBufferCap")]
+    pub fn watermarks(mut self, high: usize, low: usize) -> Self {
+        self.options.high_watermark = high;
+        self.options.low_watermark = low;
+        self
+    }
+
+    /// Pending output, in bytes, above which a connection is ended with `OutputLimit`. Default
+    /// 64 MiB.
+    pub fn max_pending_output(mut self, bytes: usize) -> Self {
+        self.options.max_pending_output = bytes;
+        self
+    }
+
+    /// Input, in bytes, that a handler may leave unconsumed though it could take it, before the
+    /// connection is ended with `InputLimit`. Default 64 MiB. Input that waits because reading is
+    /// paused does not count: it is never more than one `receive_buffer`.
+    pub fn max_unconsumed_input(mut self, bytes: usize) -> Self {
+        self.options.max_unconsumed_input = bytes;
+        self
+    }
+
+    /// Commands of other threads that wait for one loop, at most; more are refused with
+    /// `HandleError::Full`. Default 65,536.
+    pub fn mailbox_capacity(mut self, commands: usize) -> Self {
+        self.options.mailbox_capacity = commands;
+        self
+    }
+
+    /// The worker pool for blocking work: threads (default 64), grown on demand, and jobs that
+    /// wait for one (default 4,096).
+    #[doc(alias = "NewWorkerPool")]
+    pub fn workers(mut self, threads: usize, queue: usize) -> Self {
+        self.options.worker_threads = threads;
+        self.options.worker_queue = queue;
+        self
+    }
+
+    // ---- time and ending ----------------------------------------------------------------
+
+    /// Whether a connection stays open for writing when the peer has closed its side; see
+    /// [`Handler::on_eof`](crate::Handler::on_eof). Default off.
+    pub fn half_close(mut self, on: bool) -> Self {
+        self.options.half_close = on;
+        self
+    }
+
+    /// How long a closing connection may make no progress with its last output. Default 30 s.
+    pub fn close_timeout(mut self, timeout: Duration) -> Self {
+        self.options.close_timeout = timeout;
+        self
+    }
+
+    /// How long, and for how many bytes of late input, a socket is kept after its connection has
+    /// closed, so that the peer can read our last bytes before a reset could destroy them.
+    /// Defaults 2 s and 1 MiB.
+    pub fn linger_after_close(mut self, timeout: Duration, bytes: usize) -> Self {
+        self.options.linger_timeout = timeout;
+        self.options.linger_bytes = bytes;
+        self
+    }
+
+    /// The deadline of [`ServerHandle::stop`](crate::ServerHandle::stop) and `Action::Shutdown`. Default 5 s.
+    pub fn stop_timeout(mut self, timeout: Duration) -> Self {
+        self.options.stop_timeout = timeout;
+        self
+    }
+}
