@@ -3,6 +3,8 @@
 use std::io;
 use std::time::Duration;
 
+use socket2::SockRef;
+
 use crate::addr::Address;
 use crate::conn::admission::{Refusal, Ticket};
 use crate::conn::command::Command;
@@ -13,17 +15,17 @@ use crate::driver::{Driver, Token};
 use crate::handler::Handler;
 use crate::options::ACCEPT_REST;
 use crate::reactor::{Placement, Reactor};
-use crate::sys::socket::{ACCEPTED_INHERITS_OPTIONS, Stream};
+use crate::sys::socket::ACCEPTED_INHERITS_OPTIONS;
 
 /// A connection that has just been accepted or brought.
-pub(super) struct Arrival {
-    pub(super) stream: Stream,
+pub(super) struct Arrival<S> {
+    pub(super) stream: S,
     pub(super) peer: Address,
     pub(super) listener: u16,
 }
 
 impl<D: Driver, H: Handler> Reactor<D, H> {
-    pub(super) fn accepted(&mut self, listener: u32, stream: Stream, peer: Address) {
+    pub(super) fn accepted(&mut self, listener: u32, stream: D::Stream, peer: Address) {
         self.core.shared.metrics.accepted.add(1);
         self.accept_failure_logged = false;
         if let Some(rest) = self.core.server.shared.admission.rest_after_accept(self.core.now) {
@@ -40,7 +42,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     /// Lets a connection in, or closes it, as the limits say. One that has to wait comes back.
-    fn admit(&mut self, arrival: Arrival) -> Option<Arrival> {
+    fn admit(&mut self, arrival: Arrival<D::Stream>) -> Option<Arrival<D::Stream>> {
         let metrics = &self.core.shared.metrics;
         match self.core.server.shared.admission.enter(&arrival.peer) {
             Ok(ticket) => self.place(arrival, ticket),
@@ -108,14 +110,16 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     /// Gives a connection to its loop.
-    fn place(&mut self, arrival: Arrival, ticket: Option<Ticket>) {
-        if matches!(self.placement, Placement::Here) {
-            return self.adopt(arrival, ticket);
-        }
+    fn place(&mut self, arrival: Arrival<D::Stream>, ticket: Option<Ticket>) {
+        let socket_of = match &self.placement {
+            Placement::Here => return self.adopt(arrival, ticket),
+            Placement::Balanced { socket_of, .. } => *socket_of,
+        };
         let Some(index) = self.pick_loop(&arrival.peer) else { return };
         let chosen = &self.core.server.shared.loops[index];
         chosen.handed.add(1);
         let Arrival { stream, peer, listener } = arrival;
+        let stream = socket_of(stream);
         // A loop that has ended serves nobody: the stream is closed by dropping it.
         drop(chosen.send_reserved(Command::Adopt { stream, peer, listener, handed: true, ticket }));
     }
@@ -127,7 +131,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let mut placement = std::mem::replace(&mut self.placement, Placement::Here);
         let picked = self.with_nothing("the balancer", None, || match &mut placement {
             Placement::Here => 0,
-            Placement::Balanced(balancer) => balancer.pick(peer, &loads),
+            Placement::Balanced { balancer, .. } => balancer.pick(peer, &loads),
         });
         self.placement = placement;
         Some(picked? % loops)
@@ -145,12 +149,14 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     /// Makes a connected stream a connection of this loop.
-    pub(super) fn adopt(&mut self, arrival: Arrival, ticket: Option<Ticket>) {
+    pub(super) fn adopt(&mut self, arrival: Arrival<D::Stream>, ticket: Option<Ticket>) {
         let Arrival { stream, peer, listener } = arrival;
         if self.core.stopping {
             return;
         }
-        if let Err(error) = self.prepare(&stream, !(ACCEPTED_INHERITS_OPTIONS && stream.is_tcp())) {
+        let is_tcp = matches!(peer, Address::Ip(_));
+        let all = !(ACCEPTED_INHERITS_OPTIONS && is_tcp);
+        if let Err(error) = self.prepare(&stream, is_tcp, all) {
             log::warn!("a connection from {peer} was refused: {error}");
             return;
         }
@@ -176,14 +182,19 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     /// Sets the options of a new connection's socket.
-    pub(super) fn prepare(&mut self, stream: &Stream, all: bool) -> io::Result<()> {
+    pub(super) fn prepare(
+        &mut self,
+        stream: &D::Stream,
+        is_tcp: bool,
+        all: bool,
+    ) -> io::Result<()> {
+        let Some(socket) = D::unopened_socket(stream) else { return Ok(()) };
         let options = &self.core.options;
         if all {
-            options.listen.socket.apply(stream.as_socket(), stream.is_tcp())?;
+            options.listen.socket.apply(SockRef::from(&*socket), is_tcp)?;
         }
         let Some(hook) = options.connection_hook.clone() else { return Ok(()) };
-        let called =
-            self.with_nothing("the connections' socket hook", None, || hook(&stream.as_socket()));
+        let called = self.with_nothing("the connections' socket hook", None, || hook(&socket));
         called.unwrap_or_else(|| Err(io::Error::other("the socket hook panicked")))
     }
 

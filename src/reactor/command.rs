@@ -42,6 +42,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             }
             Command::Adopt { stream, peer, listener, handed, ticket } => {
                 self.core.shared.taken.add(u64::from(handed));
+                let stream = stream.into();
                 self.adopt(Arrival { stream, peer, listener }, ticket);
             }
             Command::Resolved { token, result } => self.resolved(token, result),
