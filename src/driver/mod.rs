@@ -13,6 +13,8 @@
 //! - A stream whose receiving is off yields neither bytes nor its end; a reset is still told.
 //! - `send` takes what the socket takes. When `blocked` is answered, one `Writable` event follows
 //!   as soon as a further `send` makes sense, and until then `send` must not be called again.
+//! - After a `send` that failed, what had been received is still told, and then the end of the
+//!   stream or its failure.
 //! - A stream that always has input gives way to the others after each buffer.
 //! - `close` ends everything for a token: no event carries it afterwards, and its index may be
 //!   used again with another generation.
@@ -30,6 +32,8 @@ use crate::sys::socket::Stream;
 use crate::sys::sockopt::SocketOptions;
 
 pub(crate) mod ready;
+#[cfg(any(test, feature = "sim"))]
+pub(crate) mod sim;
 
 /// Names one stream: an index, which is used again, and a generation, which is not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

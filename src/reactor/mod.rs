@@ -48,6 +48,8 @@ mod datagram;
 mod dispatch;
 mod encrypt;
 mod guard;
+#[cfg(any(test, feature = "sim"))]
+mod inspect;
 pub(crate) mod opening;
 mod secure;
 mod settle;

@@ -1,0 +1,116 @@
+//! Seeds of the simulated network, that a seed is a run, and that the checker sees what is wrong.
+
+use super::*;
+
+#[test]
+fn a_seed_is_a_run_to_the_byte() {
+    let mut hashes = Vec::new();
+    for seed in 21..=32 {
+        let (first, second) = (run(seed, None), run(seed, None));
+        assert_eq!(first, second);
+        hashes.push(first.unwrap().hash);
+    }
+    hashes.sort_unstable();
+    hashes.dedup();
+    assert_eq!(hashes.len(), 12, "different seeds are different runs");
+}
+
+/// Plants a bug, and answers the rules that some seeds then break.
+fn found(sabotage: Sabotage) -> Vec<String> {
+    let plant = |weather: &mut Weather, options: &mut Options, plan: &mut Plan| {
+        if sabotage == Sabotage::IgnorePause {
+            options.max_unconsumed_input = 1;
+            options.receive_buffer = weather.receive_buffer.min(1 << 10);
+            weather.receive_buffer = options.receive_buffer;
+            plan.acts = 300;
+        }
+        weather.sabotage = Some(sabotage);
+        weather.peers = weather.peers.max(5);
+        plan.handles = true;
+    };
+    (1..=25).filter_map(|seed| run_with(seed, None, plant).err()).map(|f| f.rule).collect()
+}
+
+/// The checker finds a planted bug, and says what is wrong with it.
+fn assert_found(sabotage: Sabotage, rule: &str) {
+    let found = found(sabotage);
+    assert!(
+        found.iter().any(|text| text.contains(rule)),
+        "{sabotage:?}: nobody says {rule:?}: {found:#?}"
+    );
+}
+
+#[test]
+fn a_received_byte_that_is_dropped_is_noticed() {
+    assert_found(Sabotage::DropReceivedByte, "other input is offered than arrived");
+}
+
+#[test]
+fn a_byte_that_is_sent_twice_is_noticed() {
+    assert_found(Sabotage::SendByteTwice, "not what the handler wrote");
+}
+
+#[test]
+fn a_sent_byte_that_is_lost_is_noticed() {
+    assert_found(Sabotage::LoseSentByte, "the peer read");
+}
+
+#[test]
+fn a_wake_that_is_lost_is_noticed() {
+    assert_found(Sabotage::LoseWake, "nobody rang");
+}
+
+#[test]
+fn input_in_spite_of_a_pause_is_noticed() {
+    assert_found(Sabotage::IgnorePause, "too much input is kept");
+}
+
+#[test]
+fn an_on_close_that_comes_twice_is_noticed() {
+    assert_found(Sabotage::CloseTwice, "opened and closed (1, 2) times");
+}
+
+#[test]
+fn an_on_close_that_is_missing_is_noticed() {
+    assert_found(Sabotage::ForgetClose, "on_shutdown comes before the last on_close");
+}
+
+#[test]
+fn a_writable_that_is_missing_is_noticed() {
+    assert_found(Sabotage::ForgetWritable, "a Writable that will not come");
+}
+
+#[test]
+fn a_loop_that_spins_is_noticed() {
+    assert_found(Sabotage::Spin, "the loop spins");
+}
+
+#[test]
+fn a_buffer_that_is_kept_is_noticed() {
+    assert_found(Sabotage::KeepBuffer, "buffers are lent");
+}
+
+#[test]
+fn a_datagram_that_is_told_too_often_is_noticed() {
+    assert_found(Sabotage::RepeatDatagram, "is not what arrived");
+}
+
+#[test]
+fn a_slot_that_is_used_again_while_it_is_open_is_noticed() {
+    let network = Network::new(Random::new(1), Weather::by_chance(&mut Random::new(1)), None);
+    let network = Rc::new(RefCell::new(network));
+    network.borrow_mut().weather.open_error = 0;
+    network.borrow_mut().weather.connect_error = 0;
+    let mut driver = Sim::new(Rc::clone(&network));
+    let socket = crate::sys::sockopt::SocketOptions::default();
+    for generation in 0..2 {
+        let link = network.borrow_mut().reserve();
+        let address = Address::Ip(address_of(link));
+        let stream = driver.start_connect(&address, None, &socket).unwrap();
+        let broken = network.borrow().journal.violation().is_some();
+        assert!(!broken, "too early");
+        driver.open(crate::driver::Token { index: 3, generation }, stream).unwrap();
+    }
+    let rule = network.borrow().journal.violation().unwrap().to_owned();
+    assert!(rule.contains("slot 3 is used again"), "{rule}");
+}
