@@ -34,6 +34,14 @@ fn a_watch_that_is_due_is_not_put_off_by_a_full_socket() {
     });
 }
 
+#[test]
+fn a_reset_that_shutdown_finds_first_is_a_reset() {
+    run_scene(|weather, _, plan| {
+        weather.reset = 30;
+        (plan.acts, plan.ends) = (300, 100);
+    });
+}
+
 /// Plants a bug, and answers the rules that some seeds then break.
 fn found(sabotage: Sabotage) -> Vec<String> {
     let plant = |weather: &mut Weather, options: &mut Options, plan: &mut Plan| {
