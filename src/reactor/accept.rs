@@ -82,10 +82,19 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         }
     }
 
-    /// A listener's rest is over. It accepts again, unless a connection of it waits for a place.
-    pub(super) fn resume(&mut self, listener: u32) {
+    /// The time of a listener's rest is over.
+    pub(super) fn rest_is_over(&mut self, listener: u32) {
+        if let Some(place) = self.resting.iter().position(|resting| *resting == listener) {
+            self.resting.swap_remove(place);
+        }
+        self.resume(listener);
+    }
+
+    /// A listener accepts again, unless a connection of it waits for a place, or it rests for
+    /// another reason.
+    fn resume(&mut self, listener: u32) {
         let waits = self.waiting.iter().any(|waiting| u32::from(waiting.listener) == listener);
-        if !waits && !self.core.stopping {
+        if !waits && !self.resting.contains(&listener) && !self.core.stopping {
             self.driver.resume_accepting(listener);
         }
     }
@@ -93,8 +102,12 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     fn rest(&mut self, listener: u32, rest: Duration) {
         self.core.shared.metrics.accept_rests.add(1);
         self.driver.rest_listener(listener);
-        let deadline = deadline(self.core.now, rest);
-        self.core.wheel.insert(deadline, Timer::AcceptRest(listener));
+        self.rest_for(listener, rest);
+    }
+
+    fn rest_for(&mut self, listener: u32, rest: Duration) {
+        self.resting.push(listener);
+        self.core.wheel.insert(deadline(self.core.now, rest), Timer::AcceptRest(listener));
     }
 
     /// A counted connection is gone; whoever waits for its place is told, on whatever loop.
@@ -144,8 +157,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             self.accept_failure_logged = true;
             log::warn!("cannot accept connections, trying again every {ACCEPT_REST:?}: {error}");
         }
-        let deadline = deadline(self.core.now, ACCEPT_REST);
-        self.core.wheel.insert(deadline, Timer::AcceptRest(listener));
+        self.rest_for(listener, ACCEPT_REST);
     }
 
     /// Makes a connected stream a connection of this loop.

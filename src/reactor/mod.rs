@@ -120,6 +120,8 @@ pub(crate) struct Reactor<D: Driver, H: Handler> {
     tickets: Pages<Option<Ticket>>,
     /// Accepted, and waiting for another connection to close: at most one a listener.
     waiting: Vec<Arrival<D::Stream>>,
+    /// Listeners that rest until their timer is due.
+    resting: Vec<u32>,
     /// The timer is set that looks for places for them.
     looks_for_places: bool,
     /// Those that the memory budget holds back; some of them may be gone, or free again.
@@ -184,6 +186,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             timers_left: false,
             tickets: Pages::new(),
             waiting: Vec::new(),
+            resting: Vec::new(),
             looks_for_places: false,
             held_back: Vec::new(),
             minds_budget: false,

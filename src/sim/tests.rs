@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::options::WhenFull;
 
 #[test]
 fn a_seed_is_a_run_to_the_byte() {
@@ -39,6 +40,17 @@ fn a_reset_that_shutdown_finds_first_is_a_reset() {
     run_scene(|weather, _, plan| {
         weather.reset = 30;
         (plan.acts, plan.ends) = (300, 100);
+    });
+}
+
+#[test]
+fn a_place_that_comes_free_does_not_defeat_the_accept_rate() {
+    run_scene(|weather, options, _| {
+        options.max_connections = 2;
+        options.when_full = WhenFull::Wait;
+        options.accept_rate = Some(20);
+        options.idle_timeout = Some(Duration::from_millis(20));
+        weather.peers = 24;
     });
 }
 
