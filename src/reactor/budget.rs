@@ -36,8 +36,13 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             conn.held_back = holds(conn) > 0;
         } else if is_over && conn.phase == Phase::Open && holds(conn) > share.max(SMALL_BYTES) {
             conn.held_back = true;
+            let was_heard = conn.receiving;
             self.held_back.push(token);
             self.core.shared.metrics.budget_pauses.add(1);
+            if !was_heard {
+                // Its silence, which did not count, counts from now: see `silence`.
+                self.core.begin_hearing(token);
+            }
             self.look_later();
         }
     }

@@ -54,6 +54,18 @@ fn a_place_that_comes_free_does_not_defeat_the_accept_rate() {
     });
 }
 
+#[test]
+fn who_is_held_back_is_read_idle_though_its_reading_rested_before() {
+    run_scene(|weather, options, plan| {
+        options.read_idle_timeout = Some(Duration::from_millis(20));
+        options.auto_pause = true;
+        (options.high_watermark, options.low_watermark) = (0, 0);
+        plan.memory_budget = Some(0);
+        (plan.acts, plan.write, plan.budget) = (700, 70_000, 3_000_000);
+        weather.peers = 20;
+    });
+}
+
 /// Plants a bug, and answers the rules that some seeds then break.
 fn found(sabotage: Sabotage) -> Vec<String> {
     let plant = |weather: &mut Weather, options: &mut Options, plan: &mut Plan| {
