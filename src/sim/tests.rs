@@ -5,6 +5,28 @@ use std::time::Duration;
 use super::*;
 use crate::options::WhenFull;
 
+/// Runs seeds and answers the first failure, with the command that replays it.
+fn run_all(seeds: impl Iterator<Item = u64>) {
+    for seed in seeds {
+        if let Err(Failure { seed, rule }) = run(seed, None) {
+            panic!(
+                "seed {seed} breaks a rule: {rule}\nreplay: cargo run --release --features sim \
+                 --example sim_soak -- --seed {seed} --trace"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_first_hundred_seeds_break_no_rule() {
+    run_all(1..=100);
+}
+
+#[test]
+fn the_second_hundred_seeds_break_no_rule() {
+    run_all(101..=200);
+}
+
 #[test]
 fn a_seed_is_a_run_to_the_byte() {
     let mut hashes = Vec::new();
@@ -18,11 +40,29 @@ fn a_seed_is_a_run_to_the_byte() {
     assert_eq!(hashes.len(), 12, "different seeds are different runs");
 }
 
+#[test]
+fn a_trace_does_not_change_a_run_and_tells_it() {
+    let lines = Rc::new(Cell::new(0));
+    let count = Rc::clone(&lines);
+    let traced = run(3, Some(Box::new(move |_| count.set(count.get() + 1)))).unwrap();
+    assert_eq!(traced, run(3, None).unwrap());
+    assert_eq!(lines.get(), traced.entries);
+}
+
 /// Runs seeds with something about them held fast, so that most of them come to where a bug was.
 fn run_scene(change: impl Fn(&mut Weather, &mut Options, &mut Plan)) {
     for seed in 1..=40 {
         assert_eq!(run_with(seed, None, &change).err(), None);
     }
+}
+
+#[test]
+fn reading_on_does_not_take_the_watch_of_a_close_away() {
+    run_scene(|_, options, plan| {
+        options.first_byte_timeout = Some(Duration::from_secs(9));
+        options.read_idle_timeout = Some(Duration::from_secs(9));
+        (plan.acts, plan.ends) = (500, 100);
+    });
 }
 
 #[test]
