@@ -181,6 +181,8 @@ impl CloseReason {
             io::ErrorKind::ConnectionReset
             | io::ErrorKind::ConnectionAborted
             | io::ErrorKind::BrokenPipe
+            // What shutdown says where a reset has come that nobody was told of yet.
+            | io::ErrorKind::NotConnected
             | io::ErrorKind::TimedOut => CloseReason::PeerReset(error),
             _ => CloseReason::Failed(error),
         }

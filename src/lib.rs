@@ -72,6 +72,9 @@ mod per_conn;
 pub mod proxy_protocol;
 mod reactor;
 mod server;
+#[cfg(any(test, feature = "sim"))]
+#[doc(hidden)]
+pub mod sim;
 mod sync;
 mod sys;
 mod time;

@@ -114,6 +114,17 @@ impl Admission {
         (excess > 0).then(|| Duration::from_nanos(excess))
     }
 
+    /// Whether connections are counted, and how many there are.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn is_counting(&self) -> bool {
+        self.max < usize::MAX || self.max_per_ip < usize::MAX
+    }
+
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn open(&self) -> usize {
+        self.open.load(Ordering::SeqCst)
+    }
+
     /// Whether somebody waits for a place, which is asked once.
     pub(crate) fn take_waiting(&self) -> bool {
         self.waiting.load(Ordering::SeqCst) && self.waiting.swap(false, Ordering::SeqCst)

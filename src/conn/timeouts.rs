@@ -139,7 +139,9 @@ impl Core {
         let (now, stall) = (self.now_ms, self.patience.write_stall);
         let Some(conn) = self.table.get_mut(token) else { return };
         conn.last_sent = now;
-        let in_time = conn.watch.is_some() && conn.watch_due.wrapping_sub(now) <= stall;
+        // Signed: a watch that is due already looks at all timeouts in this very turn.
+        let due_in = conn.watch_due.wrapping_sub(now) as i32;
+        let in_time = conn.watch.is_some() && due_in <= stall as i32;
         if conn.phase == Phase::Open && stall > 0 && !in_time {
             self.set_watch(token, Some(Duration::from_millis(stall.into())));
         }

@@ -13,12 +13,14 @@
 //! - A stream whose receiving is off yields neither bytes nor its end; a reset is still told.
 //! - `send` takes what the socket takes. When `blocked` is answered, one `Writable` event follows
 //!   as soon as a further `send` makes sense, and until then `send` must not be called again.
+//! - After a `send` that failed, what had been received is still told, and then the end of the
+//!   stream or its failure.
 //! - A stream that always has input gives way to the others after each buffer.
 //! - `close` ends everything for a token: no event carries it afterwards, and its index may be
 //!   used again with another generation.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,9 +28,12 @@ use socket2::SockRef;
 
 use crate::addr::Address;
 use crate::buf::outbound::Outbound;
-use crate::sys::socket::{Listener, Stream};
+use crate::sys::socket::Stream;
+use crate::sys::sockopt::SocketOptions;
 
 pub(crate) mod ready;
+#[cfg(any(test, feature = "sim"))]
+pub(crate) mod sim;
 
 /// Names one stream: an index, which is used again, and a generation, which is not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -67,11 +72,11 @@ pub(crate) enum CloseMode {
     Abort,
 }
 
-/// What happened.
+/// What happened, on a driver whose unopened streams are `S`.
 #[derive(Debug)]
-pub(crate) enum Event {
+pub(crate) enum Event<S = Stream> {
     /// A listener has a new connection, non-blocking and not yet opened.
-    Accepted { listener: u32, stream: Stream, peer: Address },
+    Accepted { listener: u32, stream: S, peer: Address },
     /// Accepting failed for want of descriptors or memory: the listener rests until
     /// `resume_accepting`.
     AcceptFailed { listener: u32, error: io::Error },
@@ -110,6 +115,19 @@ pub(crate) trait Sockets {
 
 /// A driver; see the module's contract.
 pub(crate) trait Driver: Sockets {
+    /// A stream that is not opened yet; dropping it closes it. One that was accepted by another
+    /// driver, or brought by the user, comes as a [`Stream`].
+    type Stream: From<Stream>;
+
+    /// A listening socket, before `listen`.
+    type Listener;
+
+    /// A datagram socket, before `open_datagram`.
+    type DatagramSocket;
+
+    /// The socket of a stream that is not opened yet; `None` where there is none.
+    fn unopened_socket(stream: &Self::Stream) -> Option<SockRef<'_>>;
+
     /// Rings this driver's `wait` from any thread.
     fn waker(&self) -> Waker;
 
@@ -117,7 +135,7 @@ pub(crate) trait Driver: Sockets {
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()>;
 
     /// The next event of this turn.
-    fn next_event(&mut self) -> Option<Event>;
+    fn next_event(&mut self) -> Option<Event<Self::Stream>>;
 
     /// The bytes of a received buffer.
     fn bytes(&self, buffer: &Buffer) -> &[u8];
@@ -126,7 +144,7 @@ pub(crate) trait Driver: Sockets {
     fn recycle(&mut self, buffer: Buffer);
 
     /// Accepts on `listener` and reports under this number.
-    fn listen(&mut self, number: u32, listener: Listener) -> io::Result<()>;
+    fn listen(&mut self, number: u32, listener: Self::Listener) -> io::Result<()>;
 
     /// No more connections from this listener until `resume_accepting`; they wait in its backlog.
     fn rest_listener(&mut self, number: u32);
@@ -138,10 +156,19 @@ pub(crate) trait Driver: Sockets {
     fn close_listener(&mut self, number: u32);
 
     /// Takes over a connected stream and receives from it.
-    fn open(&mut self, token: Token, stream: Stream) -> io::Result<()>;
+    fn open(&mut self, token: Token, stream: Self::Stream) -> io::Result<()>;
+
+    /// Makes a stream that starts to connect, from `local` where that is given, to be given to
+    /// `connect`.
+    fn start_connect(
+        &mut self,
+        address: &Address,
+        local: Option<SocketAddr>,
+        options: &SocketOptions,
+    ) -> io::Result<Self::Stream>;
 
     /// Takes over a stream whose connect is under way; `Connected` follows.
-    fn connect(&mut self, token: Token, stream: Stream) -> io::Result<()>;
+    fn connect(&mut self, token: Token, stream: Self::Stream) -> io::Result<()>;
 
     /// Gives the connected stream of `from` the name `to`, which has none. `from` is gone then,
     /// also where that fails.
@@ -161,7 +188,7 @@ pub(crate) trait Driver: Sockets {
     fn close(&mut self, token: Token, mode: CloseMode);
 
     /// Receives datagrams on `socket` and reports under this number.
-    fn open_datagram(&mut self, number: u32, socket: UdpSocket) -> io::Result<()>;
+    fn open_datagram(&mut self, number: u32, socket: Self::DatagramSocket) -> io::Result<()>;
 
     /// Sends one datagram, from the given source address where one is wanted.
     fn send_datagram(

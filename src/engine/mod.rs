@@ -119,7 +119,10 @@ impl<H: Handler> Engine<H> {
                 jobs: Arc::new(Mailbox::new(1)),
                 listeners: for_acceptor,
                 datagram_sockets: Vec::new(),
-                placement: Placement::Balanced((options.balancer)()),
+                placement: Placement::Balanced {
+                    balancer: (options.balancer)(),
+                    socket_of: |stream| stream,
+                },
                 policies,
             };
             threads.spawn("tl-acceptor".to_owned(), count, parts, || Acceptor)?;

@@ -56,7 +56,7 @@ impl Threads {
         &mut self,
         name: String,
         index: usize,
-        parts: Parts<H>,
+        parts: Parts<Ready, H>,
         make_handler: impl FnOnce() -> H + Send + 'static,
     ) -> Result<()> {
         let (go, wait) = channel();
@@ -150,7 +150,7 @@ impl Drop for Threads {
 /// A loop's thread from beginning to end.
 fn live<H: Handler>(
     index: usize,
-    parts: Parts<H>,
+    parts: Parts<Ready, H>,
     make_handler: impl FnOnce() -> H,
     step: &Step,
 ) -> Result<()> {

@@ -3,6 +3,8 @@
 use std::io;
 use std::time::Duration;
 
+use socket2::SockRef;
+
 use crate::addr::Address;
 use crate::conn::admission::{Refusal, Ticket};
 use crate::conn::command::Command;
@@ -14,17 +16,17 @@ use crate::driver::{Driver, Token};
 use crate::handler::Handler;
 use crate::options::ACCEPT_REST;
 use crate::reactor::{Placement, Reactor};
-use crate::sys::socket::{ACCEPTED_INHERITS_OPTIONS, Stream};
+use crate::sys::socket::ACCEPTED_INHERITS_OPTIONS;
 
 /// A connection that has just been accepted or brought.
-pub(super) struct Arrival {
-    pub(super) stream: Stream,
+pub(super) struct Arrival<S> {
+    pub(super) stream: S,
     pub(super) peer: Address,
     pub(super) listener: u16,
 }
 
 impl<D: Driver, H: Handler> Reactor<D, H> {
-    pub(super) fn accepted(&mut self, listener: u32, stream: Stream, peer: Address) {
+    pub(super) fn accepted(&mut self, listener: u32, stream: D::Stream, peer: Address) {
         self.core.shared.metrics.accepted.add(1);
         self.accept_failure_logged = false;
         if let Some(rest) = self.core.server.shared.admission.rest_after_accept(self.core.now) {
@@ -41,7 +43,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     /// Lets a connection in, or closes it, as the limits say. One that has to wait comes back.
-    fn admit(&mut self, arrival: Arrival) -> Option<Arrival> {
+    fn admit(&mut self, arrival: Arrival<D::Stream>) -> Option<Arrival<D::Stream>> {
         let metrics = &self.core.shared.metrics;
         match self.core.server.shared.admission.enter(&arrival.peer) {
             Ok(ticket) => self.place(arrival, ticket),
@@ -81,10 +83,19 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         }
     }
 
-    /// A listener's rest is over. It accepts again, unless a connection of it waits for a place.
-    pub(super) fn resume(&mut self, listener: u32) {
+    /// The time of a listener's rest is over.
+    pub(super) fn rest_is_over(&mut self, listener: u32) {
+        if let Some(place) = self.resting.iter().position(|resting| *resting == listener) {
+            self.resting.swap_remove(place);
+        }
+        self.resume(listener);
+    }
+
+    /// A listener accepts again, unless a connection of it waits for a place, or it rests for
+    /// another reason.
+    fn resume(&mut self, listener: u32) {
         let waits = self.waiting.iter().any(|waiting| u32::from(waiting.listener) == listener);
-        if !waits && !self.core.stopping {
+        if !waits && !self.resting.contains(&listener) && !self.core.stopping {
             self.driver.resume_accepting(listener);
         }
     }
@@ -92,8 +103,12 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     fn rest(&mut self, listener: u32, rest: Duration) {
         self.core.shared.metrics.accept_rests.add(1);
         self.driver.rest_listener(listener);
-        let deadline = deadline(self.core.now, rest);
-        self.core.wheel.insert(deadline, Timer::AcceptRest(listener));
+        self.rest_for(listener, rest);
+    }
+
+    fn rest_for(&mut self, listener: u32, rest: Duration) {
+        self.resting.push(listener);
+        self.core.wheel.insert(deadline(self.core.now, rest), Timer::AcceptRest(listener));
     }
 
     /// A counted connection is gone; whoever waits for its place is told, on whatever loop.
@@ -109,14 +124,16 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     /// Gives a connection to its loop.
-    fn place(&mut self, arrival: Arrival, ticket: Option<Ticket>) {
-        if matches!(self.placement, Placement::Here) {
-            return self.adopt(arrival, ticket);
-        }
+    fn place(&mut self, arrival: Arrival<D::Stream>, ticket: Option<Ticket>) {
+        let socket_of = match &self.placement {
+            Placement::Here => return self.adopt(arrival, ticket),
+            Placement::Balanced { socket_of, .. } => *socket_of,
+        };
         let Some(index) = self.pick_loop(&arrival.peer) else { return };
         let chosen = &self.core.server.shared.loops[index];
         chosen.handed.add(1);
         let Arrival { stream, peer, listener } = arrival;
+        let stream = socket_of(stream);
         // A loop that has ended serves nobody: the stream is closed by dropping it.
         drop(chosen.send_reserved(Command::Accepted { stream, peer, listener, ticket }));
     }
@@ -128,7 +145,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let mut placement = std::mem::replace(&mut self.placement, Placement::Here);
         let picked = self.with_nothing("the balancer", None, || match &mut placement {
             Placement::Here => 0,
-            Placement::Balanced(balancer) => balancer.pick(peer, &loads),
+            Placement::Balanced { balancer, .. } => balancer.pick(peer, &loads),
         });
         self.placement = placement;
         Some(picked? % loops)
@@ -141,14 +158,15 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             self.accept_failure_logged = true;
             log::warn!("cannot accept connections, trying again every {ACCEPT_REST:?}: {error}");
         }
-        let deadline = deadline(self.core.now, ACCEPT_REST);
-        self.core.wheel.insert(deadline, Timer::AcceptRest(listener));
+        self.rest_for(listener, ACCEPT_REST);
     }
 
     /// Makes an accepted stream a connection of this loop.
-    pub(super) fn adopt(&mut self, arrival: Arrival, ticket: Option<Ticket>) {
-        let inherits = ACCEPTED_INHERITS_OPTIONS && arrival.stream.is_tcp();
-        let Some(token) = self.place_here(arrival, !inherits) else { return };
+    pub(super) fn adopt(&mut self, arrival: Arrival<D::Stream>, ticket: Option<Ticket>) {
+        let is_tcp = matches!(arrival.peer, Address::Ip(_));
+        let Some(token) = self.place_here(arrival, !(ACCEPTED_INHERITS_OPTIONS && is_tcp)) else {
+            return;
+        };
         if let Some(conn) = self.core.table.get_mut(token) {
             conn.auto_pause = self.core.options.auto_pause;
         }
@@ -165,7 +183,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// broken.
     pub(super) fn adopt_promised(
         &mut self,
-        arrival: Arrival,
+        arrival: Arrival<D::Stream>,
         direction: Direction,
         promise: Promise,
     ) {
@@ -179,12 +197,13 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.begin_opening(token);
     }
 
-    fn place_here(&mut self, arrival: Arrival, all_options: bool) -> Option<Token> {
+    fn place_here(&mut self, arrival: Arrival<D::Stream>, all_options: bool) -> Option<Token> {
         let Arrival { stream, peer, listener } = arrival;
         if self.core.stopping {
             return None;
         }
-        if let Err(error) = self.prepare(&stream, all_options) {
+        let is_tcp = matches!(peer, Address::Ip(_));
+        if let Err(error) = self.prepare(&stream, is_tcp, all_options) {
             log::warn!("a connection from {peer} was refused: {error}");
             return None;
         }
@@ -203,14 +222,19 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     /// Sets the options of a new connection's socket.
-    pub(super) fn prepare(&mut self, stream: &Stream, all: bool) -> io::Result<()> {
+    pub(super) fn prepare(
+        &mut self,
+        stream: &D::Stream,
+        is_tcp: bool,
+        all: bool,
+    ) -> io::Result<()> {
+        let Some(socket) = D::unopened_socket(stream) else { return Ok(()) };
         let options = &self.core.options;
         if all {
-            options.listen.socket.apply(stream.as_socket(), stream.is_tcp())?;
+            options.listen.socket.apply(SockRef::from(&*socket), is_tcp)?;
         }
         let Some(hook) = options.connection_hook.clone() else { return Ok(()) };
-        let called =
-            self.with_nothing("the connections' socket hook", None, || hook(&stream.as_socket()));
+        let called = self.with_nothing("the connections' socket hook", None, || hook(&socket));
         called.unwrap_or_else(|| Err(io::Error::other("the socket hook panicked")))
     }
 

@@ -49,8 +49,13 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         if holds_much && !self.has_left(token) {
             let Some(conn) = self.core.table.get_mut(token) else { return };
             conn.held_back = true;
+            let was_heard = conn.receiving;
             self.held_back.push(token);
             self.core.shared.metrics.budget_pauses.add(1);
+            if !was_heard {
+                // Its silence, which did not count, counts from now: see `silence`.
+                self.core.begin_hearing(token);
+            }
             self.look_later();
         }
     }

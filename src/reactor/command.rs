@@ -39,11 +39,12 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             }
             Command::Connect { dial, promise } => self.core.connect_promised(dial, promise),
             Command::Adopt { stream, peer, direction, promise } => {
-                let arrival = Arrival { stream, peer, listener: NO_LISTENER };
+                let arrival = Arrival { stream: stream.into(), peer, listener: NO_LISTENER };
                 self.adopt_promised(arrival, direction, promise);
             }
             Command::Accepted { stream, peer, listener, ticket } => {
                 self.core.shared.taken.add(1);
+                let stream = stream.into();
                 self.adopt(Arrival { stream, peer, listener }, ticket);
             }
             Command::Resolved { token, result } => self.resolved(token, result),

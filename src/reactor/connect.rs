@@ -27,7 +27,6 @@ use crate::driver::{CloseMode, Driver, Token};
 use crate::error::CloseReason;
 use crate::handler::Handler;
 use crate::reactor::Reactor;
-use crate::sys::socket::start_connect;
 
 /// How long an attempt may go without an answer before the next one begins beside it: the
 /// "Connection Attempt Delay" of RFC 8305, section 8.
@@ -141,8 +140,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     fn attempt(&mut self, token: Token, address: Address) -> io::Result<()> {
         let Some(dial) = self.dial(token) else { return Ok(()) };
         let (local, own_is_free) = (dial.connect.local, dial.own.is_none());
-        let stream = start_connect(&address, local, &self.core.options.listen.socket)?;
-        self.prepare(&stream, false)?;
+        let options = &self.core.options.listen.socket;
+        let stream = self.driver.start_connect(&address, local, options)?;
+        self.prepare(&stream, matches!(address, Address::Ip(_)), false)?;
         if let Some(conn) = self.core.table.get_mut(token) {
             conn.peer = address.clone();
         }

@@ -8,7 +8,7 @@ use crate::reactor::Reactor;
 use crate::reactor::callback::Fed;
 
 impl<D: Driver, H: Handler> Reactor<D, H> {
-    pub(super) fn dispatch(&mut self, event: Event) {
+    pub(super) fn dispatch(&mut self, event: Event<D::Stream>) {
         match event {
             Event::Received { token, buffer } => self.received(token, buffer),
             Event::Writable { token } => {

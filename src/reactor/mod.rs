@@ -33,7 +33,7 @@ use crate::driver::{Driver, Token};
 use crate::handler::{Action, Handler};
 use crate::options::Options;
 use crate::sync::mailbox::Mailbox;
-use crate::sys::socket::Listener;
+use crate::sys::socket::Stream;
 use crate::time::wheel::Wheel;
 use crate::workers::WorkerPool;
 
@@ -47,6 +47,8 @@ mod datagram;
 mod dispatch;
 mod encrypt;
 mod guard;
+#[cfg(any(test, feature = "sim"))]
+mod inspect;
 pub(crate) mod opening;
 mod secure;
 mod settle;
@@ -59,26 +61,26 @@ use opening::ListenerPolicy;
 use secure::{Handshakes, Secured};
 
 /// What a loop is built from, made by the engine.
-pub(crate) struct Parts<H: Handler> {
+pub(crate) struct Parts<D: Driver, H: Handler> {
     pub(crate) shared: Arc<LoopShared>,
     pub(crate) server: ServerHandle,
     pub(crate) options: Arc<Options>,
     pub(crate) workers: WorkerPool,
     pub(crate) jobs: Arc<Mailbox<Job<H>>>,
     /// Each with the number of its `listen`.
-    pub(crate) listeners: Vec<(u16, Listener)>,
-    pub(crate) datagram_sockets: Vec<std::net::UdpSocket>,
-    pub(crate) placement: Placement,
+    pub(crate) listeners: Vec<(u16, D::Listener)>,
+    pub(crate) datagram_sockets: Vec<D::DatagramSocket>,
+    pub(crate) placement: Placement<D::Stream>,
     /// One for each `listen`, in order.
     pub(crate) policies: Arc<[ListenerPolicy]>,
 }
 
 /// Where accepted connections go.
-pub(crate) enum Placement {
+pub(crate) enum Placement<S> {
     /// To this loop.
     Here,
-    /// To the loop that the balancer picks.
-    Balanced(Box<dyn Balancer>),
+    /// To the loop that the balancer picks, as the socket that any driver takes.
+    Balanced { balancer: Box<dyn Balancer>, socket_of: fn(S) -> Stream },
 }
 
 /// How far a loop is.
@@ -89,14 +91,14 @@ enum Stage {
     Stopped,
 }
 
-pub(crate) struct Reactor<D, H: Handler> {
+pub(crate) struct Reactor<D: Driver, H: Handler> {
     driver: D,
     handler: H,
     core: Core,
     states: States<H::State>,
     local_jobs: LocalJobs<H>,
     jobs: Arc<Mailbox<Job<H>>>,
-    placement: Placement,
+    placement: Placement<D::Stream>,
     listeners: Vec<u32>,
     policies: Arc<[ListenerPolicy]>,
     /// The TLS sessions, by slot; where nobody uses TLS there is no memory for them.
@@ -115,7 +117,9 @@ pub(crate) struct Reactor<D, H: Handler> {
     /// The places of connections that are counted, by slot; without limits there are none.
     tickets: Pages<Option<Ticket>>,
     /// Accepted, and waiting for another connection to close: at most one a listener.
-    waiting: Vec<Arrival>,
+    waiting: Vec<Arrival<D::Stream>>,
+    /// Listeners that rest until their timer is due.
+    resting: Vec<u32>,
     /// The timer is set that looks for places for them.
     looks_for_places: bool,
     /// Those that the memory budget holds back; some of them may be gone, or free again.
@@ -130,7 +134,7 @@ pub(crate) struct Reactor<D, H: Handler> {
 
 impl<D: Driver, H: Handler> Reactor<D, H> {
     /// A loop with its listeners open.
-    pub(crate) fn new(driver: D, handler: H, parts: Parts<H>) -> io::Result<Self> {
+    pub(crate) fn new(driver: D, handler: H, parts: Parts<D, H>) -> io::Result<Self> {
         let now = driver.now();
         let core = Core {
             index: parts.shared.index,
@@ -179,6 +183,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             timers_left: false,
             tickets: Pages::new(),
             waiting: Vec::new(),
+            resting: Vec::new(),
             looks_for_places: false,
             held_back: Vec::new(),
             minds_budget: false,
@@ -204,6 +209,15 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// Serves until the server is stopped.
     pub(crate) fn run(&mut self) -> io::Result<()> {
+        self.start();
+        while !self.is_stopped() {
+            self.turn()?;
+        }
+        Ok(())
+    }
+
+    /// What comes before the first turn.
+    pub(crate) fn start(&mut self) {
         self.core.set_now(self.driver.now());
         // A handler may have refused to serve, on this loop or another one.
         self.run_commands();
@@ -211,24 +225,31 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             self.tick();
         }
         self.finish_stopping();
-        while !matches!(self.stage, Stage::Stopped) {
-            if let Err(error) = self.sleep() {
-                self.abandon();
-                return Err(error);
-            }
-            self.core.set_now(self.driver.now());
-            self.core.shared.metrics.turns.add(1);
-            self.run_handshakes();
-            self.run_events();
-            self.run_commands();
-            self.run_jobs();
-            self.expire_timers();
-            self.attend_urgent();
-            self.attend_dirty();
-            self.mind_the_budget();
-            self.start_connects();
-            self.finish_stopping();
+    }
+
+    /// Whether the loop has ended.
+    pub(crate) fn is_stopped(&self) -> bool {
+        matches!(self.stage, Stage::Stopped)
+    }
+
+    /// Sleeps until there is something to do, and does it.
+    pub(crate) fn turn(&mut self) -> io::Result<()> {
+        if let Err(error) = self.sleep() {
+            self.abandon();
+            return Err(error);
         }
+        self.core.set_now(self.driver.now());
+        self.core.shared.metrics.turns.add(1);
+        self.run_handshakes();
+        self.run_events();
+        self.run_commands();
+        self.run_jobs();
+        self.expire_timers();
+        self.attend_urgent();
+        self.attend_dirty();
+        self.mind_the_budget();
+        self.start_connects();
+        self.finish_stopping();
         Ok(())
     }
 

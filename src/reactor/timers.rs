@@ -46,9 +46,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                     self.with_context("a scheduled job", job);
                 }
             }
-            Timer::AcceptRest(listener) => {
-                self.resume(listener);
-            }
+            Timer::AcceptRest(listener) => self.rest_is_over(listener),
             Timer::Admit => self.look_for_places(),
             Timer::Budget => self.look_after_held_back(),
             Timer::StopDeadline => self.end_all(),

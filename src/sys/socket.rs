@@ -93,11 +93,6 @@ impl Stream {
         address_of(&self.as_socket().local_addr()?)
     }
 
-    /// Whether TCP's options make sense.
-    pub(crate) fn is_tcp(&self) -> bool {
-        matches!(self, Stream::Tcp(_))
-    }
-
     /// The other end; `NotConnected` while the connect goes on.
     pub(crate) fn peer_address(&self) -> io::Result<Address> {
         address_of(&self.as_socket().peer_addr()?)

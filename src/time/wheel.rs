@@ -93,6 +93,13 @@ impl<T> Wheel<T> {
         self.len
     }
 
+    /// How many armed timers are such; it walks all of them.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn count(&self, is_such: impl Fn(&T) -> bool) -> usize {
+        let nodes = (SENTINELS..self.nodes.len() as u32).filter_map(|index| self.nodes.get(index));
+        nodes.filter(|node| node.payload.as_ref().is_some_and(&is_such)).count()
+    }
+
     /// Arms a timer. One whose deadline has passed fires at the tick after the latest that
     /// [`expire`](Self::expire) was told, so that timers that rearm themselves cannot keep a caller
     /// in its loop of `expire` calls.

@@ -24,7 +24,8 @@ use crate::addr::Address;
 use crate::buf::outbound::Outbound;
 use crate::buf::pages::Pages;
 use crate::driver::{Buffer, CloseMode, Driver, Event, MAX_STREAMS, Sent, Sockets, Token, Waker};
-use crate::sys::socket::{Listener, Stream};
+use crate::sys::socket::{Listener, Stream, start_connect};
+use crate::sys::sockopt::SocketOptions;
 
 mod datagram;
 mod listener;
@@ -214,6 +215,14 @@ impl Sockets for Ready {
 }
 
 impl Driver for Ready {
+    type Stream = Stream;
+    type Listener = Listener;
+    type DatagramSocket = UdpSocket;
+
+    fn unopened_socket(stream: &Stream) -> Option<SockRef<'_>> {
+        Some(stream.as_socket())
+    }
+
     fn waker(&self) -> Waker {
         let waker = Arc::clone(&self.waker);
         Arc::new(move || {
@@ -285,6 +294,15 @@ impl Driver for Ready {
 
     fn open(&mut self, token: Token, stream: Stream) -> io::Result<()> {
         self.adopt(token, stream, false)
+    }
+
+    fn start_connect(
+        &mut self,
+        address: &Address,
+        local: Option<SocketAddr>,
+        options: &SocketOptions,
+    ) -> io::Result<Stream> {
+        start_connect(address, local, options)
     }
 
     fn connect(&mut self, token: Token, stream: Stream) -> io::Result<()> {
