@@ -22,7 +22,7 @@ fn successor(
     let first = common::connect(common::address(server, 0));
     let old = opened(events);
     drop(first);
-    assert_eq!(closed(events).0, old.id());
+    assert_eq!(closed(events).0, old.id().unwrap());
     let second = common::connect(common::address(server, 0));
     let new = opened(events);
     assert_same_place(&old, &new);
@@ -62,7 +62,7 @@ every_driver! {
         settle(&server, 0);
         assert!(said.try_recv().is_err());
         drop(client);
-        assert_eq!(closed(&events), (new.id(), "PeerClosed".to_owned()));
+        assert_eq!(closed(&events), (new.id().unwrap(), "PeerClosed".to_owned()));
         common::stop(server);
     }
 
@@ -88,7 +88,7 @@ every_driver! {
             old.close().unwrap();
             drop(gate);
             assert_eq!(next(&said), Err(HandleError::Closed));
-            assert_eq!(closed(&events).0, old.id());
+            assert_eq!(closed(&events).0, old.id().unwrap());
             let new = opened(&events);
             assert_same_place(&old, &new);
             new.write("for you").unwrap();
@@ -96,7 +96,7 @@ every_driver! {
             new.close().unwrap();
             assert_eq!(common::read_to_end(&mut second), b"");
             drop(second);
-            assert_eq!(closed(&events), (new.id(), "Local".to_owned()));
+            assert_eq!(closed(&events), (new.id().unwrap(), "Local".to_owned()));
             settle(&server, 0);
         }
         common::stop(server);
@@ -122,7 +122,7 @@ every_driver! {
         let (old, mut client, new) = successor(&server, &events);
         client.write_all(b"?").unwrap();
         assert!(!next(&said), "peer finds a connection that is gone");
-        let (old, new) = (old.id(), new.id());
+        let (old, new) = (old.id().unwrap(), new.id().unwrap());
         let (say, said) = channel();
         let job = move |_: &mut Script, cx: &mut tightloop::Context<'_, Script>| {
             say.send((cx.conn(old).is_some(), cx.conn(new).is_some())).unwrap();
@@ -153,7 +153,7 @@ every_driver! {
                 })
         });
         let (_, _client, new) = successor(&server, &events);
-        assert_eq!(next(&said), new.id());
+        assert_eq!(next(&said), new.id().unwrap());
         assert!(said.try_recv().is_err(), "one timer, one call");
         assert!(new.is_open(), "closed by the old one's idle timeout");
         common::stop(server);

@@ -44,7 +44,7 @@ fn connecting_often(
         let (connect, again) = (connect.clone(), connect.clone());
         Script::new()
             .tick(move |cx| {
-                let id = cx.connect(&connect).unwrap();
+                let id = cx.connect(connect.clone()).unwrap();
                 assert!(cx.conn(id).is_none(), "it is not open");
                 None
             })
@@ -62,7 +62,7 @@ fn connecting_often(
                 closed.send(Told::Closed(reason)).unwrap();
                 times -= 1;
                 if times > 0 {
-                    conn.connect(&again).unwrap();
+                    conn.connect(again.clone()).unwrap();
                 }
             })
     });
@@ -217,7 +217,7 @@ every_driver! {
                     assert!(conn.tls().is_some());
                     conn.peer(front).unwrap().write(input.take_all());
                 } else {
-                    let back = conn.connect(&to).unwrap();
+                    let back = conn.connect(to.clone()).unwrap();
                     conn.peer(back).unwrap().write(input.take_all());
                 }
                 Action::Continue
