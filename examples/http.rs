@@ -15,6 +15,8 @@
 //! ```
 
 mod common;
+#[path = "common/tls.rs"]
+mod tls;
 
 use std::io::Write;
 use std::mem::MaybeUninit;
@@ -35,6 +37,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 struct Flags {
     #[command(flatten)]
     common: common::Args,
+
+    #[command(flatten)]
+    tls: tls::Args,
 
     /// How long a client may take to send its first byte, and then each request
     #[arg(long, value_name = "MS", default_value_t = 10_000)]
@@ -313,5 +318,8 @@ fn main() -> ExitCode {
     let server = common::server(&flags.common, &["tcp://:8080"])
         .idle_timeout(IDLE_TIMEOUT)
         .first_byte_timeout(patience);
-    common::serve(server, move |_loop| Http::new(patience))
+    match tls::apply(server, &flags.tls) {
+        Ok(server) => common::serve(server, move |_loop| Http::new(patience)),
+        Err(error) => common::exit_code(Err(error)),
+    }
 }

@@ -87,6 +87,32 @@ every_driver! {
         common::stop(server);
     }
 
+    fn what_comes_while_the_last_answer_is_on_its_way_is_not_looked_at(driver) {
+        // More than sockets take.
+        const LENGTH: usize = 20_000_000;
+        let authority = Authority::new();
+        let (told, events) = common::events();
+        let server = common::server(driver).listen(TLS).tls(authority.server(BOTH));
+        let server = common::start(server, move |_| {
+            let told = told.clone();
+            Script::new()
+                .traffic(|conn, input| {
+                    input.take_all();
+                    conn.write(&common::pattern(LENGTH));
+                    conn.close();
+                    Action::Continue
+                })
+                .close(move |_, reason| told.send(reason).unwrap())
+        });
+        let mut client = tls_client::client(authority.client(BOTH), common::address(&server, 0));
+        client.write_all(b"the end").unwrap();
+        assert!(common::read(&mut client, 1_000_000) == common::pattern(LENGTH)[..1_000_000]);
+        client.sock.write_all(b"no TLS while the answer is on its way").unwrap();
+        assert!(common::read_to_end(&mut client) == common::pattern(LENGTH)[1_000_000..]);
+        assert!(matches!(events.next(), CloseReason::Local));
+        common::stop(server);
+    }
+
     fn a_callback_of_the_configuration_that_panics_ends_its_connection_only(driver) {
         let authority = Authority::new();
         let mut config = authority.server(BOTH);

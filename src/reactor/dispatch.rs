@@ -131,7 +131,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         match conn.phase {
             Phase::Opening => self.opening_received(token, buffer),
             // Output that waits for the end of a handshake is delivered behind it.
-            Phase::Closing if conn.secured && !conn.outbound.is_empty() => {
+            Phase::Closing if conn.handshaking => {
                 self.received_wire(token, buffer);
             }
             Phase::Open if !conn.is_ending() => {

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 
 use crate::buf::inbound::Inbound;
 use crate::buf::outbound::Outbound;
-use crate::conn::state::Phase;
+use crate::conn::state::{ConnCore, Phase};
 use crate::driver::{Buffer, Driver, Token};
 use crate::error::{CloseReason, TlsError};
 use crate::handler::{Action, Handler};
@@ -240,10 +240,13 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                 self.handshake_done(token);
             }
             self.offer_plaintext(token);
+            // What comes behind a close is of no interest, not even whether it is TLS.
+            let is_over = |conn: &ConnCore| conn.is_ending() && !conn.handshaking;
+            let is_over = self.core.table.get(token).is_none_or(is_over);
             match read {
-                Ok(0) => break,
-                Ok(count) => at += count,
                 Err(error) => return self.tls_failed(token, error),
+                Ok(count) if count == 0 || is_over => break,
+                Ok(count) => at += count,
             }
         }
         self.after_wire(token);
