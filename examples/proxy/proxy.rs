@@ -95,7 +95,10 @@ impl Proxy {
         let Some(lease) = picked else {
             return self.none_is_left(client, search);
         };
-        let connect = Connect::to(&lease.endpoint).timeout(self.shared.connect_timeout);
+        let mut connect = Connect::to(&lease.endpoint).timeout(self.shared.connect_timeout);
+        if let Some(header) = self.header(client) {
+            connect = connect.proxy_header(header);
+        }
         match client.connect(connect) {
             Ok(upstream) => {
                 search.tried.push(lease.index);
@@ -139,9 +142,6 @@ impl Proxy {
             Some(mut client) => {
                 client.set_timer(self.shared.idle_timeout);
                 client.resume_reading();
-                if let Some(header) = self.header(&client) {
-                    upstream.write(&header);
-                }
             }
             None => upstream.abort(),
         }
@@ -163,18 +163,16 @@ impl Proxy {
     }
 
     /// What tells the upstream who the client is, and where it wanted to go.
-    fn header(&self, client: &Conn<'_>) -> Option<Vec<u8>> {
+    fn header(&self, client: &Conn<'_>) -> Option<ProxyHeader> {
         let version = self.shared.proxy_protocol?;
         // Another proxy may know better than the socket where the client wanted to go.
         let told = client.proxy_header().and_then(|header| header.destination().cloned());
-        let (source, destination) =
-            (client.peer_addr(), told.or_else(|| client.local_addr().ok())?);
-        let header = match version {
+        let source = client.peer_addr();
+        let destination = told.or_else(|| client.local_addr().ok())?;
+        Some(match version {
             ProxyProtocol::V1 => ProxyHeader::v1(source, destination),
             ProxyProtocol::V2 => ProxyHeader::v2(source, destination),
-        };
-        // Only a path that is too long has no header of its own.
-        header.encode().or_else(|_| ProxyHeader::v2_unspecified().encode()).ok()
+        })
     }
 
     /// One of the two is gone. The last one reports.
