@@ -20,6 +20,7 @@ mod epoll;
 #[path = "support/proc.rs"]
 mod proc;
 #[cfg(target_os = "linux")]
+#[allow(dead_code, reason = "shared with another bench")]
 #[path = "support/statistics.rs"]
 mod statistics;
 #[cfg(target_os = "linux")]
