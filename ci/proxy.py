@@ -772,7 +772,7 @@ def web_servers_through_the_proxy():
     if shutil.which("nginx"):
         config = os.path.join(examples.temporary, "nginx.conf")
         with open(config, "w", encoding="ascii") as file:
-            file.write(f"""daemon off; worker_processes 1; pid {root}.pid; error_log stderr;
+            file.write(f"""daemon off; master_process off; pid {root}.pid; error_log stderr;
                 user {"root" if os.getuid() == 0 else "nobody"};
                 events {{}} http {{ access_log off; server {{ listen 127.0.0.1:{port};
                 root {root}; }} }}""")
