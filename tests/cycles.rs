@@ -60,7 +60,10 @@ fn cycles_leave_nothing(driver: common::Driver, cycles: usize) {
     common::eventually("all are gone again", || handle.connections() == 0);
     if let (Some((pages, descriptors)), Some((pages_before, descriptors_before))) = (held(), before)
     {
-        println!("{cycles} cycles: {pages_before} pages before, {pages} after");
+        println!(
+            "{cycles} cycles: {pages_before} pages and {descriptors_before} descriptors before, \
+             {pages} and {descriptors} after"
+        );
         assert!(pages < pages_before + 512, "memory grew from {pages_before} to {pages} pages");
         // Descriptors are closed just after on_close.
         common::eventually("descriptors are back", || {

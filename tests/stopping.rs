@@ -35,6 +35,7 @@ fn with_much_pending(server: Server) -> (RunningServer<Script>, TcpStream) {
             Action::Continue
         })
     });
+    LazyLock::force(&PATTERN);
     let mut client = common::connect(common::address(&server, 0));
     client.write_all(b"all of it").unwrap();
     events.next();
