@@ -14,6 +14,7 @@
 #![allow(unsafe_code)]
 
 #[cfg(target_os = "linux")]
+#[allow(dead_code, reason = "each bench uses its own part")]
 mod support;
 
 #[cfg(target_os = "linux")]

@@ -174,7 +174,7 @@ impl Default for Options {
                 commands: 1024,
                 timers: 1024,
                 attended: 1024,
-                write_bytes: 1 << 20,
+                write_bytes: 128 << 10,
                 handshakes: 8,
             },
             on_panic: PanicPolicy::CloseConnection,

@@ -1,7 +1,8 @@
-//! The parts of the echo bench, and the order in which they run.
+//! The parts of the echo bench, and the order in which they run; and the flood bench beside it.
 
 mod bare_echo;
 mod epoll;
+pub mod flood;
 mod load;
 mod options;
 mod proc;

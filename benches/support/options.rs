@@ -48,11 +48,30 @@ impl Options {
     }
 }
 
+/// The rounds of the flood bench and how long each is.
+pub fn flood_options() -> (usize, Duration) {
+    let (mut rounds, mut seconds) = (10, 1);
+    let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
+    while let Some(arg) = args.next() {
+        let place = match arg.as_str() {
+            "--rounds" => &mut rounds,
+            "--seconds" => &mut seconds,
+            _ => refuse_with(&arg, "flood [--rounds N] [--seconds S]"),
+        };
+        *place = positive(&args.next().unwrap_or_default());
+    }
+    (rounds, Duration::from_secs(seconds as u64))
+}
+
 fn positive(text: &str) -> usize {
     text.parse().ok().filter(|number| *number > 0).unwrap_or_else(|| refuse(text))
 }
 
 fn refuse(what: &str) -> ! {
-    eprintln!("cannot use {what}\nusage: {USAGE}");
+    refuse_with(what, USAGE)
+}
+
+fn refuse_with(what: &str, usage: &str) -> ! {
+    eprintln!("cannot use {what}\nusage: {usage}");
     exit(2)
 }

@@ -19,6 +19,22 @@ pub fn pin_to_cpu(cpu: usize) -> bool {
     unsafe { libc::sched_setaffinity(0, size_of_val(&set), &set) == 0 }
 }
 
+/// Has a thread run before whatever else wants its CPU; false where that is not allowed. Threads
+/// that it starts inherit it, and `stand_back` undoes it.
+pub fn go_first(tid: libc::pid_t) -> bool {
+    set_nice(tid, -19)
+}
+
+/// The calling thread runs like any other again.
+pub fn stand_back() -> bool {
+    set_nice(current_tid(), 0)
+}
+
+fn set_nice(tid: libc::pid_t, nice: libc::c_int) -> bool {
+    // SAFETY: takes numbers only; on Linux the id of a thread means that thread.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, tid as libc::id_t, nice) == 0 }
+}
+
 /// The id of the calling thread, as in /proc/self/task.
 pub fn current_tid() -> libc::pid_t {
     // SAFETY: gettid takes nothing and always succeeds.

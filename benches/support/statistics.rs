@@ -61,6 +61,15 @@ pub fn median(values: impl Iterator<Item = f64>) -> f64 {
     (sorted[(sorted.len() - 1) / 2] + sorted[sorted.len() / 2]) / 2.0
 }
 
+/// The value that this share of them does not pass.
+pub fn percentile(values: &[f64], share: f64) -> f64 {
+    assert!(!values.is_empty(), "nothing was measured");
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let place = (share * sorted.len() as f64).ceil() as usize;
+    sorted[place.clamp(1, sorted.len()) - 1]
+}
+
 /// Good enough to draw with replacement, and the same in each run.
 struct XorShift(u64);
 

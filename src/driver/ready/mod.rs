@@ -45,6 +45,10 @@ const EVENTS_PER_WAIT: usize = 1024;
 /// that asking the kernel for news costs the busy ones next to nothing.
 const LEAST_PLACES_PER_TURN: usize = 32;
 
+/// So many bytes, received or sent, take the place of a further round's event: where much is
+/// moved, asking the kernel costs nothing beside it, and whoever has become ready should not wait.
+const BYTES_PER_PLACE: usize = 2048;
+
 /// Where a socket is found: two bits for its kind, the rest its index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
@@ -88,8 +92,10 @@ pub(crate) struct Ready {
     fetched: Events,
     woken: bool,
     queue: VecDeque<Place>,
-    /// Places that this turn may still look at.
+    /// Places that waited when this turn began, and were not looked at yet.
     round: usize,
+    /// Further places that this turn may look at behind those.
+    spare: usize,
     streams: Pages<StreamEntry>,
     listeners: Vec<Option<ListenerEntry>>,
     datagrams: Vec<Option<DatagramEntry>>,
@@ -109,6 +115,7 @@ impl Ready {
             woken: false,
             queue: VecDeque::new(),
             round: 0,
+            spare: 0,
             streams: Pages::new(),
             listeners: Vec::new(),
             datagrams: Vec::new(),
@@ -239,7 +246,8 @@ impl Driver for Ready {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
-        self.round = self.queue.len().max(LEAST_PLACES_PER_TURN);
+        self.round = self.queue.len();
+        self.spare = LEAST_PLACES_PER_TURN.saturating_sub(self.round);
         Ok(())
     }
 
@@ -247,16 +255,22 @@ impl Driver for Ready {
         if std::mem::take(&mut self.woken) {
             return Some(Event::Woken);
         }
-        while self.round > 0
+        while self.round + self.spare > 0
             && let Some(place) = self.queue.pop_front()
         {
-            self.round -= 1;
+            match self.round {
+                0 => self.spare -= 1,
+                _ => self.round -= 1,
+            }
             let event = match place {
                 Place::Stream(index) => self.stream_event(index),
                 Place::Listener(index) => self.listener_event(index),
                 Place::Datagram(index) => self.datagram_event(index),
                 Place::Waker => None,
             };
+            if let Some(Event::Received { buffer, .. }) = &event {
+                self.spare = self.spare.saturating_sub(buffer.length / BYTES_PER_PLACE);
+            }
             if event.is_some() {
                 return event;
             }
@@ -339,10 +353,12 @@ impl Driver for Ready {
     }
 
     fn send(&mut self, token: Token, output: &Outbound, limit: usize) -> io::Result<Sent> {
-        match self.stream_mut(token) {
-            Some(entry) => entry.send(output, limit),
-            None => Err(io::ErrorKind::NotConnected.into()),
-        }
+        let Some(entry) = self.stream_mut(token) else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        let sent = entry.send(output, limit)?;
+        self.spare = self.spare.saturating_sub(sent.bytes / BYTES_PER_PLACE);
+        Ok(sent)
     }
 
     fn shutdown_write(&mut self, token: Token) -> io::Result<()> {
