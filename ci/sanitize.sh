@@ -33,6 +33,7 @@ export CARGO=/usr/bin/cargo RUSTC=/usr/bin/rustc RUSTDOC=/usr/bin/rustdoc
 export CARGO_PROFILE_DEV_DEBUG=line-tables-only CARGO_INCREMENTAL=0
 # Any report is a failure.
 export ASAN_OPTIONS=detect_leaks=1:exitcode=66 TSAN_OPTIONS=exitcode=66:second_deadlock_stack=1
+export LSAN_OPTIONS=suppressions=$PWD/ci/lsan.supp:print_suppressions=0
 symbolizer=$(command -v llvm-symbolizer || true)
 export ASAN_SYMBOLIZER_PATH=$symbolizer
 TSAN_OPTIONS=$TSAN_OPTIONS:external_symbolizer_path=$symbolizer
