@@ -107,6 +107,14 @@ fn who_is_held_back_is_read_idle_though_its_reading_rested_before() {
 }
 
 #[test]
+fn whoever_pre_write_has_brought_above_the_high_mark_gets_its_on_drain() {
+    run_scene(|_, options, plan| {
+        (options.high_watermark, options.low_watermark) = (1_000, 1_000);
+        (plan.acts, plan.write, plan.budget) = (700, 5_000, 100_000);
+    });
+}
+
+#[test]
 fn who_was_held_back_is_let_go_when_there_is_memory_again() {
     run_scene(|weather, options, plan| {
         options.max_unconsumed_input = 64 << 20;
