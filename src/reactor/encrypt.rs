@@ -74,9 +74,12 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         if output {
             self.before_write(token);
         }
-        let max_pending_output = self.core.options.max_pending_output;
+        let options = &self.core.options;
+        let (high, max_pending_output) = (options.high_watermark, options.max_pending_output);
         let Some(conn) = self.core.table.get_mut(token) else { return };
         let Some(Some(secured)) = self.sessions.get_mut(token.index) else { return };
+        // As in `settle`: pre_write may have written.
+        conn.above_high |= conn.outbound.len() > high;
         if conn.outbound.len() > max_pending_output {
             conn.end(CloseReason::OutputLimit);
         }

@@ -59,6 +59,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             self.before_write(token);
             let Core { table, pool, shared, now_ms, options, .. } = &mut self.core;
             let Some(conn) = table.get_mut(token) else { return };
+            // As in `settle`: pre_write may have written.
+            conn.above_high |= conn.outbound.len() > options.high_watermark;
             if conn.outbound.len() > options.max_pending_output {
                 conn.end(CloseReason::OutputLimit);
             }

@@ -23,8 +23,8 @@ pub(super) struct BudgetWatch {
     freed: usize,
     /// The largest share of one connection since the budget was last kept.
     share: usize,
-    /// Input of those that are held back.
-    held_back: BTreeMap<(u32, u32), usize>,
+    /// Of those that are held back, the input that is kept and what was ever consumed.
+    held_back: BTreeMap<(u32, u32), (usize, usize)>,
     delivered: BTreeMap<usize, usize>,
 }
 
@@ -66,9 +66,12 @@ impl BudgetWatch {
             if !conn.held_back || conn.phase != Phase::Open || conn.dirty {
                 return None;
             }
-            let before = self.held_back.get(&key(token));
-            let has_grown = before.is_some_and(|before| conn.inbound.len() > *before);
-            if network.links[link].receiving || (has_grown && freed(network) == self.freed) {
+            // One that has nothing left for a moment is let go, and may be held back anew.
+            let has_grown = self.held_back.get(&key(token)).is_some_and(|&(kept, consumed)| {
+                let same = consumed == network.links[link].book.consumed;
+                kept > 0 && same && conn.inbound.len() > kept
+            });
+            if network.links[link].receiving || has_grown {
                 return Some(format!("link {link} is held back, and read from"));
             }
             None
@@ -99,7 +102,7 @@ impl BudgetWatch {
         budget: usize,
     ) -> Option<String> {
         let held = core.pool.held();
-        if !self.was_over || held <= budget || freed(network) != self.freed {
+        if held <= budget || freed(network) != self.freed {
             return None;
         }
         let most = (held / self.connections.min(core.table.len()).max(1)).max(SMALL);
@@ -108,7 +111,10 @@ impl BudgetWatch {
             let has_received =
                 self.delivered.get(&link) != Some(&network.links[link].book.delivered);
             let holds = conn.inbound.len() + conn.outbound.len();
-            (conn.phase == Phase::Open && has_received && holds > most && !conn.held_back)
+            // It was over when this one was looked at: before the turn, or by this one alone.
+            let was_over = self.was_over || conn.inbound.len() > budget;
+            let is_due = was_over && has_received && holds > most;
+            (conn.phase == Phase::Open && is_due && !conn.held_back)
                 .then(|| format!("link {link} holds {holds} bytes, and is not held back"))
         })
     }
@@ -137,7 +143,8 @@ impl BudgetWatch {
         for &(token, link) in streams {
             self.delivered.insert(link, network.links[link].book.delivered);
             if let Some(conn) = core.table.get(token).filter(|conn| conn.held_back) {
-                self.held_back.insert(key(token), conn.inbound.len());
+                let consumed = network.links[link].book.consumed;
+                self.held_back.insert(key(token), (conn.inbound.len(), consumed));
             }
         }
     }

@@ -37,6 +37,7 @@ impl Simulation {
     /// The loop and the driver agree about every stream.
     fn check_streams(&mut self) {
         let has_no_mail = self.reactor.has_no_mail();
+        let low = self.reactor.core().options.low_watermark;
         let mut found = None;
         let core = self.reactor.core();
         let network = self.network.borrow();
@@ -63,6 +64,10 @@ impl Simulation {
                     "it is paused, and the driver receives",
                 ),
                 (takes_all && conn.outbound.len() < pending, "output is lost"),
+                (
+                    takes_all && rests && book.owed_drain && conn.outbound.len() <= low,
+                    "on_drain is forgotten",
+                ),
                 (takes_all && book.wakes_asked != book.wakes_told, "a wake is lost"),
                 (
                     takes_all

@@ -15,6 +15,8 @@ pub(crate) struct Plan {
     pub(crate) ends: u64,
     /// A callback that panics.
     pub(crate) panics: u64,
+    /// A connection whose input is never consumed.
+    pub(crate) never: u64,
     /// The longest single write, and what one connection writes of its own accord.
     pub(crate) write: usize,
     pub(crate) budget: usize,
@@ -43,6 +45,7 @@ impl Plan {
             acts: random.pick(&[0, 20, 200, 700]),
             ends: random.pick(&[0, 5, 100]),
             panics: random.pick(&[0, 0, 0, 20]),
+            never: random.pick(&[0, 0, 50, 600]),
             write: random.pick(&[10, 600, 5_000, 70_000, 1_500_000]),
             budget: random.pick(&[0, 3_000, 100_000, 3_000_000]),
             connects: random.pick(&[0, 0, 3, 20]),

@@ -89,9 +89,9 @@ impl Subject {
         let (appetite, answer) = {
             let random = &mut self.network.borrow_mut().random;
             let appetite = match random.below(8) {
+                _ if random.chance(self.plan.never) => Appetite::Never,
                 0 | 1 => Appetite::UpTo(random.size(2_000)),
                 2 => Appetite::Frames(random.size(3_000)),
-                3 if random.chance(300) => Appetite::Never,
                 _ => Appetite::All,
             };
             let answer = match random.below(8) {

@@ -106,6 +106,27 @@ fn who_is_held_back_is_read_idle_though_its_reading_rested_before() {
     });
 }
 
+#[test]
+fn whoever_pre_write_has_brought_above_the_high_mark_gets_its_on_drain() {
+    run_scene(|_, options, plan| {
+        (options.high_watermark, options.low_watermark) = (1_000, 1_000);
+        (plan.acts, plan.write, plan.budget) = (700, 5_000, 100_000);
+    });
+}
+
+#[test]
+fn who_was_held_back_is_let_go_when_there_is_memory_again() {
+    run_scene(|weather, options, plan| {
+        options.max_unconsumed_input = 64 << 20;
+        options.max_connections = usize::MAX;
+        options.max_connections_per_ip = usize::MAX;
+        options.accept_rate = None;
+        (weather.window, weather.peer_bytes) = (64 << 10, 60_000);
+        (weather.peers, weather.reset) = (24, 30);
+        (plan.memory_budget, plan.never, plan.acts) = (Some(60_000), 300, 200);
+    });
+}
+
 /// Plants a bug, and answers the rules that some seeds then break.
 fn found(sabotage: Sabotage) -> Vec<String> {
     let plant = |weather: &mut Weather, options: &mut Options, plan: &mut Plan| {

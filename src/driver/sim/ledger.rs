@@ -114,6 +114,8 @@ pub(crate) struct Book {
     pub(super) last_taken: u64,
     /// The most that was pending since the last on_drain.
     pub(crate) peak: usize,
+    /// The handler has written above the high mark, and waits for on_drain.
+    pub(crate) owed_drain: bool,
     pub(crate) wakes_asked: usize,
     pub(crate) wakes_told: usize,
     /// on_close came, with everything delivered.

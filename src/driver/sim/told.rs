@@ -64,10 +64,12 @@ impl Network {
     }
 
     pub(crate) fn writes(&mut self, link: usize, bytes: &[u8]) {
+        let high = self.ledger.high_watermark;
         let book = &mut self.links[link].book;
         book.written += bytes.len();
         book.expected.extend(bytes);
         book.peak = book.peak.max(book.expected.len());
+        book.owed_drain |= book.expected.len() > high;
         self.note("wrote", link, bytes.len());
     }
 
@@ -91,6 +93,7 @@ impl Network {
         let connection = &mut self.links[link];
         let is_lost = connection.reset_told || connection.broken;
         let book = &mut connection.book;
+        book.owed_drain = false;
         let peak = book.peak + book.queued + book.broadcast_bytes;
         if pending <= low {
             book.peak = pending;
