@@ -128,7 +128,8 @@ pub enum CloseReason {
     Aborted,
     /// The peer closed its side in order (FIN). What was still pending was handed to the socket.
     PeerClosed,
-    /// The peer reset the connection, or vanished while there was output for it.
+    /// The peer reset the connection, or vanished while there was output for it; on a datagram
+    /// connection, its port is closed.
     PeerReset(io::Error),
     /// The system reported another error on the socket.
     Failed(io::Error),
@@ -178,7 +179,9 @@ impl CloseReason {
     /// The reason for an error of the system: a reset by the peer, or a failure of another kind.
     pub(crate) fn from_io(error: io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::ConnectionReset
+            // A connected datagram socket is told so when the peer's port is closed.
+            io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionReset
             | io::ErrorKind::ConnectionAborted
             | io::ErrorKind::BrokenPipe
             // What shutdown says where a reset has come that nobody was told of yet.

@@ -138,22 +138,6 @@ every_driver! {
         assert!(events.drain().is_empty(), "told of more than once");
     }
 
-    fn a_datagram_endpoint_is_refused_at_once(driver) {
-        let server = common::start(common::server(driver), |_| Script::new());
-        let (answer, events) = common::events();
-        server.loops()[0]
-            .execute(move |_, cx| {
-                let to: Endpoint = "udp://127.0.0.1:9".parse().unwrap();
-                answer.send(cx.connect(&to).map(drop)).unwrap();
-                assert_eq!(cx.connections(), 0);
-            })
-            .unwrap();
-        let error = events.next().expect_err("datagrams are not connected");
-        assert!(matches!(error, Error::Unsupported { .. }), "{error}");
-        assert!(error.to_string().contains("udp://127.0.0.1:9"), "{error}");
-        common::stop(server);
-    }
-
     fn a_failed_connection_can_be_tried_again_from_where_it_failed(driver) {
         let to: Endpoint = closed_port().to_string().parse().unwrap();
         let (failed, events) = common::events();

@@ -161,6 +161,24 @@ impl Outbound {
         out.len().min(queue.chunks.len())
     }
 
+    /// As `slices`, of the first `limit` bytes only.
+    pub(crate) fn first_slices<'a>(&'a self, mut limit: usize, out: &mut [IoSlice<'a>]) -> usize {
+        let filled = self.slices(out);
+        let Some(queue) = &self.queue else { return 0 };
+        let mut skipped = queue.sent;
+        for (index, (slice, chunk)) in out.iter_mut().zip(&queue.chunks).enumerate() {
+            if limit == 0 {
+                return index;
+            }
+            let unsent = &chunk.as_slice()[skipped..];
+            let part = &unsent[..unsent.len().min(limit)];
+            *slice = IoSlice::new(part);
+            limit -= part.len();
+            skipped = 0;
+        }
+        filled
+    }
+
     /// Copies the first `count` bytes behind those of `other`; `count <= len()`.
     pub(crate) fn copy_to(&self, other: &mut Outbound, mut count: usize, pool: &mut Pool) {
         debug_assert!(count <= self.len(), "copied {count} of {} bytes", self.len());

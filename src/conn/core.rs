@@ -139,7 +139,14 @@ impl Core {
         if !conn.takes_output() && !pre_writing {
             return conn.outbound.len();
         }
+        let datagrams = conn.datagrams;
+        if datagrams {
+            conn.end_piece();
+        }
         append(conn, &mut self.pool);
+        if datagrams {
+            conn.end_piece();
+        }
         let pending = conn.outbound.len();
         if pending > self.options.max_pending_output {
             conn.end(CloseReason::OutputLimit);
@@ -154,6 +161,10 @@ impl Core {
         let Some(conn) = self.table.get_mut(token) else {
             return false;
         };
+        if conn.datagrams {
+            // The rest of a datagram must not be taken for the next one.
+            return false;
+        }
         if conn.auto_pause && conn.outbound.len() > high {
             // The rest is offered again when the output has drained.
             conn.want_offer = true;

@@ -46,7 +46,14 @@ pub struct Connect {
 }
 
 impl Connect {
-    /// Connects to this endpoint, of `tcp`, `tls` or `unix`.
+    /// Connects to this endpoint.
+    ///
+    /// One of `udp` gives a connected datagram socket, which only this peer can send to. It opens at
+    /// once, whether somebody is there or not; there `on_traffic` is given one whole datagram a
+    /// call, and what it does not consume of it is dropped; each write is one datagram (a write of
+    /// nothing is none, one that is too long is dropped and counted in `Stats::datagrams_dropped`).
+    /// Limits, watermarks and timers are as for any connection. That the peer's port is closed, which
+    /// a later datagram may find out, ends it with [`PeerReset`](crate::CloseReason::PeerReset).
     pub fn to(endpoint: &Endpoint) -> Self {
         Connect {
             endpoint: endpoint.clone(),
@@ -129,8 +136,8 @@ impl Connect {
         let refused = |what: &str| {
             Err(Error::Unsupported { what: format!("connecting to {endpoint}: {what}") })
         };
-        if endpoint.is_datagram() {
-            return refused("datagram sockets are not connected");
+        if endpoint.is_datagram() && (self.tls.is_some() || self.proxy_header.is_some()) {
+            return refused("datagrams are no stream");
         }
         if endpoint.is_unix() && (self.local.is_some() || !self.addresses.is_empty()) {
             return refused("a Unix socket has no IP address");
@@ -260,6 +267,7 @@ impl Core {
     ) -> Option<Token> {
         let mut conn = ConnCore::new(Address::Unix(None), Phase::Connecting);
         conn.outgoing = true;
+        conn.datagrams = dial.connect.endpoint.is_datagram();
         conn.receiving = false;
         let token = self.table.insert(conn)?;
         let conn = self.table.get_mut(token)?;

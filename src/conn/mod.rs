@@ -32,6 +32,7 @@ mod framing;
 pub(crate) mod handle;
 pub(crate) mod id;
 pub(crate) mod input;
+pub(crate) mod pieces;
 mod proxied;
 mod secure;
 mod socket;
@@ -207,9 +208,10 @@ impl<'a> Conn<'a> {
 
     /// Delivers what was written, then closes the sending side only (FIN): the peer reads the
     /// end, and can still send. The connection closes when the peer has closed its side too.
+    /// Datagrams have no end that could be sent: there this does nothing.
     pub fn shutdown_write(&mut self) {
         if let Some(conn) = self.core.table.get_mut(self.token) {
-            conn.want_shutdown_write = true;
+            conn.want_shutdown_write = !conn.datagrams;
         }
         self.core.touch(self.token);
     }
@@ -343,8 +345,8 @@ impl<'a> Conn<'a> {
     /// 250 ms.
     ///
     /// # Errors
-    /// [`Error::Unsupported`](crate::Error::Unsupported) for datagram endpoints, and for `tls://`
-    /// where no TLS was given; [`Error::Stopped`](crate::Error::Stopped) once the server is
+    /// [`Error::Unsupported`](crate::Error::Unsupported) for `tls://` where no TLS was given, and for
+    /// what makes no sense together; [`Error::Stopped`](crate::Error::Stopped) once the server is
     /// stopping.
     #[doc(alias = "Dial")]
     #[doc(alias = "Register")]

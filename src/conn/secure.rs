@@ -38,6 +38,9 @@ impl Conn<'_> {
         if conn.phase != Phase::Open || !conn.takes_output() || conn.eof {
             return refused("TLS on a connection that is not open in both directions");
         }
+        if conn.datagrams {
+            return refused("TLS on datagrams");
+        }
         if conn.secured || conn.want_tls {
             return refused("TLS in TLS");
         }

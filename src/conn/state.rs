@@ -47,6 +47,7 @@ use crate::conn::command::Completion;
 use crate::conn::dial::Dial;
 use crate::conn::handle::{Promise, Shared};
 use crate::conn::id::ConnId;
+use crate::conn::pieces::Pieces;
 use crate::conn::timeouts::Timeouts;
 use crate::driver::Token;
 use crate::error::CloseReason;
@@ -96,6 +97,8 @@ pub(crate) struct Extra {
     pub(crate) initiator: Option<ConnId>,
     /// There until it opens, where another thread has asked for it.
     pub(crate) promise: Option<Promise>,
+    /// Where the datagrams of a datagram connection's output end.
+    pub(crate) pieces: Option<Box<Pieces>>,
     /// Valid in Connecting.
     pub(crate) dial: Option<Box<Dial>>,
     /// Valid in Attempt: the connection that it may become.
@@ -126,6 +129,7 @@ impl Extra {
             shared,
             initiator,
             promise,
+            pieces,
             dial,
             attempt_for,
             proxied,
@@ -135,6 +139,7 @@ impl Extra {
         } = self;
         let is_made = promise.is_none() && dial.is_none() && attempt_for.is_none();
         is_made
+            && pieces.is_none()
             && completions.is_empty()
             && shared.is_none()
             && initiator.is_none()
@@ -149,6 +154,8 @@ impl Extra {
 pub(crate) struct ConnCore {
     pub(crate) phase: Phase,
     pub(crate) outgoing: bool,
+    /// A connected datagram socket: reads and writes are datagrams.
+    pub(crate) datagrams: bool,
     /// Which `listen` it came from, counted from 0; `NO_LISTENER` if from none.
     pub(crate) listener: u16,
     /// What the driver was told last.
@@ -236,6 +243,7 @@ impl ConnCore {
         ConnCore {
             phase,
             outgoing: false,
+            datagrams: false,
             listener: NO_LISTENER,
             receiving: true,
             awaits_header: None,

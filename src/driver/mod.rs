@@ -82,7 +82,7 @@ pub(crate) enum Event<S = Stream> {
     AcceptFailed { listener: u32, error: io::Error },
     /// The stream given to `connect` is connected and open, or could not be.
     Connected { token: Token, result: io::Result<()> },
-    /// Bytes arrived (at least one).
+    /// Bytes arrived: at least one, but for an empty datagram.
     Received { token: Token, buffer: Buffer },
     /// The peer closed its sending side; nothing more will be received.
     Ended { token: Token },
@@ -94,6 +94,8 @@ pub(crate) enum Event<S = Stream> {
     Datagram { socket: u32, buffer: Buffer, peer: SocketAddr, local: SocketAddr },
     /// A datagram arrived that did not fit the receive buffer; it is lost.
     DatagramTruncated { socket: u32 },
+    /// A datagram of a connected socket arrived that did not fit the receive buffer; it is lost.
+    PieceTruncated,
     /// A `send_datagram` that would have blocked may be tried again.
     DatagramWritable { socket: u32 },
     /// Another thread rang.
@@ -166,6 +168,19 @@ pub(crate) trait Driver: Sockets {
         local: Option<SocketAddr>,
         options: &SocketOptions,
     ) -> io::Result<Self::Stream>;
+
+    /// A datagram socket that is connected, to be given to `connect` as a stream is: what it
+    /// receives is one datagram an event, and a `send` sends `limit` bytes as one. In a network
+    /// without such sockets nobody is reached.
+    fn connect_datagram(
+        &mut self,
+        address: SocketAddr,
+        local: Option<SocketAddr>,
+        options: &SocketOptions,
+    ) -> io::Result<Self::Stream> {
+        let _ = (address, local, options);
+        Err(io::ErrorKind::NetworkUnreachable.into())
+    }
 
     /// Takes over a stream whose connect is under way; `Connected` follows.
     fn connect(&mut self, token: Token, stream: Self::Stream) -> io::Result<()>;

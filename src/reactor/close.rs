@@ -94,7 +94,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             (conn.outbound.is_empty() && !matches!(reason, CloseReason::Aborted)) || broken_session;
         let broken = matches!(reason, CloseReason::PeerReset(_) | CloseReason::Failed(_));
         // A reset can only destroy what was sent, and only before the peer's FIN can it come.
-        let lingers = delivered && !broken && !conn.eof && (conn.sent > 0 || conn.secured);
+        let sent = conn.sent > 0 || conn.secured;
+        let lingers = delivered && !broken && !conn.eof && sent && !conn.datagrams;
         if delivered && !broken {
             // For those that end by a timeout or a limit: the peer is told as far as it listens.
             self.last_words(token);

@@ -140,9 +140,16 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     fn attempt(&mut self, token: Token, address: Address) -> io::Result<()> {
         let Some(dial) = self.dial(token) else { return Ok(()) };
         let (local, own_is_free) = (dial.connect.local, dial.own.is_none());
+        let datagrams = dial.connect.endpoint.is_datagram();
         let options = &self.core.options.listen.socket;
-        let stream = self.driver.start_connect(&address, local, options)?;
-        self.prepare(&stream, matches!(address, Address::Ip(_)), false)?;
+        let stream = match &address {
+            Address::Ip(address) if datagrams => {
+                self.driver.connect_datagram(*address, local, options)?
+            }
+            address => self.driver.start_connect(address, local, options)?,
+        };
+        let is_tcp = matches!(address, Address::Ip(_)) && !datagrams;
+        self.prepare(&stream, is_tcp, false)?;
         if let Some(conn) = self.core.table.get_mut(token) {
             conn.peer = address.clone();
         }

@@ -34,6 +34,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                 self.core.shared.metrics.datagrams_truncated.add(1);
                 log::debug!("a datagram on socket {socket} did not fit the receive buffer");
             }
+            Event::PieceTruncated => self.core.shared.metrics.datagrams_truncated.add(1),
             Event::DatagramWritable { socket } => self.flush_datagrams(socket),
             Event::Woken => self.core.shared.metrics.wakeups.add(1),
         }
@@ -47,8 +48,13 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         };
         conn.last_received = now;
         conn.heard = true;
-        if conn.secured && matches!(conn.phase, Phase::Open | Phase::Opening) {
-            return self.received_wire(token, buffer);
+        if (conn.secured | conn.datagrams) && matches!(conn.phase, Phase::Open | Phase::Opening) {
+            let datagrams = conn.datagrams;
+            return if datagrams {
+                self.received_piece(token, buffer)
+            } else {
+                self.received_wire(token, buffer)
+            };
         }
         if !conn.takes_input() {
             return self.received_out_of_turn(token, buffer);
@@ -86,8 +92,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let Fed { consumed, action } = self.feed_bytes(token, inbound.as_slice());
         inbound.consume(consumed, &mut self.core.pool);
         match self.core.table.get_mut(token) {
-            Some(conn) => conn.inbound = inbound,
-            None => inbound.clear(&mut self.core.pool),
+            Some(conn) if !conn.datagrams => conn.inbound = inbound,
+            _ => inbound.clear(&mut self.core.pool),
         }
         self.after_traffic(token, action);
     }
@@ -123,7 +129,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// Bytes for a connection whose handler takes none: dropped when it is closing, kept when it
     /// has just been paused.
-    fn received_out_of_turn(&mut self, token: Token, buffer: Buffer) {
+    pub(super) fn received_out_of_turn(&mut self, token: Token, buffer: Buffer) {
         let limit = self.core.options.linger_bytes as u64;
         let Some(conn) = self.core.table.get_mut(token) else {
             return self.driver.recycle(buffer);

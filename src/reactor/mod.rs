@@ -50,6 +50,7 @@ mod guard;
 #[cfg(any(test, feature = "sim"))]
 mod inspect;
 pub(crate) mod opening;
+mod pieces;
 mod secure;
 mod settle;
 mod stop;

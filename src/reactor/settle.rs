@@ -51,8 +51,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Gives pending output to the socket. At most one stretch a call: what a fast peer could
     /// still take waits for the end of the turn, so that the others get theirs.
     fn flush(&mut self, token: Token) {
-        if self.core.table.get(token).is_some_and(|conn| conn.secured | conn.want_tls) {
-            return self.flush_secured(token);
+        let Some(conn) = self.core.table.get(token) else { return };
+        if conn.secured | conn.want_tls | conn.datagrams {
+            let datagrams = conn.datagrams;
+            return if datagrams { self.flush_pieces(token) } else { self.flush_secured(token) };
         }
         let mut budget = self.core.options.turn.write_bytes;
         loop {

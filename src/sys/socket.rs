@@ -84,6 +84,8 @@ pub(crate) enum Stream {
     Tcp(TcpStream),
     #[cfg(unix)]
     Unix(UnixStream),
+    /// Connected: what it carries are datagrams.
+    Udp(UdpSocket),
 }
 
 impl Stream {
@@ -103,6 +105,7 @@ impl Stream {
             Stream::Tcp(stream) => SockRef::from(stream),
             #[cfg(unix)]
             Stream::Unix(stream) => SockRef::from(stream),
+            Stream::Udp(socket) => SockRef::from(socket),
         }
     }
 }
@@ -177,6 +180,21 @@ pub(crate) fn start_connect(
             Err(io::Error::new(io::ErrorKind::InvalidInput, message))
         }
     }
+}
+
+/// A UDP socket that is connected, from `local` where that is given. Broadcast addresses are
+/// allowed.
+pub(crate) fn connect_udp(
+    address: SocketAddr,
+    local: Option<SocketAddr>,
+    options: &SocketOptions,
+) -> io::Result<Stream> {
+    let socket = open(address, Type::DGRAM, Protocol::UDP)?;
+    options.apply(SockRef::from(&socket), false)?;
+    socket.set_broadcast(true)?;
+    bind_local(&socket, local)?;
+    socket.connect(&address.into())?;
+    Ok(Stream::Udp(socket.into()))
 }
 
 /// Binds a socket that is to be connected.

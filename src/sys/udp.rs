@@ -86,6 +86,18 @@ pub(crate) fn send(
     }
 }
 
+/// Whether a send failed for a reason that says nothing about the next datagram: this one is too
+/// long, or there was no memory for it.
+pub(crate) fn is_about_one_datagram(error: &io::Error) -> bool {
+    error.raw_os_error().is_some_and(|code| ABOUT_ONE_DATAGRAM.contains(&code))
+}
+
+#[cfg(unix)]
+const ABOUT_ONE_DATAGRAM: &[i32] = &[libc::EMSGSIZE, libc::ENOBUFS];
+/// WSAEMSGSIZE and WSAENOBUFS.
+#[cfg(windows)]
+const ABOUT_ONE_DATAGRAM: &[i32] = &[10_040, 10_055];
+
 fn can_be_source(from: IpAddr, peer: SocketAddr) -> bool {
     let is_broadcast = matches!(from, IpAddr::V4(ip) if ip.is_broadcast());
     let is_group = from.is_multicast() || is_broadcast;

@@ -24,7 +24,7 @@ use crate::addr::Address;
 use crate::buf::outbound::Outbound;
 use crate::buf::pages::Pages;
 use crate::driver::{Buffer, CloseMode, Driver, Event, MAX_STREAMS, Sent, Sockets, Token, Waker};
-use crate::sys::socket::{Listener, Stream, start_connect};
+use crate::sys::socket::{Listener, Stream, connect_udp, start_connect};
 use crate::sys::sockopt::SocketOptions;
 
 mod datagram;
@@ -317,6 +317,15 @@ impl Driver for Ready {
         options: &SocketOptions,
     ) -> io::Result<Stream> {
         start_connect(address, local, options)
+    }
+
+    fn connect_datagram(
+        &mut self,
+        address: SocketAddr,
+        local: Option<SocketAddr>,
+        options: &SocketOptions,
+    ) -> io::Result<Stream> {
+        connect_udp(address, local, options)
     }
 
     fn connect(&mut self, token: Token, stream: Stream) -> io::Result<()> {

@@ -17,6 +17,8 @@ pub(super) enum ReadyStream {
     Tcp(mio::net::TcpStream),
     #[cfg(unix)]
     Unix(mio::net::UnixStream),
+    /// Connected: each piece is a datagram.
+    Udp(mio::net::UdpSocket),
 }
 
 impl From<Stream> for ReadyStream {
@@ -25,6 +27,7 @@ impl From<Stream> for ReadyStream {
             Stream::Tcp(stream) => ReadyStream::Tcp(mio::net::TcpStream::from_std(stream)),
             #[cfg(unix)]
             Stream::Unix(stream) => ReadyStream::Unix(mio::net::UnixStream::from_std(stream)),
+            Stream::Udp(socket) => ReadyStream::Udp(mio::net::UdpSocket::from_std(socket)),
         }
     }
 }
@@ -35,11 +38,20 @@ impl ReadyStream {
             ReadyStream::Tcp(stream) => stream,
             #[cfg(unix)]
             ReadyStream::Unix(stream) => stream,
+            ReadyStream::Udp(socket) => socket,
         }
     }
 
-    pub(super) fn is_unix(&self) -> bool {
-        !matches!(self, ReadyStream::Tcp(_))
+    pub(super) fn is_tcp(&self) -> bool {
+        matches!(self, ReadyStream::Tcp(_))
+    }
+
+    /// The datagram socket, if it is one.
+    pub(super) fn udp(&self) -> Option<&mio::net::UdpSocket> {
+        match self {
+            ReadyStream::Udp(socket) => Some(socket),
+            _ => None,
+        }
     }
 
     pub(super) fn as_socket(&self) -> SockRef<'_> {
@@ -47,6 +59,7 @@ impl ReadyStream {
             ReadyStream::Tcp(stream) => SockRef::from(stream),
             #[cfg(unix)]
             ReadyStream::Unix(stream) => SockRef::from(stream),
+            ReadyStream::Udp(socket) => SockRef::from(socket),
         }
     }
 
@@ -56,6 +69,8 @@ impl ReadyStream {
             ReadyStream::Tcp(stream) => (&mut &*stream).read(into),
             #[cfg(unix)]
             ReadyStream::Unix(stream) => (&mut &*stream).read(into),
+            // Not by this way: datagrams are received one by one, see `stream.rs`.
+            ReadyStream::Udp(socket) => socket.recv(into),
         }
     }
 
@@ -65,6 +80,7 @@ impl ReadyStream {
             ReadyStream::Tcp(stream) => (&mut &*stream).write(bytes),
             #[cfg(unix)]
             ReadyStream::Unix(stream) => (&mut &*stream).write(bytes),
+            ReadyStream::Udp(socket) => socket.send(bytes),
         }
     }
 
@@ -76,6 +92,9 @@ impl ReadyStream {
             #[cfg(unix)]
             ReadyStream::Unix(stream) => {
                 stream.try_io(|| send_vectored(SockRef::from(stream), slices))
+            }
+            ReadyStream::Udp(socket) => {
+                socket.try_io(|| send_vectored(SockRef::from(socket), slices))
             }
         }
     }
@@ -89,6 +108,7 @@ impl ReadyStream {
             ReadyStream::Tcp(stream) => stream.local_addr().map(Address::from),
             #[cfg(unix)]
             ReadyStream::Unix(stream) => stream.local_addr().map(Address::from),
+            ReadyStream::Udp(socket) => socket.local_addr().map(Address::from),
         }
     }
 

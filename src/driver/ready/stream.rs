@@ -1,13 +1,16 @@
 //! One stream of the readiness driver: what the poller has told of it, turned into events.
 
 use std::io::{self, IoSlice};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use mio::Interest;
 use mio::event::Event as Readiness;
+use socket2::SockRef;
 
 use crate::buf::outbound::Outbound;
 use crate::driver::ready::socket::ReadyStream;
 use crate::driver::{Buffer, Event, Sent, Token};
+use crate::sys::udp;
 
 /// Slices given to one vectored send; the kernel's own limit is 1,024, and past some tens a
 /// longer vector gains nothing.
@@ -102,6 +105,9 @@ impl StreamEntry {
     #[inline]
     fn receive(&mut self, token: Token, into: &mut [u8]) -> Option<Event> {
         let socket = self.socket.as_ref()?;
+        if socket.udp().is_some() {
+            return self.receive_piece(token, into);
+        }
         match retry(|| socket.receive(into)) {
             Ok(0) => {
                 self.readable = false;
@@ -110,13 +116,40 @@ impl StreamEntry {
             }
             Ok(length) => {
                 let full = length == into.len();
-                let trusted = SHORT_RECEIVE_EMPTIES && !socket.is_unix() && !self.ending;
+                let trusted = SHORT_RECEIVE_EMPTIES && socket.is_tcp() && !self.ending;
                 self.readable = full || !trusted;
                 Some(Event::Received { token, buffer: Buffer { length } })
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.readable = false;
                 self.ending = false;
+                None
+            }
+            Err(error) => {
+                self.readable = false;
+                self.failed = false;
+                Some(Event::Failed { token, error })
+            }
+        }
+    }
+
+    /// One datagram, which may be empty. What the system says of earlier ones that we have sent, as
+    /// that the peer's port is closed, is the end here: there is no other peer.
+    fn receive_piece(&mut self, token: Token, into: &mut [u8]) -> Option<Event> {
+        const ANY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+        let socket = self.socket.as_ref()?.udp()?;
+        let mut truncated = false;
+        let received = retry(|| {
+            let receive = || udp::receive(&SockRef::from(socket), into, ANY, false);
+            let received = socket.try_io(receive)?;
+            truncated = received.truncated;
+            Ok(received.length)
+        });
+        match received {
+            Ok(_) if truncated => Some(Event::PieceTruncated),
+            Ok(length) => Some(Event::Received { token, buffer: Buffer { length } }),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.readable = false;
                 None
             }
             Err(error) => {
@@ -138,7 +171,10 @@ impl StreamEntry {
             retry(|| socket.send(&first[..first.len().min(limit)]))
         } else {
             let mut slices = [IoSlice::new(&[]); SLICES_PER_SEND];
-            let filled = output.slices(&mut slices);
+            let filled = match socket.udp() {
+                Some(_) => output.first_slices(limit, &mut slices),
+                None => output.slices(&mut slices),
+            };
             retry(|| socket.send_vectored(&slices[..filled]))
         };
         match result {
