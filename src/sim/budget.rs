@@ -114,7 +114,9 @@ impl BudgetWatch {
             // It was over when this one was looked at: before the turn, or by this one alone.
             let was_over = self.was_over || conn.inbound.len() > budget;
             let is_due = was_over && has_received && holds > most;
-            (conn.phase == Phase::Open && is_due && !conn.held_back)
+            // One that waits to be attended to is looked at then.
+            let rests = conn.phase == Phase::Open && !conn.dirty;
+            (rests && is_due && !conn.held_back)
                 .then(|| format!("link {link} holds {holds} bytes, and is not held back"))
         })
     }
