@@ -793,6 +793,70 @@ def codec_vectors_file():
     check("codec_vectors: all pass", found == 0 and output.endswith(" 0 failed\n"), output)
 
 
+# ---- client ---------------------------------------------------------------------------------
+
+
+def client(url, text, *flags):
+    """Has the client send `text`; answers its exit code, what it prints and what it complains of."""
+    command = [os.path.join(directory, "client"), "--connect", url, *flags]
+    run = subprocess.run(command, input=text, capture_output=True, timeout=DEADLINE)
+    return run.returncode, run.stdout, run.stderr.decode(errors="replace")
+
+
+def client_and_echo():
+    path = os.path.join(temporary, "client.sock")
+    urls = ["tcp://127.0.0.1:0", f"unix://{path}", "udp4://127.0.0.1:0"]
+    lines = b"one\ntwo\nand no end of line"
+    with Example("echo", listen=urls) as echo:
+        host, port = echo.address()
+        for url in f"tcp://localhost:{port}", f"{host}:{port}", f"unix://{path}":
+            equal(f"client: {url.split(':')[0]}", client(url, lines), (0, lines, ""))
+            equal(f"client: {url.split(':')[0]}, no input", client(url, b""), (0, b"", ""))
+            much = pattern(MIB).replace(b"\r", b"\n")
+            code, got, errors = client(url, much)
+            check("client: 1 MiB", (code, got, errors) == (0, much, ""), shown(errors))
+        port = echo.address(2)[1]
+        equal("client: udp", client(f"udp4://127.0.0.1:{port}", lines), (0, lines, ""))
+        echo.end()
+
+
+def client_reads_until_the_peer_ends():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = "tcp://127.0.0.1:{}".format(server.getsockname()[1])
+
+        def serve():
+            peer, _ = server.accept()
+            with peer:
+                peer.settimeout(DEADLINE)
+                received = b""
+                while some := peer.recv(4096):
+                    received += some
+                peer.sendall(b"behind your end: " + received)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        equal("client: half-close", client(url, b"hello\n"), (0, b"behind your end: hello\n", ""))
+        thread.join(DEADLINE)
+
+
+def client_says_what_is_wrong():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        closed = server.getsockname()[1]
+    for url, word in [
+        (f"tcp://127.0.0.1:{closed}", "refused"),
+        (f"udp4://127.0.0.1:{closed}", "refused"),
+        ("tcp://no-such-host.invalid:1", "no-such-host.invalid"),
+        (f"unix://{temporary}/missing.sock", "could not connect"),
+        ("tls://localhost:1", "TLS"),
+    ]:
+        code, output, errors = client(url, b"hello\n")
+        told = code == 1 and not output and errors.startswith("error: ") and word in errors
+        check(f"client: {url.split(':')[0]} that fails is told of, in a line", told, errors)
+        equal(f"client: one line for {word}", errors.count("\n"), 1)
+    code, _, errors = client("tcp://nowhere", b"")
+    check("client: an address that is none is told of", code == 2 and "port" in errors, errors)
+
+
 # ---- all of it ------------------------------------------------------------------------------
 
 GROUPS = [
@@ -815,6 +879,9 @@ GROUPS = [
     codec_server_refuses,
     codec_custom_protocol,
     codec_vectors_file,
+    client_and_echo,
+    client_reads_until_the_peer_ends,
+    client_says_what_is_wrong,
 ]
 
 

@@ -113,6 +113,40 @@ every_driver! {
         assert!(events.drain().is_empty(), "told of more than once");
     }
 
+    fn a_handle_closes_the_sending_side_behind_what_it_wrote(driver) {
+        let peer = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = peer.local_addr().unwrap().to_string();
+        let (told, events) = common::events();
+        let script = move |_| {
+            let told = told.clone();
+            Script::new().traffic(move |_, input| {
+                told.send(input.take_all().to_vec()).unwrap();
+                Action::Continue
+            })
+        };
+        let client = common::client(driver).start(script).unwrap();
+        for opened in [false, true] {
+            let conn = client.connect(to(&url)).unwrap();
+            conn.write("asked").unwrap();
+            let mut stream = None;
+            if opened {
+                let mut accepted = peer.accept().unwrap().0;
+                assert_eq!(common::read(&mut accepted, 5), b"asked");
+                stream = Some(accepted);
+            }
+            conn.shutdown_write().unwrap();
+            assert!(conn.write("late").is_ok(), "it is dropped, as behind Conn::shutdown_write");
+            let mut stream = stream.unwrap_or_else(|| peer.accept().unwrap().0);
+            let rest: &[u8] = if opened { b"" } else { b"asked" };
+            assert_eq!(common::read_to_end(&mut stream), rest);
+            stream.write_all(b"answered").unwrap();
+            assert_eq!(events.next(), b"answered");
+            drop(stream);
+            common::eventually("both sides are closed", || !conn.is_open());
+        }
+        end(client);
+    }
+
     fn the_handle_of_one_that_could_not_be_made_answers_closed(driver) {
         let (client, events, _received) = client(common::client(driver));
         let conn = client.connect(to(&closed_port().to_string())).unwrap();

@@ -72,6 +72,7 @@ pub(crate) enum Command {
     },
     Wake(Arc<Shared>),
     Close(Arc<Shared>),
+    ShutdownWrite(Arc<Shared>),
     JobDone(Token, JobDone),
     /// An outgoing connection that another thread has asked for.
     Connect {

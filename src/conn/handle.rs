@@ -223,6 +223,15 @@ impl ConnHandle {
         self.send(Command::Close(Arc::clone(&self.shared)))
     }
 
+    /// Closes the sending side as [`Conn::shutdown_write`](crate::Conn::shutdown_write) does: what
+    /// was written before is delivered. On a connection that is still being made, once it is open.
+    ///
+    /// # Errors
+    /// [`HandleError::Closed`] or [`HandleError::Full`].
+    pub fn shutdown_write(&self) -> Result<(), HandleError> {
+        self.send(Command::ShutdownWrite(Arc::clone(&self.shared)))
+    }
+
     fn send(&self, command: Command) -> Result<(), HandleError> {
         if !self.is_open() {
             return Err(HandleError::Closed);

@@ -29,6 +29,13 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                     self.settle(token);
                 }
             }
+            Command::ShutdownWrite(shared) => {
+                let Some(token) = shared.token() else { return };
+                if let Some(conn) = self.core.table.get_mut(token) {
+                    conn.want_shutdown_write = !conn.datagrams;
+                    self.settle(token);
+                }
+            }
             Command::JobDone(token, done) => {
                 if self.is_open(token) {
                     self.with_state("the answer of a spawned job", token, |_, conn, state| {

@@ -29,12 +29,12 @@ use crate::sys::sockopt::SocketOptions;
 
 mod datagram;
 mod listener;
+mod registration;
 mod socket;
 mod stream;
 
 use datagram::DatagramEntry;
 use listener::ListenerEntry;
-use socket::ReadyStream;
 use stream::StreamEntry;
 
 /// Events fetched by one system call; more wait in the kernel for the next turn.
@@ -176,24 +176,6 @@ impl Ready {
         requeue(entry, index, &mut self.queue);
         event
     }
-
-    fn adopt(&mut self, token: Token, stream: Stream, connecting: bool) -> io::Result<()> {
-        self.streams.ensure(token.index);
-        let mut socket = ReadyStream::from(stream);
-        self.poll.registry().register(
-            socket.source(),
-            Place::Stream(token.index).pack(token.generation),
-            stream::INTEREST,
-        )?;
-        let Some(entry) = self.streams.get_mut(token.index) else {
-            return Ok(());
-        };
-        // The index may still stand in the queue from its last use: harmless, and not twice.
-        let queued = entry.queued;
-        *entry = StreamEntry::new(socket, token.generation, connecting);
-        entry.queued = queued;
-        Ok(())
-    }
 }
 
 /// Puts a stream that may have more at the queue's end.
@@ -333,24 +315,7 @@ impl Driver for Ready {
     }
 
     fn rename(&mut self, from: Token, to: Token) -> io::Result<()> {
-        let Some(old) = self.stream_mut(from) else {
-            return Err(io::ErrorKind::NotConnected.into());
-        };
-        // Its place in the queue stays with the old index: harmless there.
-        let queued = old.queued;
-        let mut entry = std::mem::take(old);
-        old.queued = queued;
-        if let Some(socket) = &mut entry.socket {
-            let name = Place::Stream(to.index).pack(to.generation);
-            self.poll.registry().reregister(socket.source(), name, stream::INTEREST)?;
-        }
-        entry.generation = to.generation;
-        self.streams.ensure(to.index);
-        let Some(place) = self.streams.get_mut(to.index) else { return Ok(()) };
-        entry.queued = place.queued;
-        *place = entry;
-        requeue(place, to.index, &mut self.queue);
-        Ok(())
+        self.rename_stream(from, to)
     }
 
     fn set_receiving(&mut self, token: Token, on: bool) {
