@@ -6,6 +6,8 @@ mod outgoing;
 
 use std::io::{ErrorKind, IoSlice, Write};
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use closures::{Script, ended};
@@ -335,6 +337,62 @@ every_driver! {
         );
         let refused = server.handle().connect(to(&peer).proxy_header(header));
         assert!(matches!(refused, Err(Error::Unsupported { .. })), "{refused:?}");
+        common::stop(server);
+    }
+
+    fn what_pre_write_brings_above_the_high_watermark_is_told_by_drain(driver) {
+        let peer = peer();
+        let (told, drained) = common::events();
+        let server = common::server(driver).watermarks(100, 10);
+        let (server, events) = telling(server, move |script| {
+            let told = told.clone();
+            let mut more = Some([7; 200]);
+            script
+                .before_write(move |conn| {
+                    more.take().inspect(|more| assert_eq!(conn.write(more), 201));
+                })
+                .drain(move |conn| {
+                    told.send(conn.pending()).unwrap();
+                    Action::Continue
+                })
+        });
+        let (handle, _) = open(&server, &events, to(&peer));
+        handle.write("a").unwrap();
+        assert_eq!((receive(&peer), receive(&peer)), (b"a".to_vec(), vec![7; 200]));
+        assert_eq!(drained.next(), 0);
+        common::stop(server);
+    }
+
+    fn a_datagram_that_comes_in_the_turn_of_a_pause_is_offered_and_counted(driver) {
+        let peer = peer();
+        let ids = Arc::new(Mutex::new(Vec::new()));
+        let (told, received) = common::events();
+        let (server, events) = telling(common::server(driver), {
+            let ids = Arc::clone(&ids);
+            move |script| {
+                let (ids, told) = (Arc::clone(&ids), told.clone());
+                script
+                    .traffic(move |conn, input| {
+                        let own = conn.id();
+                        for id in ids.lock().unwrap().iter().filter(|id| **id != own) {
+                            conn.peer(*id).unwrap().pause_reading();
+                        }
+                        told.send(input.take_all().to_vec()).unwrap();
+                        Action::Continue
+                    })
+                    .wake(|conn| (conn.resume_reading(), Action::Continue).1)
+            }
+        });
+        let [first, second] = [(); 2].map(|()| open(&server, &events, to(&peer)));
+        *ids.lock().unwrap() = vec![first.0.id().unwrap(), second.0.id().unwrap()];
+        let (go, begun) = channel::<()>();
+        server.loops()[0].execute(move |_, _| begun.recv().unwrap()).unwrap();
+        assert_eq!([&first, &second].map(|(_, own)| peer.send_to(b"x", own).unwrap()), [1; 2]);
+        go.send(()).unwrap();
+        received.next();
+        [first, second].iter().for_each(|(handle, _)| handle.wake().unwrap());
+        received.next();
+        assert_eq!(server.handle().stats().datagrams_in, 2);
         common::stop(server);
     }
 }

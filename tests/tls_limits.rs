@@ -230,6 +230,33 @@ every_driver! {
         assert!(most.load(Ordering::Relaxed) < 2 << 20, "{most:?} bytes were held");
         common::stop(server);
     }
+
+    fn who_ends_its_handshake_and_says_nothing_owes_its_first_byte(driver) {
+        let authority = Authority::new();
+        let (told, events) = common::events();
+        let server = common::server(driver).listen(TLS).tls(authority.server(BOTH));
+        let server = server.first_byte_timeout(Duration::from_millis(300));
+        let server = common::start(server, move |_| {
+            let told = told.clone();
+            Script::new().close(move |_, reason| told.send(reason).unwrap())
+        });
+        let to = common::address(&server, 0);
+        for config in [authority.client(TLS13), authority.client(BOTH)] {
+            let config = Arc::new(config);
+            let mut speaks = tls_client::client(Arc::clone(&config), to);
+            assert_eq!(tls_client::exchange(&mut speaks, b"fine"), b"fine");
+            let mut silent = tls_client::client(config, to);
+            tls_client::shake(&mut silent);
+            assert_eq!(silent.read(&mut [0; 8]).unwrap(), 0);
+            let reason = events.next();
+            assert!(matches!(reason, CloseReason::FirstByteTimeout), "{reason}");
+            assert_eq!(tls_client::exchange(&mut speaks, b"fine"), b"fine");
+            drop(speaks);
+            let reason = events.next();
+            assert!(!matches!(reason, CloseReason::FirstByteTimeout), "{reason}");
+        }
+        common::stop(server);
+    }
 }
 
 #[test]

@@ -162,7 +162,7 @@ pub(crate) struct ConnCore {
     pub(crate) receiving: bool,
     /// A PROXY header has to come next, or may.
     pub(crate) awaits_header: Option<Sender>,
-    /// Something was received; a PROXY header does not count.
+    /// Something was received; a PROXY header and a TLS handshake do not count.
     pub(crate) heard: bool,
     /// A TLS session stands between the socket and the handler.
     pub(crate) secured: bool,

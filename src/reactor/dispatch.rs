@@ -47,7 +47,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             return self.driver.recycle(buffer);
         };
         conn.last_received = now;
-        conn.heard = true;
+        // A handshake is not the first byte.
+        conn.heard |= !conn.handshaking;
         if (conn.secured | conn.datagrams) && matches!(conn.phase, Phase::Open | Phase::Opening) {
             let datagrams = conn.datagrams;
             return if datagrams {

@@ -11,10 +11,10 @@ use crate::sys::udp::is_about_one_datagram;
 impl<D: Driver, H: Handler> Reactor<D, H> {
     /// A datagram for a connection. What the handler does not consume of it is dropped.
     pub(super) fn received_piece(&mut self, token: Token, buffer: Buffer) {
+        self.core.shared.metrics.datagrams_in.add(1);
         if !self.core.table.get(token).is_some_and(|conn| conn.takes_input()) {
             return self.received_out_of_turn(token, buffer);
         }
-        self.core.shared.metrics.datagrams_in.add(1);
         let fed = self.feed_buffer(token, &buffer);
         self.driver.recycle(buffer);
         self.after_traffic(token, fed.action);
@@ -29,6 +29,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             let Core { table, pool, shared, now_ms, options, .. } = &mut self.core;
             let Some(conn) = table.get_mut(token) else { return };
             conn.end_piece();
+            // As in `settle`: pre_write may have written.
+            conn.above_high |= conn.outbound.len() > options.high_watermark;
             if conn.outbound.len() > options.max_pending_output {
                 conn.end(CloseReason::OutputLimit);
             }

@@ -300,6 +300,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         loop {
             let length = self.secured(token).map_or(0, |s| s.session.plaintext().len());
             let Some(conn) = self.core.table.get_mut(token).filter(|_| length > 0) else { return };
+            conn.heard = true;
             // Nothing leaves between two records: what they are answered with adds up meanwhile.
             let takes = conn.takes_input() && !conn.want_offer && self.core.may_go_on(token);
             let Some(conn) = self.core.table.get_mut(token) else { return };

@@ -46,6 +46,7 @@ script! {
     open: (&mut Conn<'_>) -> ();
     traffic: (&mut Conn<'_>, &mut Input<'_>) -> Action;
     datagram: (&mut Datagram<'_>) -> Action;
+    before_write: (&mut Conn<'_>) -> ();
     drain: (&mut Conn<'_>) -> Action;
     eof: (&mut Conn<'_>) -> Action;
     wake: (&mut Conn<'_>) -> Action;
@@ -84,6 +85,12 @@ impl Handler for Script {
         }
         datagram.reply(datagram.payload());
         Action::Continue
+    }
+
+    fn pre_write(&mut self, conn: &mut Conn<'_>, _: &mut (), _: usize) {
+        if let Some(call) = &mut self.before_write {
+            call(conn);
+        }
     }
 
     fn on_drain(&mut self, conn: &mut Conn<'_>, _: &mut ()) -> Action {
