@@ -318,7 +318,8 @@ def tls_is_terminated():
         end(one)
     code, errors = refused("proxy", "--upstream", "tcp://h:1", "--tls-cert", cert)
     check("proxy: a certificate without a key", code == 2 and "--tls-key" in errors, errors)
-    missing = ["--upstream", "tcp://h:1", "--tls-cert", cert, "--tls-key", key + "x"]
+    missing = ["--listen", "tls://127.0.0.1:0", "--upstream", "tcp://h:1"]
+    missing += ["--tls-cert", cert, "--tls-key", key + "x"]
     code, errors = refused("proxy", *missing)
     check("proxy: a key that is not there is named", code == 1 and key + "x" in errors, errors)
 
@@ -670,6 +671,8 @@ def bad_flags():
         (["--upstream", "nonsense"], 2, "nonsense"),
         (["--upstream", "tcp://h:1", "--balance", "luck"], 2, "luck"),
         (["--upstream", "tcp://h:1", "--idle-timeout", "1h"], 2, "1h"),
+        (["--upstream", "tcp://h:1", "--drain-timeout", "1e19s"], 2, "1e19s"),
+        (["--upstream", "tcp://h:1", "--tls-cert", "c", "--tls-key", "k"], 1, "tls://"),
         (["--upstream", "tcp://h:1", "--listen", "udp://127.0.0.1:0"], 1, "udp://127.0.0.1:0"),
         (["--upstream", "tcp://h:1", "--listen", "tls://127.0.0.1:0"], 1, "tls://127.0.0.1:0"),
     ]:

@@ -247,6 +247,8 @@ def https_by_curl():
         plain = "http://{}:{}/".format(*http.address(1))
         equal("https: plaintext beside it", curl(plain), examples.HELLO)
         http.end()
+    code, errors = examples.refused("http", "--listen", "tcp://127.0.0.1:0", *flags)
+    check("https: a certificate without a listener for it is refused", code == 1 and "tls://" in errors, errors)
 
 
 examples.GROUPS = [

@@ -318,7 +318,7 @@ fn main() -> ExitCode {
     let server = common::server(&flags.common, &["tcp://:8080"])
         .idle_timeout(IDLE_TIMEOUT)
         .first_byte_timeout(patience);
-    match tls::apply(server, &flags.tls) {
+    match tls::apply(server, &flags.tls, &flags.common) {
         Ok(server) => common::serve(server, move |_loop| Http::new(patience)),
         Err(error) => common::exit_code(Err(error)),
     }

@@ -11,14 +11,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use certificates::{Authority, BOTH};
+use certificates::{Authority, BOTH, Identity};
 use closures::{Script, TCP};
-use rustls::ServerConfig;
+use rustls::crypto::{CipherSuiteCommon, ring};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls::{ServerConfig, SupportedCipherSuite, Tls12CipherSuite};
 use tightloop::tls::TlsAcceptor;
 use tightloop::{Action, CloseReason, Server};
-use tls_client::{TLS, TLS13};
+use tls_client::{TLS, TLS12, TLS13};
 
 /// A resolver of certificates that panics over one name.
 #[derive(Debug)]
@@ -29,6 +30,25 @@ impl ResolvesServerCert for Touchy {
         assert!(hello.server_name() != Some("evil.example"), "what a name");
         self.0.resolve(hello)
     }
+}
+
+/// A server of TLS 1.2 whose keys may encrypt ten records.
+fn with_short_lived_keys(authority: &Authority) -> ServerConfig {
+    let mut provider = ring::default_provider();
+    provider.cipher_suites.retain_mut(|suite| {
+        let SupportedCipherSuite::Tls12(good) = *suite else { return false };
+        let common = CipherSuiteCommon { confidentiality_limit: 10, ..good.common };
+        let short_lived = Tls12CipherSuite { common, ..*good };
+        *suite = SupportedCipherSuite::Tls12(Box::leak(Box::new(short_lived)));
+        true
+    });
+    let Identity { chain, key, .. } = authority.identity(&["localhost"]);
+    ServerConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(TLS12)
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .expect("a server's configuration")
 }
 
 every_driver! {
@@ -255,6 +275,44 @@ every_driver! {
             let reason = events.next();
             assert!(!matches!(reason, CloseReason::FirstByteTimeout), "{reason}");
         }
+        common::stop(server);
+    }
+
+    fn keys_that_are_used_up_end_the_connection_and_nothing_lost_is_told_as_sent(driver) {
+        let authority = Authority::new();
+        let (told, events) = common::events();
+        let config = with_short_lived_keys(&authority);
+        let server = common::server(driver).listen(TLS).tls(config);
+        let server = common::start(server, move |_| {
+            let (sent, closed) = (told.clone(), told.clone());
+            Script::new()
+                .traffic(move |conn, input| {
+                    let (answer, sent) = (input.take_all().to_vec(), sent.clone());
+                    let told = move |result: Result<_, _>| sent.send(Ok(result.is_ok())).unwrap();
+                    conn.handle().write_then(answer, told).unwrap();
+                    Action::Continue
+                })
+                .close(move |_, reason| closed.send(Err(reason)).unwrap())
+        });
+        let to = common::address(&server, 0);
+        let mut client = tls_client::client(authority.client(TLS12), to);
+        let message = common::pattern(100);
+        let mut answers = 0;
+        loop {
+            client.write_all(&message).unwrap();
+            let mut answer = Vec::new();
+            (&mut client).take(100).read_to_end(&mut answer).unwrap();
+            if answer.is_empty() {
+                break;
+            }
+            assert_eq!(answer, message);
+            assert!(events.next().unwrap(), "it was sent");
+            answers += 1;
+        }
+        assert!((1..10).contains(&answers), "{answers} answers");
+        assert!(!events.next().unwrap(), "the last one was not sent");
+        let reason = events.next().unwrap_err();
+        assert!(matches!(reason, CloseReason::Tls(_)), "{reason:?}");
         common::stop(server);
     }
 }

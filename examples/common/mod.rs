@@ -7,7 +7,7 @@ use std::error::Error;
 use std::io::Write;
 use std::process::ExitCode;
 
-use tightloop::{Handler, LoopInfo, Server, ServerHandle};
+use tightloop::{Endpoint, Handler, LoopInfo, Server, ServerHandle};
 
 /// The flags that all examples have.
 #[derive(clap::Args)]
@@ -24,6 +24,15 @@ pub struct Args {
     /// Give every loop a listening socket of its own: the kernel spreads the connections
     #[arg(long)]
     reuse_port: bool,
+}
+
+impl Args {
+    /// Whether one of the listeners speaks TLS.
+    #[allow(dead_code, reason = "only for examples with certificates")]
+    pub fn listens_for_tls(&self) -> bool {
+        let is_tls = |url: &String| url.parse().is_ok_and(|url: Endpoint| url.is_tls());
+        self.listen.iter().any(is_tls)
+    }
 }
 
 /// A server as the flags say; without `--listen` it listens on `default_urls`.

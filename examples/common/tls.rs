@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use tightloop::Server;
 
+use crate::common;
+
 /// The flags for it.
 #[derive(clap::Args)]
 #[group(skip)]
@@ -20,20 +22,23 @@ pub struct Args {
 
 /// Gives the server what the flags say.
 #[cfg(feature = "tls")]
-pub fn apply(server: Server, args: &Args) -> Result<Server, Box<dyn Error>> {
+pub fn apply(server: Server, args: &Args, common: &common::Args) -> Result<Server, Box<dyn Error>> {
     use std::sync::Arc;
     use tightloop::tls::TlsAcceptor;
 
     let (Some(certificates), Some(key)) = (&args.tls_cert, &args.tls_key) else {
         return Ok(server);
     };
+    if !common.listens_for_tls() {
+        return Err("--tls-cert: it takes a listener with tls://".into());
+    }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     Ok(server.tls(TlsAcceptor::from_pem_files(provider, certificates, key)?))
 }
 
 /// Refuses what the flags say.
 #[cfg(not(feature = "tls"))]
-pub fn apply(server: Server, args: &Args) -> Result<Server, Box<dyn Error>> {
+pub fn apply(server: Server, args: &Args, _: &common::Args) -> Result<Server, Box<dyn Error>> {
     match (&args.tls_cert, &args.tls_key) {
         (None, None) => Ok(server),
         _ => Err("--tls-cert: built without the feature tls".into()),

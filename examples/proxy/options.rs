@@ -105,10 +105,13 @@ impl Flags {
     /// The flag, and what is wrong with it.
     pub fn check(&self) -> Result<(), String> {
         let datagrams = |url: &&String| url.parse().is_ok_and(|url: Endpoint| url.is_datagram());
-        match self.common.listen.iter().find(datagrams) {
-            Some(url) => Err(format!("--listen {url}: datagrams are not forwarded")),
-            None => Ok(()),
+        if let Some(url) = self.common.listen.iter().find(datagrams) {
+            return Err(format!("--listen {url}: datagrams are not forwarded"));
         }
+        if self.tls_cert.is_some() && !self.common.listens_for_tls() {
+            return Err("--tls-cert: it takes a listener with tls://".to_owned());
+        }
+        Ok(())
     }
 }
 

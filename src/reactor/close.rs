@@ -71,7 +71,12 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             }
             let Some(conn) = self.core.table.get_mut(token) else { return };
             conn.write_shut = true;
-            if let Err(error) = self.driver.shutdown_write(token) {
+            // Where both sides of a session have said their close_notify, the socket's own end adds
+            // nothing: a peer that left at once has ended it in order.
+            let said_all = conn.secured && conn.eof;
+            if let Err(error) = self.driver.shutdown_write(token)
+                && !said_all
+            {
                 conn.end(CloseReason::from_io(error));
                 return self.finish(token);
             }

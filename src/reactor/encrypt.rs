@@ -5,7 +5,7 @@ use std::io::IoSlice;
 
 use crate::conn::state::Phase;
 use crate::driver::{Driver, Token};
-use crate::error::CloseReason;
+use crate::error::{CloseReason, TlsError};
 use crate::handler::Handler;
 use crate::reactor::Reactor;
 use crate::reactor::secure::Secured;
@@ -15,6 +15,13 @@ const STRETCH: usize = 64 << 10;
 
 /// Slices of output looked at for one stretch.
 const SLICES: usize = 16;
+
+/// What a record is longer than its plaintext, at least: a header and a tag.
+const RECORD_OVERHEAD: usize = 5 + 16;
+
+/// Keys of TLS 1.2 cannot be changed. Behind their last record a session says its close_notify, and
+/// drops what is written, which shows only in that nothing comes of it.
+const KEYS_USED_UP: &str = "the keys have encrypted as many records as they may";
 
 impl<D: Driver, H: Handler> Reactor<D, H> {
     /// `flush` for a connection with a session: what that has for the socket, and pending output.
@@ -87,11 +94,19 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             return;
         }
         if output {
+            // What the session has to say besides must not be taken for records of this.
+            secured.session.take_wire(&mut secured.wire.writer(&mut self.core.pool));
             let mut slices = [IoSlice::new(&[]); SLICES];
             let filled = conn.outbound.slices(&mut slices);
             for slice in &slices[..filled] {
-                let room = STRETCH - secured.covered;
-                secured.covered += secured.session.write(&slice[..slice.len().min(room)]);
+                let (room, before) = (STRETCH - secured.covered, secured.wire.len());
+                let written = secured.session.write(&slice[..slice.len().min(room)]);
+                secured.session.take_wire(&mut secured.wire.writer(&mut self.core.pool));
+                if written > 0 && secured.wire.len() - before < written + RECORD_OVERHEAD {
+                    secured.closed = true;
+                    return conn.end(CloseReason::Tls(TlsError::new(KEYS_USED_UP)));
+                }
+                secured.covered += written;
             }
         }
         if conn.write_shut {
