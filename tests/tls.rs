@@ -6,6 +6,7 @@ mod common;
 mod tls_client;
 
 use std::io::{Read, Write};
+use std::sync::Arc;
 
 use certificates::{Authority, BOTH};
 use closures::Script;
@@ -96,6 +97,35 @@ every_driver! {
         client.sock.shutdown(std::net::Shutdown::Write).unwrap();
         assert!(matches!(events.next(), CloseReason::Truncated));
         assert_eq!(client.read(&mut [0; 8]).unwrap(), 0, "our own close_notify");
+        common::stop(server);
+    }
+
+    fn a_peer_that_leaves_behind_its_close_notify_has_closed_in_order(driver) {
+        let authority = Authority::new();
+        let (told, events) = common::events();
+        let (left, wait) = std::sync::mpsc::channel();
+        let wait = Arc::new(std::sync::Mutex::new(wait));
+        let server = common::server(driver).half_close(true).listen(TLS).tls(authority.server(BOTH));
+        let server = common::start(server, move |_| {
+            let (told, wait) = (told.clone(), Arc::clone(&wait));
+            Script::new()
+                .eof(move |conn| {
+                    // Our close_notify is to meet a socket that is gone.
+                    wait.lock().unwrap().recv_timeout(common::DEADLINE).unwrap();
+                    conn.shutdown_write();
+                    Action::Continue
+                })
+                .close(move |_, reason| told.send(reason).unwrap())
+        });
+        let mut client = client(authority.client(BOTH), common::address(&server, 0));
+        client.write_all(b"ping").unwrap();
+        assert_eq!(common::read(&mut client, 4), b"ping");
+        client.conn.send_close_notify();
+        client.flush().unwrap();
+        drop(client);
+        left.send(()).unwrap();
+        let reason = events.next();
+        assert!(matches!(reason, CloseReason::PeerClosed), "{reason:?}");
         common::stop(server);
     }
 }
