@@ -156,7 +156,7 @@ fn run_short(path: &str) {
     let seconds = start.elapsed().as_secs() + 1;
     assert!(tries > 0, "it has given up to accept");
     assert!(tries <= 15 * seconds, "tried to accept {tries} times in {seconds} s");
-    assert!(used < Duration::from_millis(200), "used {used:?} while it could do nothing");
+    assert!(used < Duration::from_millis(100), "used {used:?} while it could do nothing");
     assert_eq!(server.ask()[1], 1, "a shortage is logged once");
 
     let mut waiting = clients.split_off(served);

@@ -5,12 +5,13 @@ mod common;
 mod scripted;
 
 use std::io::Write;
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use scripted::{Event, Script, connect_narrow, next, opened, settle};
-use tightloop::{Action, RunningServer, Server};
+use tightloop::proxy_protocol::ProxyProtocol;
+use tightloop::{Action, Conn, RunningServer, Server};
 
 const HIGH: usize = 256 << 10;
 const LOW: usize = 64 << 10;
@@ -230,6 +231,62 @@ every_driver! {
         assert_eq!(server.handle().stats().pauses, 1, "reading rests above it");
         common::read(&mut client, HIGH + 1);
         next(&drained);
+        common::stop(server);
+    }
+
+    fn what_came_with_a_proxy_header_is_offered_when_a_long_greeting_has_drained(driver) {
+        static GREETING: [u8; 2 << 20] = [b'g'; 2 << 20];
+        let server = narrow(driver).proxy_protocol(ProxyProtocol::required());
+        let server = common::start(server, |_| {
+            let greeting = |conn: &mut Conn<'_>| assert_eq!(conn.write(&GREETING), GREETING.len());
+            Script::<()>::new().open(greeting).traffic(|conn, (), input| {
+                conn.write(input.take_all());
+                Action::Continue
+            })
+        });
+        for closes in [false, true] {
+            let mut client = connect_narrow(common::address(&server, 0), 32 << 10);
+            client.write_all(b"PROXY UNKNOWN\r\nhello").unwrap();
+            if closes {
+                client.shutdown(Shutdown::Write).unwrap();
+            }
+            common::read(&mut client, GREETING.len());
+            assert_eq!(common::read(&mut client, 5), b"hello");
+        }
+        assert_eq!(server.handle().stats().pauses, 2, "reading was to rest meanwhile");
+        common::stop(server);
+    }
+
+    fn a_peer_that_is_not_read_from_can_send_no_more_until_it_is(driver) {
+        const MESSAGE: usize = 64 << 20;
+        let (report, events) = common::events();
+        let server = common::start(narrow(driver).socket_receive_buffer(64 << 10), move |_| {
+            let script = Script::<()>::new().report(&report).open(|conn| conn.pause_reading());
+            let script = script.traffic(|_, (), input| {
+                input.take_all();
+                Action::Continue
+            });
+            script.wake(|conn, ()| {
+                conn.resume_reading();
+                Action::Continue
+            })
+        });
+        let mut client = common::connect(common::address(&server, 0));
+        let handle = opened(&events);
+        client.set_nonblocking(true).unwrap();
+        let mut sent = 0;
+        while sent < MESSAGE
+            && let Ok(length) = client.write(&vec![0; MESSAGE - sent])
+        {
+            sent += length;
+        }
+        assert!(sent < MESSAGE, "the kernel took all of it: the test tests nothing");
+        settle(&server, 0);
+        assert_eq!(server.handle().stats().bytes_in, 0);
+        handle.wake().unwrap();
+        let all_is_in = || server.handle().stats().bytes_in == sent as u64;
+        common::eventually("what was sent is read", all_is_in);
+        assert!(client.write(b"more").is_ok());
         common::stop(server);
     }
 }

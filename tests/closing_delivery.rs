@@ -291,4 +291,28 @@ every_driver! {
         }
         common::stop(server);
     }
+
+    fn a_peer_that_goes_on_sending_after_the_close_is_bounded_in_bytes_and_in_time(driver) {
+        const HOUR: Duration = Duration::from_secs(3600);
+        for (patience, bytes) in [(HOUR, 1 << 20), (Duration::from_millis(100), usize::MAX)] {
+            let server = tcp(driver).linger_after_close(patience, bytes);
+            let server = common::start(server, |_| {
+                Script::<()>::new().traffic(|conn, (), input| {
+                    conn.write(input.take_all());
+                    Action::Close
+                })
+            });
+            let mut client = common::connect(common::address(&server, 0));
+            assert_eq!(common::exchange(&mut client, b"bye"), b"bye");
+            let mut sent = 0;
+            common::eventually("its socket is closed", || {
+                let part = if patience == HOUR { 64 << 10 } else { 1 };
+                let result = client.write(&vec![0; part]);
+                sent += part;
+                result.is_err()
+            });
+            assert!(sent < 64 << 20, "{sent} bytes were taken");
+            common::stop(server);
+        }
+    }
 }

@@ -115,7 +115,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         conn.phase = Phase::Open;
         self.core.set_watch(token, None);
         self.opened(token);
-        if self.core.table.get(token).is_some_and(|conn| !conn.inbound.is_empty()) {
+        let Some(conn) = self.core.table.get_mut(token) else { return };
+        if !conn.inbound.is_empty() {
+            // Where on_open has written much, it waits until that has drained.
+            conn.want_offer = true;
             self.offer(token);
         }
     }

@@ -2,6 +2,7 @@
 //! is offered whole and once, and each write leaves as one datagram.
 
 use crate::conn::core::Core;
+use crate::conn::state::Phase;
 use crate::driver::{Buffer, Driver, Token};
 use crate::error::CloseReason;
 use crate::handler::Handler;
@@ -11,8 +12,11 @@ use crate::sys::udp::is_about_one_datagram;
 impl<D: Driver, H: Handler> Reactor<D, H> {
     /// A datagram for a connection. What the handler does not consume of it is dropped.
     pub(super) fn received_piece(&mut self, token: Token, buffer: Buffer) {
-        self.core.shared.metrics.datagrams_in.add(1);
-        if !self.core.table.get(token).is_some_and(|conn| conn.takes_input()) {
+        let Some(conn) = self.core.table.get(token) else { return self.driver.recycle(buffer) };
+        // Also where it has just been paused: it is offered later.
+        let is_offered = conn.phase == Phase::Open && !conn.is_ending();
+        self.core.shared.metrics.datagrams_in.add(u64::from(is_offered));
+        if !conn.takes_input() {
             return self.received_out_of_turn(token, buffer);
         }
         let fed = self.feed_buffer(token, &buffer);

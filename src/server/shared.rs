@@ -114,7 +114,8 @@ for_both! {
     }
 
     /// Pending output, in bytes, above which a connection counts as full, and at which it counts
-    /// as drained (`on_drain`). Defaults 1 MiB and 256 KiB.
+    /// as drained (`on_drain`). Defaults 1 MiB and 256 KiB: enough that a fast peer far away finds
+    /// the next bytes before it has taken the last, little enough for thousands of slow ones.
     #[doc(alias = "WithWriteBufferCap")]
     pub fn watermarks(mut self, high: usize, low: usize) -> Self {
         self.options.high_watermark = high;
@@ -123,14 +124,16 @@ for_both! {
     }
 
     /// Pending output, in bytes, above which a connection is ended with `OutputLimit`. Default
-    /// 64 MiB.
+    /// 64 MiB: a large answer that is written at once fits, a handler that never looks at what
+    /// `write` answers is found before memory is gone.
     pub fn max_pending_output(mut self, bytes: usize) -> Self {
         self.options.max_pending_output = bytes;
         self
     }
 
     /// Input, in bytes, that a handler may leave unconsumed though it could take it, before the
-    /// connection is ended with `InputLimit`. Default 64 MiB. Input that waits because reading is
+    /// connection is ended with `InputLimit`. Default 64 MiB: above any message that should be
+    /// collected in memory; a protocol with smaller ones sets less. Input that waits because reading is
     /// paused does not count: it is never more than one `receive_buffer`.
     pub fn max_unconsumed_input(mut self, bytes: usize) -> Self {
         self.options.max_unconsumed_input = bytes;
@@ -138,7 +141,8 @@ for_both! {
     }
 
     /// Commands of other threads that wait for one loop, at most; more are refused with
-    /// `HandleError::Full`. Default 65,536.
+    /// `HandleError::Full`. Default 65,536: bursts of many threads fit, and a loop that hangs is
+    /// noticed before memory is gone.
     pub fn mailbox_capacity(mut self, commands: usize) -> Self {
         self.options.mailbox_capacity = commands;
         self
@@ -162,7 +166,8 @@ for_both! {
         self
     }
 
-    /// How long a closing connection may make no progress with its last output. Default 30 s.
+    /// How long a closing connection may make no progress with its last output. Default 30 s, as
+    /// for `write_stall_timeout`.
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.options.close_timeout = timeout;
         self

@@ -85,13 +85,14 @@ for_both! {
     }
 
     /// Commands of other threads that a loop carries out before it looks at its sockets again.
-    /// Default 1,024.
+    /// Default 1,024, as for events, so that neither keeps the other waiting.
     pub fn commands_per_turn(mut self, commands: usize) -> Self {
         self.options.turn.commands = commands;
         self
     }
 
-    /// Timers that a loop lets expire before it looks at its sockets again. Default 1,024.
+    /// Timers that a loop lets expire before it looks at its sockets again. Default 1,024, as for
+    /// events: many that are due at once do not hold up the sockets.
     pub fn timers_per_turn(mut self, timers: usize) -> Self {
         self.options.turn.timers = timers;
         self

@@ -155,6 +155,32 @@ fn a_call_cascades_a_limited_number_of_timers() {
 }
 
 #[test]
+fn a_million_timers_that_are_not_due_cost_a_turn_no_more_than_one() {
+    let start = Instant::now();
+    let turns_take = |armed: u64| {
+        let mut wheel = Wheel::new(start);
+        for number in 0..armed {
+            wheel.insert(
+                start + Duration::from_secs(60) + Duration::from_millis(number % 1_000),
+                (),
+            );
+        }
+        let begun = Instant::now();
+        for turn in 1..=2_000 {
+            assert_eq!(wheel.expire(start + Duration::from_millis(turn)), None);
+            assert!(wheel.next_deadline().is_some());
+        }
+        begun.elapsed()
+    };
+    let one = turns_take(1);
+    let million = turns_take(1_000_000);
+    assert!(
+        million < one * 100 + Duration::from_millis(100),
+        "{one:?}, with a million {million:?}"
+    );
+}
+
+#[test]
 fn time_that_goes_backwards_does_no_harm() {
     let start = Instant::now() + Duration::from_secs(60);
     let mut wheel = Wheel::new(start);
