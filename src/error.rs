@@ -134,7 +134,8 @@ pub enum CloseReason {
     /// The system reported another error on the socket.
     Failed(io::Error),
     /// An outgoing connection could not be made: its name does not resolve, or none of its addresses
-    /// answered. With the error of the last attempt; `TimedOut` when the connect timeout was over.
+    /// answered. With the error of the last attempt; `TimedOut` when the connect timeout was over,
+    /// `ResourceBusy` when the worker pool takes no more names to be looked up.
     ConnectFailed(io::Error),
     /// What has to come before the first byte (a TLS handshake, a PROXY header) took longer than
     /// the option `handshake_timeout`.

@@ -168,7 +168,7 @@ every_driver! {
         running.recv().unwrap();
         assert!(server.workers().try_spawn(|| ()).is_ok());
         let id = connect_as(&server, to("tcp://localhost:1"));
-        assert_eq!(kind(failure(&events, id)), ErrorKind::Other);
+        assert_eq!(kind(failure(&events, id)), ErrorKind::ResourceBusy);
         drop(release);
         common::stop(server);
     }

@@ -7,6 +7,7 @@ mod common;
 mod tls_client;
 
 use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -313,6 +314,54 @@ every_driver! {
         assert!(!events.next().unwrap(), "the last one was not sent");
         let reason = events.next().unwrap_err();
         assert!(matches!(reason, CloseReason::Tls(_)), "{reason:?}");
+        common::stop(server);
+    }
+
+    fn what_is_said_and_ended_with_the_handshake_arrives_though_that_had_to_wait(driver) {
+        const CLIENTS: usize = 40;
+        let authority = Authority::new();
+        let (told, events) = common::events();
+        let server = common::server(driver).listen(TLS).tls(authority.server(TLS13));
+        let server = server.handshakes_per_turn(1).listen(TCP);
+        let server = common::start(server, move |_| {
+            let (heard, closed, failed) = (told.clone(), told.clone(), told.clone());
+            Script::new()
+                .traffic(move |_, input| {
+                    let length = input.take_all().len();
+                    heard.send(format!("{length} bytes")).unwrap();
+                    if length == 4 {
+                        // All of them come meanwhile.
+                        closures::be_busy(Duration::from_millis(200));
+                    }
+                    Action::Continue
+                })
+                .close(move |_, reason| closed.send(format!("{reason:?}")).unwrap())
+                .failed(move |_, reason| failed.send(format!("{reason:?}")).unwrap())
+        });
+        let config = Arc::new(authority.client(TLS13));
+        let mut clients = Vec::new();
+        for _ in 0..CLIENTS {
+            let mut session = tls_client::session(Arc::clone(&config), "localhost");
+            let mut stream = common::connect(common::address(&server, 0));
+            stream.write_all(&tls_client::wire(&mut session)).unwrap();
+            tls_client::listen_until(&mut session, &mut stream, |s| !s.is_handshaking());
+            session.writer().write_all(b"all").unwrap();
+            session.send_close_notify();
+            clients.push((stream, tls_client::wire(&mut session)));
+        }
+        let mut busy = common::connect(common::address(&server, 1));
+        busy.write_all(b"wait").unwrap();
+        assert_eq!(events.next(), "4 bytes");
+        for (stream, last) in &mut clients {
+            stream.write_all(last).unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+        }
+        let mut heard: Vec<String> = (0..2 * CLIENTS).map(|_| events.next()).collect();
+        heard.sort();
+        assert!(server.handle().stats().handshake_waits > 0, "none had to wait");
+        assert!(heard[..CLIENTS].iter().all(|what| what == "3 bytes"), "{heard:?}");
+        assert!(heard[CLIENTS..].iter().all(|what| what == "PeerClosed"), "{heard:?}");
+        drop(clients);
         common::stop(server);
     }
 }

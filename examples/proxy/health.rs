@@ -73,9 +73,12 @@ pub fn is_fault(reason: &CloseReason) -> bool {
     }
 }
 
-/// Whether the upstream's backlog is full: a Unix socket tells so, and a client that waits may get in.
+/// Whether the upstream's backlog is full, as a Unix socket tells, or our queue of name look-ups: a
+/// client that waits may get in.
 pub fn is_busy(reason: &CloseReason) -> bool {
-    matches!(reason, CloseReason::ConnectFailed(error) if error.kind() == io::ErrorKind::WouldBlock)
+    use io::ErrorKind::{ResourceBusy, WouldBlock};
+    matches!(reason, CloseReason::ConnectFailed(error)
+        if matches!(error.kind(), WouldBlock | ResourceBusy))
 }
 
 /// Whether we lack what a connection takes: descriptors, memory, a local port.

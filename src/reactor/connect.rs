@@ -27,6 +27,7 @@ use crate::driver::{CloseMode, Driver, Token};
 use crate::error::CloseReason;
 use crate::handler::Handler;
 use crate::reactor::Reactor;
+use crate::workers::SpawnError;
 
 /// How long an attempt may go without an answer before the next one begins beside it: the
 /// "Connection Attempt Delay" of RFC 8305, section 8.
@@ -69,7 +70,11 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                 drop(shared.send_reserved(Command::Resolved { token, result }));
             });
             if let Err(error) = spawned {
-                self.connect_failed(token, io::Error::other(error.to_string()));
+                let kind = match error {
+                    SpawnError::Stopped(_) => io::ErrorKind::Other,
+                    SpawnError::Full(_) | SpawnError::NoThread(..) => io::ErrorKind::ResourceBusy,
+                };
+                self.connect_failed(token, io::Error::new(kind, error.to_string()));
             }
         } else {
             let result = endpoint.resolve();
