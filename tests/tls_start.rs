@@ -365,4 +365,34 @@ every_driver! {
         assert_eq!(events.next(), "PeerClosed");
         common::stop(server);
     }
+
+    fn a_connection_ends_once_from_on_secured_also_by_a_panic(driver) {
+        type End = fn(&mut Conn<'_>) -> Action;
+        let ends: [(End, &str); 4] = [
+            (|_| Action::Close, "Local"),
+            (|conn| (conn.close(), Action::Continue).1, "Local"),
+            (|conn| (conn.abort(), Action::Continue).1, "Aborted"),
+            (|_| panic!("boom"), "HandlerPanicked(\"boom\")"),
+        ];
+        for (end, expected) in ends {
+            let authority = Authority::new();
+            let tls = acceptor(&authority);
+            let (told, events) = common::events();
+            let server = common::start(common::server(driver).listen(TCP), move |_| {
+                let (tls, told) = (tls.clone(), told.clone());
+                Script::new()
+                    .traffic(move |conn, input| start_or_echo(&tls, conn, input))
+                    .secured(end)
+                    .close(move |_, reason| told.send(format!("{reason:?}")).unwrap())
+            });
+            let to = common::address(&server, 0);
+            let mut client = over(authority.client(BOTH), "localhost", ask(to));
+            // It may be gone before the handshake's last flight has left.
+            while client.conn.is_handshaking() && client.conn.complete_io(&mut client.sock).is_ok() {}
+            assert_eq!(events.next(), expected);
+            assert!(ask(to).peer_addr().is_ok(), "others are served");
+            common::stop_after_panics(server, expected.contains("boom").into());
+            assert_eq!(events.drain().len(), 1, "the other one, and nothing twice");
+        }
+    }
 }
