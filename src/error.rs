@@ -225,7 +225,6 @@ impl fmt::Display for CloseReason {
 #[derive(Debug)]
 pub struct TlsError(Box<dyn std::error::Error + Send + Sync>);
 
-#[cfg(feature = "tls")]
 impl TlsError {
     pub(crate) fn new(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         TlsError(error.into())
