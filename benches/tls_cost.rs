@@ -13,16 +13,8 @@
 #![allow(unsafe_code)]
 
 #[cfg(target_os = "linux")]
-#[path = "support/epoll.rs"]
-mod epoll;
-#[cfg(target_os = "linux")]
-#[allow(dead_code, reason = "shared with another bench")]
-#[path = "support/proc.rs"]
-mod proc;
-#[cfg(target_os = "linux")]
-#[allow(dead_code, reason = "shared with another bench")]
-#[path = "support/statistics.rs"]
-mod statistics;
+#[allow(dead_code, reason = "each bench uses its own part")]
+mod support;
 #[cfg(target_os = "linux")]
 mod tls_support;
 

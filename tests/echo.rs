@@ -2,21 +2,8 @@
 
 mod common;
 
+use common::Echo;
 use std::io::Write;
-use tightloop::{Action, Conn, Handler, Input};
-
-struct Echo;
-
-impl Handler for Echo {
-    type State = ();
-
-    fn on_open(&mut self, _: &mut Conn<'_>) {}
-
-    fn on_traffic(&mut self, conn: &mut Conn<'_>, _: &mut (), input: &mut Input<'_>) -> Action {
-        conn.write(input.take_all());
-        Action::Continue
-    }
-}
 
 every_driver! {
     fn every_size_comes_back_whole(driver) {

@@ -2,23 +2,11 @@
 
 mod common;
 
+use common::Echo;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
-use tightloop::{Action, Conn, Handler, Input, RunningServer, Server, WhenFull};
-
-struct Echo;
-
-impl Handler for Echo {
-    type State = ();
-
-    fn on_open(&mut self, _: &mut Conn<'_>) {}
-
-    fn on_traffic(&mut self, conn: &mut Conn<'_>, _: &mut (), input: &mut Input<'_>) -> Action {
-        conn.write(input.take_all());
-        Action::Continue
-    }
-}
+use tightloop::{RunningServer, Server, WhenFull};
 
 /// One loop; several behind an acceptor; several that accept for themselves.
 fn each_way_to_accept(

@@ -14,7 +14,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tightloop::{Action, Conn, Handler, Input};
+use common::Echo;
 
 struct Counting;
 
@@ -53,19 +53,6 @@ unsafe impl GlobalAlloc for Counting {
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-struct Echo;
-
-impl Handler for Echo {
-    type State = ();
-
-    fn on_open(&mut self, _: &mut Conn<'_>) {}
-
-    fn on_traffic(&mut self, conn: &mut Conn<'_>, _: &mut (), input: &mut Input<'_>) -> Action {
-        conn.write(input.take_all());
-        Action::Continue
-    }
-}
 
 const CLIENTS_VARIABLE: &str = "TIGHTLOOP_TEST_IDLE_CLIENTS";
 

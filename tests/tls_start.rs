@@ -43,6 +43,14 @@ fn ask(server: std::net::SocketAddr) -> std::net::TcpStream {
     stream
 }
 
+/// Asks for TLS with a command behind it, in the same piece.
+fn smuggle(server: std::net::SocketAddr) -> (std::net::TcpStream, Vec<u8>) {
+    let mut stream = common::connect(server);
+    let message = [COMMAND, b"MAIL FROM:<mallory>\r\n"].concat();
+    stream.write_all(&message).unwrap();
+    (stream, message)
+}
+
 every_driver! {
     fn what_is_said_behind_the_command_is_encrypted_in_both_directions(driver) {
         for versions in [TLS12, TLS13] {
@@ -137,9 +145,7 @@ every_driver! {
                 })
                 .close(move |_, reason| closed.send(format!("{reason:?}")).unwrap())
         });
-        let mut stream = common::connect(common::address(&server, 0));
-        let message = [COMMAND, b"MAIL FROM:<mallory>\r\n"].concat();
-        stream.write_all(&message).unwrap();
+        let (mut stream, message) = smuggle(common::address(&server, 0));
         assert_eq!(common::read(&mut stream, READY.len()), READY);
         let alert = common::read_to_end(&mut stream);
         assert_eq!(alert[0], 21, "an alert and no answer: {alert:?}");
@@ -169,9 +175,7 @@ every_driver! {
                 })
                 .close(move |_, reason| closed.send(format!("{reason:?}")).unwrap())
         });
-        let mut stream = common::connect(common::address(&server, 0));
-        let message = [COMMAND, b"MAIL FROM:<mallory>\r\n"].concat();
-        stream.write_all(&message).unwrap();
+        let (_stream, message) = smuggle(common::address(&server, 0));
         assert_eq!(events.next(), message.len().to_string());
         assert!(events.next().starts_with("Tls("));
         common::stop(server);

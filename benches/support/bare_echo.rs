@@ -20,6 +20,14 @@ const STOP: u64 = u64::MAX - 1;
 
 /// Starts the bare server on a port of its own.
 pub fn start_bare() -> ServerUnderTest {
+    start_thread(|listener, stopped| Bare::new(listener, stopped).serve())
+}
+
+/// Starts a server on a thread of its own, pinned, with a listener that does not block, and a
+/// stream that becomes readable when it is to end.
+pub fn start_thread(
+    serve: impl FnOnce(TcpListener, UnixStream) + Send + 'static,
+) -> ServerUnderTest {
     let listener = TcpListener::bind("0.0.0.0:0").expect("a free port");
     let addr = listener.local_addr().expect("a bound socket has an address");
     set_listener_no_delay(&listener).expect("TCP_NODELAY on a TCP socket");
@@ -29,7 +37,7 @@ pub fn start_bare() -> ServerUnderTest {
     let thread = thread::spawn(move || {
         pin_to_cpu(SERVER_CPU);
         sender.send(current_tid()).expect("the starter waits");
-        Bare::new(listener, stopped).serve();
+        serve(listener, stopped);
     });
     let tid = receiver.recv().expect("the thread sends its id first");
     let stop = Box::new(move || {

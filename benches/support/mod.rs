@@ -1,24 +1,27 @@
-//! The parts of the echo bench, and the order in which they run; and the flood bench beside it.
+//! The parts of the echo bench, and the order in which they run; the flood bench beside it; and what
+//! all benches of servers share.
 
-mod bare_echo;
-mod epoll;
+pub mod bare_echo;
+pub mod epoll;
 pub mod flood;
 mod load;
 mod options;
-mod proc;
-mod statistics;
-mod tightloop_echo;
+pub mod proc;
+pub mod statistics;
+pub mod tightloop_echo;
 
 use std::net::SocketAddr;
 use std::time::Duration;
+
+use tightloop::Server;
 
 use load::{Totals, Workload};
 use options::Options;
 use proc::{SystemCalls, pin_to_cpu};
 use statistics::{Samples, median, ratio_of};
 
-const SERVER_CPU: usize = 0;
-const CLIENT_CPU: usize = 1;
+pub const SERVER_CPU: usize = 0;
+pub const CLIENT_CPU: usize = 1;
 /// Before the measurement: connections are up, buffers have grown, branches are known.
 const WARM_UP: Duration = Duration::from_millis(200);
 /// More than this of one round taken by the hypervisor, and the round is marked.
@@ -37,7 +40,7 @@ pub struct ServerUnderTest {
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum System {
+pub enum System {
     Bare,
     Tightloop,
     /// The bare loop once more: the A/A control.
@@ -45,7 +48,7 @@ enum System {
 }
 
 impl System {
-    fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             System::Bare => "bare",
             System::Tightloop => "tightloop",
@@ -56,7 +59,9 @@ impl System {
     fn start(self) -> ServerUnderTest {
         match self {
             System::Bare | System::Control => bare_echo::start_bare(),
-            System::Tightloop => tightloop_echo::start_tightloop("tcp://0.0.0.0:0"),
+            System::Tightloop => {
+                tightloop_echo::start_tightloop(Server::new().listen("tcp://0.0.0.0:0"))
+            }
         }
     }
 }

@@ -29,9 +29,9 @@ impl Handler for Echo {
     }
 }
 
-/// Starts a server with one loop, whose factory runs on the loop's thread: there it is pinned and
+/// Starts this server with one loop, whose factory runs on the loop's thread: there it is pinned and
 /// its id recorded.
-pub fn start_tightloop(url: &str) -> ServerUnderTest {
+pub fn start_tightloop(server: Server) -> ServerUnderTest {
     let (sender, receiver) = mpsc::channel();
     let sender = Mutex::new(sender);
     let factory = move |_loop| {
@@ -40,7 +40,7 @@ pub fn start_tightloop(url: &str) -> ServerUnderTest {
         let _ = sender.send(current_tid()); // only the first loop is waited for
         Echo
     };
-    let running = Server::new().loops(1).listen(url).start(factory).expect("the server starts");
+    let running = server.loops(1).start(factory).expect("the server starts");
     let tid = receiver.recv_timeout(START_MAX).expect("a loop starts");
     assert!(receiver.try_recv().is_err(), "one thread is charged, so there must be one loop");
     let addr = running.local_addrs()[0].socket_addr().expect("a TCP listener");

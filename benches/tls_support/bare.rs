@@ -5,14 +5,13 @@ use std::io::{BufRead, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, mpsc};
-use std::thread;
+use std::sync::Arc;
 
 use rustls::{ServerConfig, ServerConnection};
 
-use super::{SERVER_CPU, ServerUnderTest};
-use crate::epoll::{Epoll, READABLE, WRITABLE, accept, set_listener_no_delay};
-use crate::proc::{current_tid, pin_to_cpu};
+use crate::support::ServerUnderTest;
+use crate::support::bare_echo::start_thread;
+use crate::support::epoll::{Epoll, READABLE, WRITABLE, accept};
 
 const RECEIVE_BUFFER: usize = 64 * 1024;
 const LISTENER: u64 = u64::MAX;
@@ -20,23 +19,7 @@ const STOP: u64 = u64::MAX - 1;
 
 /// Starts the bare server on a port of its own.
 pub fn start(config: Arc<ServerConfig>) -> ServerUnderTest {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let addr = listener.local_addr().expect("a bound socket has an address");
-    set_listener_no_delay(&listener).expect("TCP_NODELAY on a TCP socket");
-    listener.set_nonblocking(true).expect("a socket can be non-blocking");
-    let (stop, stopped) = UnixStream::pair().expect("two descriptors");
-    let (sender, receiver) = mpsc::channel();
-    let thread = thread::spawn(move || {
-        pin_to_cpu(SERVER_CPU);
-        sender.send(current_tid()).expect("the starter waits");
-        serve(&listener, &stopped, &config);
-    });
-    let tid = receiver.recv().expect("the thread sends its id first");
-    let stop = Box::new(move || {
-        drop(stop); // the other end becomes readable
-        thread.join().expect("the bare server does not panic");
-    });
-    ServerUnderTest { addr, tid, stop }
+    start_thread(move |listener, stopped| serve(&listener, &stopped, &config))
 }
 
 struct Peer {

@@ -2,7 +2,7 @@
 //! checked.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use std::time::Instant;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 
-use crate::epoll::{Epoll, READABLE, WRITABLE};
+use crate::support::epoll::{Epoll, READABLE, WRITABLE};
 
 /// A server that says nothing for so long is broken.
 const SILENCE_MAX_MS: i32 = 5_000;
@@ -31,18 +31,14 @@ struct Connection {
 }
 
 impl Load {
-    pub fn new(
-        to: SocketAddr,
-        config: &Arc<ClientConfig>,
-        connections: usize,
-        bytes: usize,
-    ) -> Load {
+    pub fn new(port: u16, config: &Arc<ClientConfig>, connections: usize, bytes: usize) -> Load {
         let epoll = Epoll::new().expect("an epoll");
         let connections = (0..connections).map(|slot| {
             let name = ServerName::try_from("localhost").expect("a name");
             let mut session = ClientConnection::new(Arc::clone(config), name).expect("a session");
             session.set_buffer_limit(None);
-            let mut stream = TcpStream::connect(to).expect("the server accepts");
+            let mut stream =
+                TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the server accepts");
             stream.set_nodelay(true).expect("TCP_NODELAY on a TCP socket");
             while session.is_handshaking() {
                 session.complete_io(&mut stream).expect("a handshake");

@@ -2,50 +2,22 @@
 
 mod bare;
 mod client;
-mod tightloop_tls;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tightloop::Server;
 
-use crate::proc::{self, pin_to_cpu};
-use crate::statistics::{Samples, ratio_of};
+use crate::support::proc::{self, pin_to_cpu};
+use crate::support::statistics::{Samples, ratio_of};
+use crate::support::tightloop_echo::start_tightloop;
+use crate::support::{CLIENT_CPU, System};
 
-pub const SERVER_CPU: usize = 0;
-const CLIENT_CPU: usize = 1;
 const CONNECTIONS: usize = 8;
 const WARM_UP: Duration = Duration::from_millis(300);
-
-/// A server that runs on a thread of this process.
-pub struct ServerUnderTest {
-    pub addr: SocketAddr,
-    /// The thread that serves, and that is charged.
-    pub tid: libc::pid_t,
-    /// Ends the server and waits for its threads.
-    pub stop: Box<dyn FnOnce()>,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum System {
-    Bare,
-    Tightloop,
-    /// The bare loop once more: the A/A control.
-    Control,
-}
-
-impl System {
-    fn name(self) -> &'static str {
-        match self {
-            System::Bare => "bare",
-            System::Tightloop => "tightloop",
-            System::Control => "bare again",
-        }
-    }
-}
 
 struct Options {
     rounds: usize,
@@ -135,9 +107,13 @@ pub fn run() {
 fn one_round(system: System, configs: &Configs, options: &Options) -> f64 {
     let server = match system {
         System::Bare | System::Control => bare::start(Arc::clone(&configs.server)),
-        System::Tightloop => tightloop_tls::start(Arc::clone(&configs.server)),
+        System::Tightloop => {
+            let config = Arc::clone(&configs.server);
+            start_tightloop(Server::new().listen("tls://0.0.0.0:0").tls(config))
+        }
     };
-    let mut load = client::Load::new(server.addr, &configs.client, CONNECTIONS, options.bytes);
+    let mut load =
+        client::Load::new(server.addr.port(), &configs.client, CONNECTIONS, options.bytes);
     load.run_until(Instant::now() + WARM_UP);
     let before = proc::thread_cpu_ns(server.tid);
     let messages = load.run_until(Instant::now() + options.duration);

@@ -33,12 +33,6 @@ impl Inbound {
         self.buffer.len() - self.start
     }
 
-    /// What it holds of the pool's.
-    #[cfg(any(test, feature = "sim"))]
-    pub(crate) fn memory(&self) -> usize {
-        self.buffer.capacity()
-    }
-
     #[inline]
     pub(crate) fn as_slice(&self) -> &[u8] {
         &self.buffer[self.start..]

@@ -136,18 +136,6 @@ impl Outbound {
         chunks.filter(|chunk| matches!(chunk, Chunk::Owned(_))).count()
     }
 
-    /// What it holds, of the pool's and of shared memory.
-    #[cfg(any(test, feature = "sim"))]
-    pub(crate) fn memory(&self) -> usize {
-        let chunks = self.queue.iter().flat_map(|queue| &queue.chunks);
-        chunks
-            .map(|chunk| match chunk {
-                Chunk::Owned(buffer) => buffer.capacity(),
-                Chunk::Shared(bytes) => bytes.len(),
-            })
-            .sum()
-    }
-
     /// Points `out` at the first chunks, in order, and returns at how many. None of them is empty.
     pub(crate) fn slices<'a>(&'a self, out: &mut [IoSlice<'a>]) -> usize {
         let Some(queue) = &self.queue else {

@@ -48,7 +48,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             let Some(token) = core.table.token_at(index) else { continue };
             let Some(conn) = core.table.get(token) else { continue };
             buffers += usize::from(!conn.inbound.is_empty()) + conn.outbound.owned_chunks();
-            held += conn.inbound.memory() + conn.outbound.memory();
+            held += conn.inbound.held() + conn.outbound.held();
             timers += usize::from(conn.timer.is_some()) + usize::from(conn.watch.is_some());
             if let Some(rule) = self.broken_rule(token, conn) {
                 return Err(format!("slot {index}, {:?}: {rule}", conn.phase));

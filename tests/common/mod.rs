@@ -7,7 +7,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use tightloop::{Client, Handler, RunningServer, Server};
+use tightloop::{Action, Client, Conn, Handler, Input, RunningServer, Server};
 
 /// No test waits longer than this for anything: far more than a loaded machine needs.
 pub const DEADLINE: Duration = Duration::from_secs(20);
@@ -54,6 +54,20 @@ pub fn server(driver: Driver) -> Server {
 pub fn client(driver: Driver) -> Client {
     match driver {
         Driver::Ready => Client::new(),
+    }
+}
+
+/// Sends back what comes.
+pub struct Echo;
+
+impl Handler for Echo {
+    type State = ();
+
+    fn on_open(&mut self, _: &mut Conn<'_>) {}
+
+    fn on_traffic(&mut self, conn: &mut Conn<'_>, _: &mut (), input: &mut Input<'_>) -> Action {
+        conn.write(input.take_all());
+        Action::Continue
     }
 }
 
