@@ -1,4 +1,5 @@
 //! Headers cut at every place, and with every bit turned.
+#![cfg(test)]
 
 use super::*;
 

@@ -1,4 +1,5 @@
 //! The specification's examples and limits, and headers as HAProxy 2.6 sends them.
+#![cfg(test)]
 
 use super::*;
 

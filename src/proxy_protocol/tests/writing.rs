@@ -1,4 +1,5 @@
 //! What is written, and round trips of anything that can be said.
+#![cfg(test)]
 
 use proptest::prelude::*;
 
