@@ -6,7 +6,6 @@ mod common;
 mod tls_client;
 
 use std::io::Write;
-use std::sync::Arc;
 
 use certificates::{Authority, BOTH};
 use closures::{Script, TCP};
@@ -30,8 +29,11 @@ fn start_or_echo(tls: &TlsAcceptor, conn: &mut Conn<'_>, input: &mut Input<'_>) 
     Action::Continue
 }
 
-fn acceptor(authority: &Authority) -> TlsAcceptor {
-    TlsAcceptor::new(authority.server(BOTH))
+/// The TLS of a server, and who vouches for it.
+fn acceptor() -> (Authority, TlsAcceptor) {
+    let authority = Authority::new();
+    let tls = TlsAcceptor::new(authority.server(BOTH));
+    (authority, tls)
 }
 
 /// Asks for TLS and reads the answer, to its last byte.
@@ -54,8 +56,7 @@ fn smuggle(server: std::net::SocketAddr) -> (std::net::TcpStream, Vec<u8>) {
 every_driver! {
     fn what_is_said_behind_the_command_is_encrypted_in_both_directions(driver) {
         for versions in [TLS12, TLS13] {
-            let authority = Authority::new();
-            let tls = acceptor(&authority);
+            let (authority, tls) = acceptor();
             let (told, events) = common::events();
             let server = common::start(common::server(driver).listen(TCP), move |_| {
                 let (tls, secured, closed) = (tls.clone(), told.clone(), told.clone());
@@ -90,8 +91,7 @@ every_driver! {
     fn what_is_written_before_leaves_in_plaintext_and_what_is_written_behind_is_encrypted(driver) {
         // However much there is of both, and also where the handler closes at once.
         for (length, closes) in [(10, false), (3_000_000, false), (10, true), (3_000_000, true)] {
-            let authority = Authority::new();
-            let tls = acceptor(&authority);
+            let (authority, tls) = acceptor();
             let server = common::server(driver).listen(TCP);
             let server = common::start(server, move |_| {
                 let tls = tls.clone();
@@ -117,8 +117,7 @@ every_driver! {
     }
 
     fn a_close_with_nothing_to_encrypt_waits_for_no_handshake(driver) {
-        let authority = Authority::new();
-        let tls = acceptor(&authority);
+        let (_, tls) = acceptor();
         let server = common::start(common::server(driver).listen(TCP), move |_| {
             let tls = tls.clone();
             Script::new().open(move |conn| {
@@ -133,8 +132,7 @@ every_driver! {
     }
 
     fn commands_smuggled_in_behind_the_command_are_never_interpreted(driver) {
-        let authority = Authority::new();
-        let tls = acceptor(&authority);
+        let (_, tls) = acceptor();
         let (told, events) = common::events();
         let server = common::start(common::server(driver).listen(TCP), move |_| {
             let (tls, seen, closed) = (tls.clone(), told.clone(), told.clone());
@@ -156,8 +154,7 @@ every_driver! {
 
     fn what_lies_ready_for_the_session_is_not_offered_by_a_resume(driver) {
         // The wish to be offered leftover input once more is older than the session.
-        let authority = Authority::new();
-        let tls = acceptor(&authority);
+        let (_, tls) = acceptor();
         let (told, events) = common::events();
         let server = common::start(common::server(driver).listen(TCP), move |_| {
             let (tls, seen, closed) = (tls.clone(), told.clone(), told.clone());
@@ -182,8 +179,7 @@ every_driver! {
     }
 
     fn a_handshake_pipelined_with_the_command_is_taken_by_the_session(driver) {
-        let authority = Authority::new();
-        let tls = acceptor(&authority);
+        let (authority, tls) = acceptor();
         let server = common::start(common::server(driver).listen(TCP), move |_| {
             let tls = tls.clone();
             Script::new().traffic(move |conn, input| start_or_echo(&tls, conn, input))
@@ -199,8 +195,7 @@ every_driver! {
     }
 
     fn reading_that_is_paused_does_not_stop_the_handshake(driver) {
-        let authority = Authority::new();
-        let tls = acceptor(&authority);
+        let (authority, tls) = acceptor();
         let (told, events) = common::events();
         let server = common::start(common::server(driver).listen(TCP), move |_| {
             let (tls, told) = (tls.clone(), told.clone());
@@ -228,8 +223,7 @@ every_driver! {
     }
 
     fn output_above_the_high_watermark_does_not_stop_the_handshake_it_waits_for(driver) {
-        let authority = Authority::new();
-        let tls = acceptor(&authority);
+        let (authority, tls) = acceptor();
         let server = common::server(driver).listen(TCP).watermarks(10_000, 1_000);
         let server = common::start(server, move |_| {
             let tls = tls.clone();
@@ -247,8 +241,7 @@ every_driver! {
     }
 
     fn another_connections_callback_may_begin_it_and_nothing_is_offered_behind_that(driver) {
-        let authority = Authority::new();
-        let tls = acceptor(&authority);
+        let (authority, tls) = acceptor();
         let (told, events) = common::events();
         let server = common::start(common::server(driver).listen(TCP), move |_| {
             let (tls, told) = (tls.clone(), told.clone());
@@ -285,8 +278,7 @@ every_driver! {
     }
 
     fn a_handshake_that_is_never_begun_or_cut_off_ends_the_connection(driver) {
-        let authority = Authority::new();
-        let tls = acceptor(&authority);
+        let (_, tls) = acceptor();
         let (told, events) = common::events();
         let patience = std::time::Duration::from_millis(300);
         let server = common::server(driver).listen(TCP).handshake_timeout(patience);
@@ -316,8 +308,7 @@ every_driver! {
     }
 
     fn what_is_shut_or_secured_already_is_refused(driver) {
-        let authority = Arc::new(Authority::new());
-        let tls = acceptor(&authority);
+        let (authority, tls) = acceptor();
         let (told, events) = common::events();
         let start = |server: Server, shuts: bool| {
             let (tls, told) = (tls.clone(), told.clone());
@@ -343,8 +334,7 @@ every_driver! {
     }
 
     fn sending_is_shut_behind_the_handshake_not_in_its_middle(driver) {
-        let authority = Authority::new();
-        let tls = acceptor(&authority);
+        let (authority, tls) = acceptor();
         let (told, events) = common::events();
         let server = common::start(common::server(driver).listen(TCP), move |_| {
             let (tls, seen, closed) = (tls.clone(), told.clone(), told.clone());
@@ -379,8 +369,7 @@ every_driver! {
             (|_| panic!("boom"), "HandlerPanicked(\"boom\")"),
         ];
         for (end, expected) in ends {
-            let authority = Authority::new();
-            let tls = acceptor(&authority);
+            let (authority, tls) = acceptor();
             let (told, events) = common::events();
             let server = common::start(common::server(driver).listen(TCP), move |_| {
                 let (tls, told) = (tls.clone(), told.clone());
