@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::buf::pool::Pool;
+use crate::conn::lent::Lent;
 use crate::conn::state::{ConnCore, Phase};
 use crate::conn::table::Table;
 use crate::conn::timeouts::Patience;
@@ -75,6 +76,8 @@ pub(crate) struct Core {
     pub(crate) pre_writing: bool,
     /// Connections to attend at the end of the turn.
     pub(crate) dirty: Vec<Token>,
+    /// Output of the running callback that lies in the receive buffer.
+    pub(crate) lent: Option<Lent>,
     /// Connections to attend right after the running callback.
     pub(crate) urgent: Vec<Token>,
     /// Outgoing connections to start at the end of the turn.
@@ -158,6 +161,7 @@ impl Core {
     /// Whether a connection that has just been given input may be given more of it now.
     pub(crate) fn may_go_on(&mut self, token: Token) -> bool {
         let high = self.options.high_watermark;
+        let lent = self.lent_to(token);
         let Some(conn) = self.table.get_mut(token) else {
             return false;
         };
@@ -165,7 +169,7 @@ impl Core {
             // The rest of a datagram must not be taken for the next one.
             return false;
         }
-        if conn.auto_pause && conn.outbound.len() > high {
+        if conn.auto_pause && conn.outbound.len() + lent > high {
             // The rest is offered again when the output has drained.
             conn.want_offer = true;
             return false;

@@ -21,6 +21,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -195,6 +196,16 @@ pub(crate) trait Driver: Sockets {
     /// Gives the socket what it takes of `output`, at most `limit` bytes or one chunk more. The
     /// caller advances `output` by the answer.
     fn send(&mut self, token: Token, output: &Outbound, limit: usize) -> io::Result<Sent>;
+
+    /// As `send`, of a stretch of a received buffer that was not recycled yet; it may be another
+    /// stream's. The caller keeps what was not taken. A driver that does not want to send from
+    /// there takes nothing and is not `blocked`.
+    fn send_received(
+        &mut self,
+        token: Token,
+        buffer: &Buffer,
+        stretch: Range<usize>,
+    ) -> io::Result<Sent>;
 
     /// Sends FIN after what the socket has taken.
     fn shutdown_write(&mut self, token: Token) -> io::Result<()>;

@@ -66,6 +66,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             return self.offer(token);
         }
         let fed = self.feed_buffer(token, &buffer);
+        self.send_lent(&buffer);
         if fed.consumed == buffer.length {
             self.driver.recycle(buffer);
             return self.act(token, fed.action);

@@ -49,6 +49,7 @@ mod encrypt;
 mod guard;
 #[cfg(any(test, feature = "sim"))]
 mod inspect;
+mod lent;
 pub(crate) mod opening;
 mod pieces;
 mod secure;
@@ -149,6 +150,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             current: None,
             pre_writing: false,
             dirty: Vec::new(),
+            lent: None,
             urgent: Vec::new(),
             connects: Vec::new(),
             datagrams: Vec::new(),

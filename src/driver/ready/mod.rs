@@ -14,6 +14,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -332,6 +333,23 @@ impl Driver for Ready {
         };
         let sent = entry.send(output, limit)?;
         self.spare = self.spare.saturating_sub(sent.bytes / BYTES_PER_PLACE);
+        Ok(sent)
+    }
+
+    fn send_received(
+        &mut self,
+        token: Token,
+        buffer: &Buffer,
+        stretch: Range<usize>,
+    ) -> io::Result<Sent> {
+        let Self { streams, receive, spare, .. } = self;
+        let entry = streams.get_mut(token.index);
+        let Some(entry) = entry.filter(|e| e.socket.is_some() && e.generation == token.generation)
+        else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        let sent = entry.send_slice(&receive[..buffer.length][stretch])?;
+        *spare = spare.saturating_sub(sent.bytes / BYTES_PER_PLACE);
         Ok(sent)
     }
 

@@ -14,7 +14,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::rc::Rc;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -359,6 +359,15 @@ impl Driver for Sim {
         self.network.borrow_mut().take_output(link, output, limit)
     }
 
+    fn send_received(
+        &mut self,
+        token: Token,
+        buffer: &Buffer,
+        stretch: Range<usize>,
+    ) -> io::Result<Sent> {
+        self.send_from(token, &self.bytes(buffer)[stretch])
+    }
+
     fn shutdown_write(&mut self, token: Token) -> io::Result<()> {
         let link = self.link(token).ok_or(io::ErrorKind::NotConnected)?;
         self.network.borrow_mut().shut(link)
@@ -383,15 +392,5 @@ impl Driver for Sim {
         _: Option<IpAddr>,
     ) -> io::Result<()> {
         self.network.borrow_mut().take_datagram(number as usize, payload, to)
-    }
-}
-
-impl Drop for Sim {
-    /// The sockets of a loop that has ended are closed.
-    fn drop(&mut self) {
-        let network = Rc::clone(&self.network);
-        for (_, link) in self.streams.drain(..) {
-            network.borrow_mut().close_stream(link, CloseMode::Orderly);
-        }
     }
 }
