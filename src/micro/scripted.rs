@@ -4,6 +4,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -60,6 +61,14 @@ impl Scripted {
             leaving: Vec::new(),
             bytes_sent: 0,
         }
+    }
+
+    fn take(&mut self, token: Token, bytes: usize) -> Sent {
+        self.bytes_sent += bytes;
+        if self.peers == Peers::ComeAndGo {
+            self.leaving.push(token);
+        }
+        Sent { bytes, blocked: false }
     }
 
     fn accept(&mut self) -> Event<Nowhere> {
@@ -161,12 +170,16 @@ impl Driver for Scripted {
     fn set_receiving(&mut self, _: Token, _: bool) {}
 
     fn send(&mut self, token: Token, output: &Outbound, _: usize) -> io::Result<Sent> {
-        let bytes = output.len();
-        self.bytes_sent += bytes;
-        if self.peers == Peers::ComeAndGo {
-            self.leaving.push(token);
-        }
-        Ok(Sent { bytes, blocked: false })
+        Ok(self.take(token, output.len()))
+    }
+
+    fn send_received(
+        &mut self,
+        token: Token,
+        _: &Buffer,
+        stretch: Range<usize>,
+    ) -> io::Result<Sent> {
+        Ok(self.take(token, stretch.len()))
     }
 
     fn shutdown_write(&mut self, _: Token) -> io::Result<()> {
