@@ -32,6 +32,7 @@ mod framing;
 pub(crate) mod handle;
 pub(crate) mod id;
 pub(crate) mod input;
+pub(crate) mod outbox;
 pub(crate) mod pieces;
 mod proxied;
 mod secure;
