@@ -33,6 +33,7 @@ pub(crate) mod handle;
 pub(crate) mod id;
 pub(crate) mod input;
 pub(crate) mod lent;
+pub(crate) mod outbox;
 pub(crate) mod pieces;
 mod proxied;
 mod secure;

@@ -1,5 +1,5 @@
 //! The doors to the handler. Each borrows what a callback may touch, calls it, and afterwards
-//! carries out what it asked of the loop itself (stop, send datagrams).
+//! carries out what it asked of the loop itself.
 
 use crate::conn::Conn;
 use crate::conn::context::{Context, States};
@@ -166,9 +166,6 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// back, so it cannot recurse; what could is left to the turn.
     #[inline]
     fn after_callback(&mut self) {
-        if !self.core.datagrams.is_empty() {
-            self.send_datagrams();
-        }
         if self.core.stop_requested {
             self.core.stop_requested = false;
             self.core.server.stop();

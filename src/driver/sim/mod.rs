@@ -13,7 +13,7 @@
 //! simulation brings (`set_threads`).
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,7 +23,7 @@ use socket2::SockRef;
 
 use crate::addr::Address;
 use crate::buf::outbound::Outbound;
-use crate::driver::{Buffer, CloseMode, Driver, Event, Sent, Sockets, Token, Waker};
+use crate::driver::{Buffer, CloseMode, Driver, Event, Outgoing, Sent, Sockets, Token, Waker};
 use crate::sys::sockopt::SocketOptions;
 
 mod datagram;
@@ -384,13 +384,12 @@ impl Driver for Sim {
         Ok(())
     }
 
-    fn send_datagram(
+    fn send_datagrams(
         &mut self,
         number: u32,
-        payload: &[u8],
-        to: SocketAddr,
-        _: Option<IpAddr>,
-    ) -> io::Result<()> {
-        self.network.borrow_mut().take_datagram(number as usize, payload, to)
+        bytes: &[u8],
+        datagrams: &mut [Outgoing],
+    ) -> io::Result<usize> {
+        self.network.borrow_mut().take_datagrams(number as usize, bytes, datagrams)
     }
 }
