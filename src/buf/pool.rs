@@ -162,9 +162,7 @@ impl Pool {
             self.held = self.held.saturating_sub(CLASS_BYTES[0]);
             return self.warm.push(queue);
         }
-        if let Some(chunk) = queue.take_chunk() {
-            self.give(chunk);
-        }
+        queue.take_first().recycle(self);
         self.give_queue(queue);
     }
 

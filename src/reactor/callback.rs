@@ -30,6 +30,17 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         code: impl FnOnce(&mut H, &mut Conn<'_>, &mut H::State) -> R,
     ) -> Option<R> {
         self.core.table.get(token)?;
+        self.with_state_of_living(name, token, code)
+    }
+
+    /// The same for a connection that is known to be there.
+    #[inline]
+    pub(super) fn with_state_of_living<R>(
+        &mut self,
+        name: &'static str,
+        token: Token,
+        code: impl FnOnce(&mut H, &mut Conn<'_>, &mut H::State) -> R,
+    ) -> Option<R> {
         let begun = self.callback_begins();
         let state = self.states.get_mut(token.index)?.as_mut()?;
         self.core.current = Some(token.index);

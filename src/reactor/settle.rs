@@ -21,10 +21,15 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         conn.above_high |= conn.outbound.len() > high;
         let open = matches!(conn.phase, Phase::Open | Phase::Closing);
         let sends = (open && !conn.outbound.is_empty()) | conn.wire_pending;
-        if sends && !conn.want_end && !conn.send_blocked {
-            self.flush(token);
-        }
-        if self.core.table.get(token).is_some_and(|conn| !conn.is_at_rest()) {
+        let is_at_rest = if sends && !conn.want_end && !conn.send_blocked {
+            match conn.secured | conn.want_tls | conn.datagrams {
+                false => self.flush(token),
+                true => self.flush_otherwise(token),
+            }
+        } else {
+            conn.is_at_rest()
+        };
+        if !is_at_rest {
             self.settle_all(token);
         }
     }
@@ -48,39 +53,49 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         }
     }
 
-    /// Gives pending output to the socket. At most one stretch a call: what a fast peer could
-    /// still take waits for the end of the turn, so that the others get theirs.
-    fn flush(&mut self, token: Token) {
-        let Some(conn) = self.core.table.get(token) else { return };
-        if conn.secured | conn.want_tls | conn.datagrams {
-            let datagrams = conn.datagrams;
-            return if datagrams { self.flush_pieces(token) } else { self.flush_secured(token) };
+    /// Gives pending output to the socket, where that is not bytes as they are.
+    fn flush_otherwise(&mut self, token: Token) -> bool {
+        match self.core.table.get(token).is_some_and(|conn| conn.datagrams) {
+            true => self.flush_pieces(token),
+            false => self.flush_secured(token),
         }
+        self.core.table.get(token).is_none_or(ConnCore::is_at_rest)
+    }
+
+    /// Gives pending output to the socket, and answers whether nothing else is to be done for the
+    /// connection. At most one stretch a call: what a fast peer could still take waits for the end
+    /// of the turn, so that the others get theirs.
+    fn flush(&mut self, token: Token) -> bool {
         let mut budget = self.core.options.turn.write_bytes;
         loop {
             self.before_write(token);
             let Core { table, pool, shared, now_ms, options, .. } = &mut self.core;
-            let Some(conn) = table.get_mut(token) else { return };
+            let Some(conn) = table.get_mut(token) else { return true };
             // As in `settle`: pre_write may have written.
             conn.above_high |= conn.outbound.len() > options.high_watermark;
             if conn.outbound.len() > options.max_pending_output {
                 conn.end(CloseReason::OutputLimit);
             }
             if conn.want_end {
-                return;
+                return false;
             }
             // What pre_write has written behind its wish for TLS must not leave like this.
             if conn.want_tls {
-                return self.begin_start_tls(token);
+                self.begin_start_tls(token);
+                return false;
             }
             let sent = match self.driver.send(token, &conn.outbound, budget) {
                 Ok(sent) => sent,
-                Err(error) => return self.output_lost(token, CloseReason::from_io(error)),
+                Err(error) => {
+                    self.output_lost(token, CloseReason::from_io(error));
+                    return false;
+                }
             };
-            conn.send_blocked = sent.blocked;
             if sent.blocked {
+                conn.send_blocked = true;
                 shared.metrics.partial_writes.add(1);
-                return self.begin_waiting_for_output(token);
+                self.begin_waiting_for_output(token);
+                return false;
             }
             shared.metrics.bytes_out.add(sent.bytes as u64);
             conn.outbound.advance(sent.bytes, pool);
@@ -88,15 +103,17 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             conn.last_sent = *now_ms;
             budget = budget.saturating_sub(sent.bytes);
             let done = conn.outbound.is_empty();
-            if conn.extra.is_some() {
-                self.tell_completions(token);
+            if done && conn.extra.is_none() {
+                return conn.is_at_rest();
             }
+            self.tell_completions(token);
             // One of those that were told may have panicked.
             if done || self.core.table.get(token).is_none_or(|conn| conn.want_end) {
-                return;
+                return self.core.table.get(token).is_none_or(ConnCore::is_at_rest);
             }
             if budget == 0 {
-                return self.core.touch(token);
+                self.core.touch(token);
+                return false;
             }
         }
     }
@@ -124,9 +141,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     #[inline]
     pub(super) fn before_write(&mut self, token: Token) {
-        let pending = self.core.table.get(token).map_or(0, |conn| conn.outbound.len());
+        let Some(conn) = self.core.table.get(token) else { return };
+        let pending = conn.outbound.len();
         self.core.pre_writing = true;
-        self.with_state("pre_write", token, |handler, conn, state| {
+        self.with_state_of_living("pre_write", token, |handler, conn, state| {
             handler.pre_write(conn, state, pending);
         });
         self.core.pre_writing = false;

@@ -168,6 +168,7 @@ impl Ready {
 
     /// What the stream at the queue's head has for the reactor, if anything. It goes to the
     /// queue's end if it may have more.
+    #[inline]
     fn stream_event(&mut self, index: u32) -> Option<Event> {
         let entry = self.streams.get_mut(index)?;
         entry.queued = false;
@@ -176,9 +177,20 @@ impl Ready {
         requeue(entry, index, &mut self.queue);
         event
     }
+
+    /// What a socket that is no stream has for the reactor, if anything.
+    #[inline(never)]
+    fn other_event(&mut self, place: Place) -> Option<Event> {
+        match place {
+            Place::Listener(index) => self.listener_event(index),
+            Place::Datagram(index) => self.datagram_event(index),
+            Place::Stream(_) | Place::Waker => None,
+        }
+    }
 }
 
 /// Puts a stream that may have more at the queue's end.
+#[inline]
 fn requeue(entry: &mut StreamEntry, index: u32, queue: &mut VecDeque<Place>) {
     if entry.has_more() && !entry.queued {
         entry.queued = true;
@@ -244,17 +256,19 @@ impl Driver for Ready {
                 0 => self.spare -= 1,
                 _ => self.round -= 1,
             }
-            let event = match place {
-                Place::Stream(index) => self.stream_event(index),
-                Place::Listener(index) => self.listener_event(index),
-                Place::Datagram(index) => self.datagram_event(index),
-                Place::Waker => None,
+            let Place::Stream(index) = place else {
+                match self.other_event(place) {
+                    None => continue,
+                    event => return event,
+                }
             };
-            if let Some(Event::Received { buffer, .. }) = &event {
-                self.spare = self.spare.saturating_sub(buffer.length / BYTES_PER_PLACE);
-            }
-            if event.is_some() {
-                return event;
+            match self.stream_event(index) {
+                None => {}
+                Some(Event::Received { token, buffer }) => {
+                    self.spare = self.spare.saturating_sub(buffer.length / BYTES_PER_PLACE);
+                    return Some(Event::Received { token, buffer });
+                }
+                event => return event,
             }
         }
         None

@@ -80,8 +80,17 @@ impl StreamEntry {
     /// What there is for the reactor, if anything.
     #[inline]
     pub(super) fn next_event(&mut self, index: u32, receive: &mut [u8]) -> Option<Event> {
-        let socket = self.socket.as_ref()?;
         let token = Token { index, generation: self.generation };
+        let has_turn = !(self.connecting | self.blocked & self.writable);
+        if self.readable & self.receiving & has_turn {
+            return self.receive(token, receive);
+        }
+        self.rarer_event(token)
+    }
+
+    #[inline(never)]
+    fn rarer_event(&mut self, token: Token) -> Option<Event> {
+        let socket = self.socket.as_ref()?;
         if self.connecting {
             let result = socket.connect_result()?;
             self.connecting = false;
@@ -91,9 +100,6 @@ impl StreamEntry {
         if self.blocked && self.writable {
             self.blocked = false;
             return Some(Event::Writable { token });
-        }
-        if self.readable && self.receiving {
-            return self.receive(token, receive);
         }
         if std::mem::take(&mut self.failed) && !self.receiving {
             let error = socket.as_socket().take_error().ok().flatten()?;
@@ -135,6 +141,7 @@ impl StreamEntry {
 
     /// One datagram, which may be empty. What the system says of earlier ones that we have sent, as
     /// that the peer's port is closed, is the end here: there is no other peer.
+    #[inline(never)]
     fn receive_piece(&mut self, token: Token, into: &mut [u8]) -> Option<Event> {
         const ANY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
         let socket = self.socket.as_ref()?.udp()?;
