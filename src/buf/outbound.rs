@@ -89,7 +89,7 @@ impl Outbound {
     }
 
     /// Copies `data` behind the bytes already there.
-    #[inline]
+    #[inline(always)] // Once a message.
     pub(crate) fn append(&mut self, data: &[u8], pool: &mut Pool) {
         if data.is_empty() {
             return;
@@ -194,7 +194,7 @@ impl Outbound {
     }
 
     /// Drops the first `count` bytes, which have been sent; `count <= len()`.
-    #[inline]
+    #[inline(always)] // Once a message.
     pub(crate) fn advance(&mut self, count: usize, pool: &mut Pool) {
         debug_assert!(count <= self.len(), "sent {count} of {} bytes", self.len());
         let Some(queue) = &mut self.queue else { return };
@@ -208,7 +208,7 @@ impl Outbound {
     }
 
     /// Drops everything and gives the memory back. Not while a slice of it is with the kernel.
-    #[inline]
+    #[inline(always)] // Once a message.
     pub(crate) fn clear(&mut self, pool: &mut Pool) {
         if let Some(mut queue) = self.queue.take() {
             queue.len = 0;

@@ -156,6 +156,7 @@ impl Core {
     }
 
     /// Whether a connection that has just been given input may be given more of it now.
+    #[inline]
     pub(crate) fn may_go_on(&mut self, token: Token) -> bool {
         let high = self.options.high_watermark;
         let Some(conn) = self.table.get_mut(token) else {

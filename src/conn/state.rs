@@ -319,29 +319,33 @@ impl ConnCore {
 
     /// Whether the handler may still be given input. What comes behind the wish for TLS is the
     /// session's.
+    #[inline]
     pub(crate) fn takes_input(&self) -> bool {
         let rests = self.paused | self.auto_paused | self.want_tls;
         self.phase == Phase::Open && !rests && !self.is_ending()
     }
 
     /// Whether others may still speak to it: it is open, or on the way to it, and not ending.
+    #[inline]
     pub(crate) fn takes_commands(&self) -> bool {
         matches!(self.phase, Phase::Open | Phase::Opening | Phase::Connecting) && !self.is_ending()
     }
 
     /// Whether what is written now can still be sent.
+    #[inline]
     pub(crate) fn takes_output(&self) -> bool {
         self.takes_commands() && !self.want_shutdown_write && !self.write_shut && !self.output_lost
     }
 
     /// Whether a close of any kind was asked for and is yet to be done.
+    #[inline]
     pub(crate) fn is_ending(&self) -> bool {
         self.want_close || self.want_end
     }
 
     /// Whether there is nothing to do for it but to wait for the peer: the state of nearly every
     /// connection after nearly every callback, told by one look.
-    #[inline]
+    #[inline(always)] // Once a message.
     pub(crate) fn is_at_rest(&self) -> bool {
         let busy = self.paused
             | self.auto_paused

@@ -44,9 +44,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let begun = self.callback_begins();
         let state = self.states.get_mut(token.index)?.as_mut()?;
         self.core.current = Some(token.index);
-        let policy = self.core.options.on_panic;
         let mut conn = Conn::new(&mut self.core, &self.driver, token);
-        let result = guard::call(policy, || code(&mut self.handler, &mut conn, state));
+        let result = guard::call(|| code(&mut self.handler, &mut conn, state));
         self.core.current = None;
         let answer = self.callback_ended(name, Some(token), begun, result);
         self.after_callback();
@@ -62,9 +61,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     ) -> Option<R> {
         let begun = self.callback_begins();
         self.core.current = Some(token.index);
-        let policy = self.core.options.on_panic;
         let mut conn = Conn::new(&mut self.core, &self.driver, token);
-        let result = guard::call(policy, || code(&mut self.handler, &mut conn));
+        let result = guard::call(|| code(&mut self.handler, &mut conn));
         self.core.current = None;
         let answer = self.callback_ended(name, Some(token), begun, result);
         self.after_callback();
@@ -79,9 +77,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     ) -> Option<R> {
         let begun = self.callback_begins();
         let Self { driver, handler, core, states, local_jobs, .. } = self;
-        let policy = core.options.on_panic;
         let mut context = Context::new(core, &*driver, states, local_jobs);
-        let result = guard::call(policy, || code(handler, &mut context));
+        let result = guard::call(|| code(handler, &mut context));
         let answer = self.callback_ended(name, None, begun, result);
         self.after_callback();
         answer
@@ -95,7 +92,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         code: impl FnOnce() -> R,
     ) -> Option<R> {
         let begun = self.callback_begins();
-        let result = guard::call(self.core.options.on_panic, code);
+        let result = guard::call(code);
         self.callback_ended(name, token, begun, result)
     }
 
@@ -108,16 +105,15 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     ) -> Action {
         let begun = self.callback_begins();
         let payload = self.driver.bytes(buffer);
-        let policy = self.core.options.on_panic;
         let mut datagram = Datagram::new(&mut self.core, socket, payload, peer, local);
-        let result = guard::call(policy, || self.handler.on_datagram(&mut datagram));
+        let result = guard::call(|| self.handler.on_datagram(&mut datagram));
         let action = self.callback_ended("on_datagram", None, begun, result);
         self.after_callback();
         action.unwrap_or(Action::Continue)
     }
 
     /// Offers the bytes of a receive buffer where they lie.
-    #[inline]
+    #[inline(always)] // Once a message.
     pub(super) fn feed_buffer(&mut self, token: Token, buffer: &Buffer) -> Fed {
         let begun = self.callback_begins();
         let Self { driver, handler, core, states, .. } = self;
@@ -127,6 +123,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     /// Offers the next stretch that a connection's session has decrypted, where it lies.
+    #[inline(never)]
     pub(super) fn feed_plaintext(&mut self, token: Token) -> Fed {
         let begun = self.callback_begins();
         let Self { driver, handler, core, states, sessions, .. } = self;
@@ -138,6 +135,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     /// Offers bytes that lie outside of the driver.
+    #[inline(never)]
     pub(super) fn feed_bytes(&mut self, token: Token, bytes: &[u8]) -> Fed {
         let begun = self.callback_begins();
         let Self { driver, handler, core, states, .. } = self;
@@ -175,7 +173,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 }
 
 /// Calls on_traffic as long as it consumes something and may have more.
-#[inline]
+#[inline(always)] // Once a message.
 fn feed<H: Handler>(
     handler: &mut H,
     core: &mut Core,
@@ -188,7 +186,7 @@ fn feed<H: Handler>(
         return Ok(Fed { consumed: bytes.len(), action: Action::Continue });
     };
     core.current = Some(token.index);
-    guard::call(core.options.on_panic, || {
+    guard::call(|| {
         let mut input = Input::new(bytes);
         loop {
             let before = input.len();

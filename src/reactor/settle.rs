@@ -13,7 +13,7 @@ use crate::sys::send_queue::queued_bytes;
 
 impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Brings a connection's socket in line with what was asked of the connection.
-    #[inline]
+    #[inline(never)]
     pub(super) fn settle(&mut self, token: Token) {
         let high = self.core.options.high_watermark;
         let Some(conn) = self.core.table.get_mut(token) else { return };
@@ -54,6 +54,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     /// Gives pending output to the socket, where that is not bytes as they are.
+    #[inline(never)]
     fn flush_otherwise(&mut self, token: Token) -> bool {
         match self.core.table.get(token).is_some_and(|conn| conn.datagrams) {
             true => self.flush_pieces(token),
@@ -65,6 +66,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Gives pending output to the socket, and answers whether nothing else is to be done for the
     /// connection. At most one stretch a call: what a fast peer could still take waits for the end
     /// of the turn, so that the others get theirs.
+    #[inline(always)] // Once a message.
     fn flush(&mut self, token: Token) -> bool {
         let mut budget = self.core.options.turn.write_bytes;
         loop {
@@ -72,9 +74,11 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             let Core { table, pool, shared, now_ms, options, .. } = &mut self.core;
             let Some(conn) = table.get_mut(token) else { return true };
             // As in `settle`: pre_write may have written.
-            conn.above_high |= conn.outbound.len() > options.high_watermark;
-            if conn.outbound.len() > options.max_pending_output {
-                conn.end(CloseReason::OutputLimit);
+            if conn.outbound.len() > options.high_watermark {
+                conn.above_high = true;
+                if conn.outbound.len() > options.max_pending_output {
+                    conn.end(CloseReason::OutputLimit);
+                }
             }
             if conn.want_end {
                 return false;

@@ -129,6 +129,7 @@ impl Ready {
             .filter(|e| e.socket.is_some() && e.generation == token.generation)
     }
 
+    #[inline]
     fn stream_mut(&mut self, token: Token) -> Option<&mut StreamEntry> {
         self.streams
             .get_mut(token.index)
@@ -168,11 +169,23 @@ impl Ready {
 
     /// What the stream at the queue's head has for the reactor, if anything. It goes to the
     /// queue's end if it may have more.
-    #[inline]
+    #[inline(always)] // Once a message.
     fn stream_event(&mut self, index: u32) -> Option<Event> {
         let entry = self.streams.get_mut(index)?;
         entry.queued = false;
-        let event = entry.next_event(index, &mut self.receive);
+        let token = Token { index, generation: entry.generation };
+        let event = if entry.receives_bytes() {
+            match entry.receive(&mut self.receive) {
+                Ok(length) if length > 0 => {
+                    requeue(entry, index, &mut self.queue);
+                    self.spare = self.spare.saturating_sub(length / BYTES_PER_PLACE);
+                    return Some(Event::Received { token, buffer: Buffer { length } });
+                }
+                result => entry.received_none(token, result),
+            }
+        } else {
+            entry.other_event(token, &mut self.receive)
+        };
         debug_assert!(event.is_some() || !entry.has_more(), "it would be asked for ever");
         requeue(entry, index, &mut self.queue);
         event
@@ -245,6 +258,7 @@ impl Driver for Ready {
         Ok(())
     }
 
+    #[inline(always)] // Once a message.
     fn next_event(&mut self) -> Option<Event> {
         if std::mem::take(&mut self.woken) {
             return Some(Event::Woken);
@@ -262,22 +276,20 @@ impl Driver for Ready {
                     event => return event,
                 }
             };
-            match self.stream_event(index) {
-                None => {}
-                Some(Event::Received { token, buffer }) => {
-                    self.spare = self.spare.saturating_sub(buffer.length / BYTES_PER_PLACE);
-                    return Some(Event::Received { token, buffer });
-                }
-                event => return event,
+            let event = self.stream_event(index);
+            if event.is_some() {
+                return event;
             }
         }
         None
     }
 
+    #[inline]
     fn bytes(&self, buffer: &Buffer) -> &[u8] {
         &self.receive[..buffer.length]
     }
 
+    #[inline]
     fn recycle(&mut self, _buffer: Buffer) {}
 
     fn listen(&mut self, number: u32, listener: Listener) -> io::Result<()> {
@@ -340,6 +352,7 @@ impl Driver for Ready {
         requeue(entry, token.index, queue);
     }
 
+    #[inline(always)] // Once a message.
     fn send(&mut self, token: Token, output: &Outbound, limit: usize) -> io::Result<Sent> {
         let Some(entry) = self.stream_mut(token) else {
             return Err(io::ErrorKind::NotConnected.into());

@@ -64,7 +64,7 @@ impl ReadyStream {
         }
     }
 
-    #[inline]
+    #[inline(always)] // Once a message.
     pub(super) fn receive(&self, into: &mut [u8]) -> io::Result<usize> {
         match self {
             ReadyStream::Tcp(stream) => {
@@ -79,7 +79,7 @@ impl ReadyStream {
         }
     }
 
-    #[inline]
+    #[inline(always)] // Once a message.
     pub(super) fn send(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             ReadyStream::Tcp(stream) => {
