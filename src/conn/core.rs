@@ -151,7 +151,11 @@ impl Core {
         if pending > self.options.max_pending_output {
             conn.end(CloseReason::OutputLimit);
         }
-        self.touch(token);
+        // As `touch` does, without looking for it again.
+        if self.current != Some(token.index) && !conn.dirty {
+            conn.dirty = true;
+            self.dirty.push(token);
+        }
         pending
     }
 

@@ -255,18 +255,26 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     fn attend(&mut self, token: Token) {
         let Some(conn) = self.core.table.get_mut(token) else { return };
         conn.dirty = false;
-        if conn.phase == Phase::Open && !conn.is_ending() {
-            if std::mem::take(&mut conn.want_drain) {
-                let action =
-                    self.with_state("on_drain", token, |h, conn, state| h.on_drain(conn, state));
-                self.act(token, action.unwrap_or(Action::Continue));
-            }
-            if self.core.table.get(token).is_some_and(|conn| conn.want_offer) {
-                self.offer(token);
-            }
-            self.tell_end(token);
+        let is_due = conn.want_drain | conn.want_offer | conn.want_eof;
+        if is_due && conn.phase == Phase::Open && !conn.is_ending() {
+            self.tell_what_is_due(token);
         }
         self.settle(token);
+    }
+
+    /// The callbacks that wait for their turn.
+    #[inline(never)]
+    fn tell_what_is_due(&mut self, token: Token) {
+        let Some(conn) = self.core.table.get_mut(token) else { return };
+        if std::mem::take(&mut conn.want_drain) {
+            let action =
+                self.with_state("on_drain", token, |h, conn, state| h.on_drain(conn, state));
+            self.act(token, action.unwrap_or(Action::Continue));
+        }
+        if self.core.table.get(token).is_some_and(|conn| conn.want_offer) {
+            self.offer(token);
+        }
+        self.tell_end(token);
     }
 }
 
