@@ -169,21 +169,14 @@ pub(crate) struct ConnCore {
     pub(crate) phase: Phase,
     /// What the driver was told last.
     pub(crate) receiving: bool,
-    /// Something was received; a PROXY header and a TLS handshake do not count.
-    pub(crate) heard: bool,
     /// The handler asked for no input.
     pub(crate) paused: bool,
     /// Reading rests because the output is above the high watermark.
     pub(crate) auto_paused: bool,
     /// Reading rests because all connections together hold more than the memory budget.
     pub(crate) held_back: bool,
-    /// A connected datagram socket: reads and writes are datagrams.
-    pub(crate) datagrams: bool,
     /// A TLS session stands between the socket and the handler.
     pub(crate) secured: bool,
-    /// Its handshake is under way: what is received is the session's alone, and is read whatever
-    /// else is paused.
-    pub(crate) handshaking: bool,
     /// The session has bytes for the socket beyond what the handler wrote.
     pub(crate) wire_pending: bool,
     /// The output has passed the high watermark and not yet fallen to the low one.
@@ -194,8 +187,6 @@ pub(crate) struct ConnCore {
     pub(crate) eof: bool,
     /// Our FIN was sent.
     pub(crate) write_shut: bool,
-    /// The peer takes no output any more (it has reset), but may have sent input before.
-    pub(crate) output_lost: bool,
     pub(crate) want_close: bool,
     /// A TLS session is to begin in mid-stream.
     pub(crate) want_tls: bool,
@@ -206,10 +197,21 @@ pub(crate) struct ConnCore {
     pub(crate) want_offer: bool,
     /// on_drain is due.
     pub(crate) want_drain: bool,
+    /// The handler is to be told of the peer's FIN, once it has been offered all input.
+    pub(crate) want_eof: bool,
+    /// Something was received; a PROXY header and a TLS handshake do not count.
+    pub(crate) heard: bool,
+    /// A connected datagram socket: reads and writes are datagrams.
+    pub(crate) datagrams: bool,
+    /// The session's handshake is under way: what is received is the session's alone, and is read whatever
+    /// else is paused.
+    pub(crate) handshaking: bool,
+    /// The peer takes no output any more (it has reset), but may have sent input before.
+    pub(crate) output_lost: bool,
     pub(crate) outgoing: bool,
     /// A PROXY header has to come next, or may.
     pub(crate) awaits_header: Option<Sender>,
-    /// A step of its handshake waits for its turn, with what was received.
+    /// A step of the handshake waits for its turn, with what was received.
     pub(crate) parked: bool,
     /// The peer's end came without a close_notify.
     pub(crate) truncated: bool,
@@ -221,8 +223,6 @@ pub(crate) struct ConnCore {
     pub(crate) timer_was_due: bool,
     /// On the loop's list of connections to attend.
     pub(crate) dirty: bool,
-    /// The handler is to be told of the peer's FIN, once it has been offered all input.
-    pub(crate) want_eof: bool,
     /// Which `listen` it came from, counted from 0; `NO_LISTENER` if from none.
     pub(crate) listener: u16,
     /// What on_close will be told. The first reason stays, but for one that ends a close that
@@ -351,10 +351,12 @@ impl ConnCore {
     /// connection after nearly every callback, told by one look.
     #[inline(always)] // Once a message.
     pub(crate) fn is_at_rest(&self) -> bool {
+        // In the order of the fields: side by side they are looked at together.
         let busy = self.paused
             | self.auto_paused
             | self.held_back
             | self.secured
+            | self.wire_pending
             | self.above_high
             | self.send_blocked
             | self.eof
@@ -364,7 +366,8 @@ impl ConnCore {
             | self.want_end
             | self.want_shutdown_write
             | self.want_offer
-            | self.want_drain;
+            | self.want_drain
+            | self.want_eof;
         self.phase == Phase::Open
             && self.receiving
             && !busy

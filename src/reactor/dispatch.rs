@@ -8,7 +8,17 @@ use crate::reactor::Reactor;
 use crate::reactor::callback::Fed;
 
 impl<D: Driver, H: Handler> Reactor<D, H> {
+    #[inline(always)] // Once a message.
     pub(super) fn dispatch(&mut self, event: Event<D::Stream>) {
+        match event {
+            Event::Received { token, buffer } => self.received(token, buffer),
+            event => self.dispatch_other(event),
+        }
+    }
+
+    /// Apart, so that the event of nearly every message, a small one, is not moved as a large one.
+    #[inline(never)]
+    fn dispatch_other(&mut self, event: Event<D::Stream>) {
         match event {
             Event::Received { token, buffer } => self.received(token, buffer),
             Event::Writable { token } => {
@@ -40,7 +50,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         }
     }
 
-    #[inline]
+    #[inline(always)] // Once a message.
     fn received(&mut self, token: Token, buffer: Buffer) {
         self.core.shared.metrics.bytes_in.add(buffer.length as u64);
         let now = self.core.now_ms;
