@@ -55,38 +55,40 @@ pub(crate) struct OutgoingDatagram {
     pub(crate) end: usize,
 }
 
+/// As in `ConnCore`, what every message touches comes first and together.
+#[repr(C)]
 pub(crate) struct Core {
-    pub(crate) index: u16,
     pub(crate) table: Table,
-    pub(crate) pool: Pool,
-    pub(crate) wheel: Wheel<Timer>,
-    /// The moment at which this turn's events were fetched.
-    pub(crate) now: Instant,
     /// `now` in milliseconds since the loop started, wrapping after 49 days: for differences.
     pub(crate) now_ms: u32,
-    /// Beginning and end of the last turn that took more than a millisecond. Events are stamped
-    /// with the beginning of their turn, which after a long callback is not when they happened.
-    pub(crate) long_turn_ms: (u32, u32),
-    pub(crate) started: Instant,
     /// The connection whose callback runs: the reactor attends to it afterwards anyway.
     pub(crate) current: Option<u32>,
     /// The running callback is pre_write: what it appends leaves with the rest, also from a
     /// connection that is closing.
     pub(crate) pre_writing: bool,
-    /// Connections to attend at the end of the turn.
-    pub(crate) dirty: Vec<Token>,
+    pub(crate) stop_requested: bool,
+    pub(crate) shared: Arc<LoopShared>,
+    pub(crate) options: Arc<Options>,
+    pub(crate) datagrams: Vec<OutgoingDatagram>,
     /// Connections to attend right after the running callback.
     pub(crate) urgent: Vec<Token>,
+    /// Connections to attend at the end of the turn.
+    pub(crate) dirty: Vec<Token>,
+    pub(crate) pool: Pool,
+    pub(crate) index: u16,
+    pub(crate) wheel: Wheel<Timer>,
+    /// The moment at which this turn's events were fetched.
+    pub(crate) now: Instant,
+    /// Beginning and end of the last turn that took more than a millisecond. Events are stamped
+    /// with the beginning of their turn, which after a long callback is not when they happened.
+    pub(crate) long_turn_ms: (u32, u32),
+    pub(crate) started: Instant,
     /// Outgoing connections to start at the end of the turn.
     pub(crate) connects: Vec<Token>,
-    pub(crate) datagrams: Vec<OutgoingDatagram>,
     pub(crate) datagram_bytes: Vec<u8>,
-    pub(crate) stop_requested: bool,
     /// No new connections: the loop is stopping.
     pub(crate) stopping: bool,
-    pub(crate) shared: Arc<LoopShared>,
     pub(crate) server: ServerHandle,
-    pub(crate) options: Arc<Options>,
     pub(crate) patience: Patience,
     /// Bytes that this loop's connections may hold now; `usize::MAX` without a budget.
     pub(crate) allowance: usize,

@@ -86,21 +86,24 @@ impl Place {
 }
 
 /// The readiness driver.
+///
+/// What every message touches comes first and together.
+#[repr(C)]
 pub(crate) struct Ready {
-    poll: Poll,
-    waker: Arc<mio::Waker>,
-    fetched: Events,
-    woken: bool,
     queue: VecDeque<Place>,
     /// Places that waited when this turn began, and were not looked at yet.
     round: usize,
     /// Further places that this turn may look at behind those.
     spare: usize,
     streams: Pages<StreamEntry>,
-    listeners: Vec<Option<ListenerEntry>>,
-    datagrams: Vec<Option<DatagramEntry>>,
     /// The loop's one receive buffer.
     receive: Box<[u8]>,
+    woken: bool,
+    poll: Poll,
+    waker: Arc<mio::Waker>,
+    fetched: Events,
+    listeners: Vec<Option<ListenerEntry>>,
+    datagrams: Vec<Option<DatagramEntry>>,
 }
 
 impl Ready {
