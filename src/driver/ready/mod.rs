@@ -35,7 +35,7 @@ mod stream;
 
 use datagram::DatagramEntry;
 use listener::ListenerEntry;
-use stream::StreamEntry;
+use stream::{StreamEntry, requeue};
 
 /// Events fetched by one system call; more wait in the kernel for the next turn.
 const EVENTS_PER_WAIT: usize = 1024;
@@ -202,15 +202,6 @@ impl Ready {
             Place::Datagram(index) => self.datagram_event(index),
             Place::Stream(_) | Place::Waker => None,
         }
-    }
-}
-
-/// Puts a stream that may have more at the queue's end.
-#[inline]
-fn requeue(entry: &mut StreamEntry, index: u32, queue: &mut VecDeque<Place>) {
-    if entry.has_more() && !entry.queued {
-        entry.queued = true;
-        queue.push_back(Place::Stream(index));
     }
 }
 

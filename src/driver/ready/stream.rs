@@ -1,5 +1,6 @@
 //! One stream of the readiness driver: what the poller has told of it, turned into events.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -8,6 +9,7 @@ use mio::event::Event as Readiness;
 use socket2::SockRef;
 
 use crate::buf::outbound::Outbound;
+use crate::driver::ready::Place;
 use crate::driver::ready::socket::ReadyStream;
 use crate::driver::{Buffer, Event, Sent, Token};
 use crate::sys::udp;
@@ -199,6 +201,15 @@ impl StreamEntry {
         self.blocked = true;
         self.writable = false;
         Ok(Sent { bytes: 0, blocked: true })
+    }
+}
+
+/// Puts a stream that may have more at the queue's end.
+#[inline]
+pub(super) fn requeue(entry: &mut StreamEntry, index: u32, queue: &mut VecDeque<Place>) {
+    if entry.has_more() && !entry.queued {
+        entry.queued = true;
+        queue.push_back(Place::Stream(index));
     }
 }
 
