@@ -38,7 +38,7 @@ mod stream;
 
 use datagram::DatagramEntry;
 use listener::ListenerEntry;
-use stream::StreamEntry;
+use stream::{StreamEntry, requeue};
 
 /// Events fetched by one system call; more wait in the kernel for the next turn.
 const EVENTS_PER_WAIT: usize = 1024;
@@ -89,21 +89,24 @@ impl Place {
 }
 
 /// The readiness driver.
+///
+/// What every message touches comes first and together.
+#[repr(C)]
 pub(crate) struct Ready {
-    poll: Poll,
-    waker: Arc<mio::Waker>,
-    fetched: Events,
-    woken: bool,
     queue: VecDeque<Place>,
     /// Places that waited when this turn began, and were not looked at yet.
     round: usize,
     /// Further places that this turn may look at behind those.
     spare: usize,
     streams: Pages<StreamEntry>,
-    listeners: Vec<Option<ListenerEntry>>,
-    datagrams: Vec<Option<DatagramEntry>>,
     /// The loop's one receive buffer.
     receive: Box<[u8]>,
+    woken: bool,
+    poll: Poll,
+    waker: Arc<mio::Waker>,
+    fetched: Events,
+    listeners: Vec<Option<ListenerEntry>>,
+    datagrams: Vec<Option<DatagramEntry>>,
 }
 
 impl Ready {
@@ -132,6 +135,7 @@ impl Ready {
             .filter(|e| e.socket.is_some() && e.generation == token.generation)
     }
 
+    #[inline]
     fn stream_mut(&mut self, token: Token) -> Option<&mut StreamEntry> {
         self.streams
             .get_mut(token.index)
@@ -171,21 +175,36 @@ impl Ready {
 
     /// What the stream at the queue's head has for the reactor, if anything. It goes to the
     /// queue's end if it may have more.
+    #[inline(always)] // Once a message.
     fn stream_event(&mut self, index: u32) -> Option<Event> {
         let entry = self.streams.get_mut(index)?;
         entry.queued = false;
-        let event = entry.next_event(index, &mut self.receive);
+        let token = Token { index, generation: entry.generation };
+        let event = if entry.receives_bytes() {
+            match entry.receive(&mut self.receive) {
+                Ok(length) if length > 0 => {
+                    requeue(entry, index, &mut self.queue);
+                    self.spare = self.spare.saturating_sub(length / BYTES_PER_PLACE);
+                    return Some(Event::Received { token, buffer: Buffer { length } });
+                }
+                result => entry.received_none(token, result),
+            }
+        } else {
+            entry.other_event(token, &mut self.receive)
+        };
         debug_assert!(event.is_some() || !entry.has_more(), "it would be asked for ever");
         requeue(entry, index, &mut self.queue);
         event
     }
-}
 
-/// Puts a stream that may have more at the queue's end.
-fn requeue(entry: &mut StreamEntry, index: u32, queue: &mut VecDeque<Place>) {
-    if entry.has_more() && !entry.queued {
-        entry.queued = true;
-        queue.push_back(Place::Stream(index));
+    /// What a socket that is no stream has for the reactor, if anything.
+    #[inline(never)]
+    fn other_event(&mut self, place: Place) -> Option<Event> {
+        match place {
+            Place::Listener(index) => self.listener_event(index),
+            Place::Datagram(index) => self.datagram_event(index),
+            Place::Stream(_) | Place::Waker => None,
+        }
     }
 }
 
@@ -236,6 +255,7 @@ impl Driver for Ready {
         Ok(())
     }
 
+    #[inline(always)] // Once a message.
     fn next_event(&mut self) -> Option<Event> {
         if std::mem::take(&mut self.woken) {
             return Some(Event::Woken);
@@ -247,15 +267,13 @@ impl Driver for Ready {
                 0 => self.spare -= 1,
                 _ => self.round -= 1,
             }
-            let event = match place {
-                Place::Stream(index) => self.stream_event(index),
-                Place::Listener(index) => self.listener_event(index),
-                Place::Datagram(index) => self.datagram_event(index),
-                Place::Waker => None,
+            let Place::Stream(index) = place else {
+                match self.other_event(place) {
+                    None => continue,
+                    event => return event,
+                }
             };
-            if let Some(Event::Received { buffer, .. }) = &event {
-                self.spare = self.spare.saturating_sub(buffer.length / BYTES_PER_PLACE);
-            }
+            let event = self.stream_event(index);
             if event.is_some() {
                 return event;
             }
@@ -263,10 +281,12 @@ impl Driver for Ready {
         None
     }
 
+    #[inline]
     fn bytes(&self, buffer: &Buffer) -> &[u8] {
         &self.receive[..buffer.length]
     }
 
+    #[inline]
     fn recycle(&mut self, _buffer: Buffer) {}
 
     fn listen(&mut self, number: u32, listener: Listener) -> io::Result<()> {
@@ -329,6 +349,7 @@ impl Driver for Ready {
         requeue(entry, token.index, queue);
     }
 
+    #[inline(always)] // Once a message.
     fn send(&mut self, token: Token, output: &Outbound, limit: usize) -> io::Result<Sent> {
         let Some(entry) = self.stream_mut(token) else {
             return Err(io::ErrorKind::NotConnected.into());
