@@ -35,7 +35,7 @@ mod registration;
 mod socket;
 mod stream;
 
-use datagram::DatagramEntry;
+use datagram::Datagrams;
 use listener::ListenerEntry;
 use stream::StreamEntry;
 
@@ -100,8 +100,10 @@ pub(crate) struct Ready {
     spare: usize,
     streams: Pages<StreamEntry>,
     listeners: Vec<Option<ListenerEntry>>,
-    datagrams: Vec<Option<DatagramEntry>>,
-    /// The loop's one receive buffer.
+    datagrams: Datagrams,
+    /// The buffer that was lent last is a datagram's.
+    lends_datagram: bool,
+    /// The streams' one receive buffer.
     receive: Box<[u8]>,
 }
 
@@ -120,7 +122,8 @@ impl Ready {
             spare: 0,
             streams: Pages::new(),
             listeners: Vec::new(),
-            datagrams: Vec::new(),
+            datagrams: Datagrams::default(),
+            lends_datagram: false,
             receive: vec![0; receive_buffer].into_boxed_slice(),
         })
     }
@@ -160,9 +163,7 @@ impl Ready {
                     }
                 }
                 Place::Datagram(index) => {
-                    if let Some(Some(entry)) = self.datagrams.get_mut(index as usize) {
-                        entry.note(event, place, &mut self.queue);
-                    }
+                    self.datagrams.note(index, event, &mut self.queue);
                 }
             }
         }
@@ -176,6 +177,18 @@ impl Ready {
         let event = entry.next_event(index, &mut self.receive);
         debug_assert!(event.is_some() || !entry.has_more(), "it would be asked for ever");
         requeue(entry, index, &mut self.queue);
+        event
+    }
+}
+
+impl Ready {
+    /// What the datagram socket at the queue's head has, or the next datagram of the row.
+    fn datagram_event(&mut self, index: Option<u32>) -> Option<Event> {
+        let event = match index {
+            Some(index) => self.datagrams.event(index, &mut self.queue),
+            None => self.datagrams.next_in_row(&mut self.queue),
+        };
+        self.lends_datagram = matches!(event, Some(Event::Datagram { .. }));
         event
     }
 }
@@ -239,6 +252,12 @@ impl Driver for Ready {
         if std::mem::take(&mut self.woken) {
             return Some(Event::Woken);
         }
+        if self.datagrams.has_row()
+            && let Some(event) = self.datagram_event(None)
+        {
+            self.spare = self.spare.saturating_sub(1);
+            return Some(event);
+        }
         while self.round + self.spare > 0
             && let Some(place) = self.queue.pop_front()
         {
@@ -249,7 +268,7 @@ impl Driver for Ready {
             let event = match place {
                 Place::Stream(index) => self.stream_event(index),
                 Place::Listener(index) => self.listener_event(index),
-                Place::Datagram(index) => self.datagram_event(index),
+                Place::Datagram(index) => self.datagram_event(Some(index)),
                 Place::Waker => None,
             };
             if let Some(Event::Received { buffer, .. }) = &event {
@@ -263,10 +282,15 @@ impl Driver for Ready {
     }
 
     fn bytes(&self, buffer: &Buffer) -> &[u8] {
+        if self.lends_datagram {
+            return self.datagrams.bytes(buffer);
+        }
         &self.receive[..buffer.length]
     }
 
-    fn recycle(&mut self, _buffer: Buffer) {}
+    fn recycle(&mut self, _buffer: Buffer) {
+        self.lends_datagram = false;
+    }
 
     fn listen(&mut self, number: u32, listener: Listener) -> io::Result<()> {
         self.add_listener(number, listener)
@@ -358,7 +382,7 @@ impl Driver for Ready {
     }
 
     fn open_datagram(&mut self, number: u32, socket: UdpSocket) -> io::Result<()> {
-        self.add_datagram(number, socket)
+        self.datagrams.add(number, socket, self.poll.registry(), self.receive.len())
     }
 
     fn send_datagrams(
@@ -367,6 +391,6 @@ impl Driver for Ready {
         bytes: &[u8],
         datagrams: &mut [Outgoing],
     ) -> io::Result<usize> {
-        self.send_to_peers(number, bytes, datagrams)
+        self.datagrams.send(number, bytes, datagrams)
     }
 }
