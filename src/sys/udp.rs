@@ -65,6 +65,16 @@ pub(crate) struct Arrived {
     pub(crate) received: Received,
 }
 
+#[cfg(any(target_os = "linux", target_os = "android"))]
+impl Arrived {
+    /// An empty one from nobody.
+    fn nothing() -> Arrived {
+        let nobody = SocketAddr::from(([0; 4], 0));
+        let received = Received { length: 0, peer: nobody, local: nobody, truncated: false };
+        Arrived { start: 0, received }
+    }
+}
+
 /// One of several datagrams to be sent; their payloads lie in memory that goes with them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Outgoing {

@@ -121,6 +121,7 @@ impl Datagrams {
 
     /// The next datagram of the row. At its end the socket goes to the queue's end if it may have
     /// more.
+    #[inline]
     pub(super) fn next_in_row(&mut self, queue: &mut VecDeque<Place>) -> Option<Event> {
         let memory = self.memory.as_mut()?;
         let entry = self.entries.get_mut(self.owner as usize)?.as_mut()?;

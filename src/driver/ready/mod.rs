@@ -183,6 +183,7 @@ impl Ready {
 
 impl Ready {
     /// What the datagram socket at the queue's head has, or the next datagram of the row.
+    #[inline]
     fn datagram_event(&mut self, index: Option<u32>) -> Option<Event> {
         let event = match index {
             Some(index) => self.datagrams.event(index, &mut self.queue),

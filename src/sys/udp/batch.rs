@@ -16,6 +16,7 @@ use socket2::Socket;
 use super::MAX_PAYLOAD;
 use super::runs::BATCH;
 use super::wire::{Control, Name};
+use crate::addr::canonical;
 
 mod inbox;
 mod sender;
@@ -31,6 +32,8 @@ const ETHERNET_SEGMENT: usize = 1_500 - 48;
 #[derive(Debug)]
 pub(crate) struct Abilities {
     bound: SocketAddr,
+    /// The same as users see it.
+    local: SocketAddr,
     /// It tells something with each datagram: its local address, or the size of joined ones.
     tells: bool,
     /// The longest datagrams that it is given to cut from one message; 0 if it cannot.
@@ -53,23 +56,31 @@ impl Abilities {
         }
         // Joined datagrams fill a message; where there is no room for the longest, each comes
         // alone and is cut alone.
-        let joins = inbox.takes_the_longest() && set(socket, libc::UDP_GRO, 1).is_ok();
-        let cuts = set(socket, libc::UDP_SEGMENT, 0).is_ok();
+        let joins =
+            inbox.takes_the_longest() && set(socket, libc::SOL_UDP, libc::UDP_GRO, 1).is_ok();
+        let cuts = set(socket, libc::SOL_UDP, libc::UDP_SEGMENT, 0).is_ok();
         let is_connected = socket.peer_addr().is_ok();
         let tells_errors = get(socket, libc::IPPROTO_IP, libc::IP_RECVERR)
             | get(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR);
         Ok(Abilities {
             bound,
+            local: canonical(bound),
             tells: is_wildcard || joins,
             segment_limit: if cuts { MAX_PAYLOAD } else { 0 },
             short_is_all: !is_connected && !tells_errors,
         })
     }
 
+    /// The longest datagrams that several of one message may have.
+    #[cfg(test)]
+    pub(super) fn segment_limit(&self) -> usize {
+        self.segment_limit
+    }
+
     /// A message of several datagrams of this size was refused, and one of them alone was not:
     /// the route's devices cannot cut, or not such long ones.
     #[cold]
-    fn cuts_less_than(&mut self, size: usize, error: &io::Error) {
+    pub(super) fn cuts_less_than(&mut self, size: usize, error: &io::Error) {
         self.segment_limit = if size > ETHERNET_SEGMENT { ETHERNET_SEGMENT } else { 0 };
         log::debug!("datagrams of {size} bytes leave one by one: {error}");
     }
@@ -112,12 +123,17 @@ impl Messages {
     }
 }
 
-fn set(socket: &Socket, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+pub(super) fn set(
+    socket: &Socket,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
     // SAFETY: the pointer leads to `value`, and the length is that of `value`.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
-            libc::SOL_UDP,
+            level,
             option,
             ptr::from_ref(&value).cast(),
             size_of::<libc::c_int>() as libc::socklen_t,

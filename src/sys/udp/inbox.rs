@@ -2,7 +2,6 @@
 //! datagram, and of those that the kernel has joined one datagram after the other.
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::ptr;
 
@@ -33,20 +32,18 @@ pub(crate) struct Inbox {
     tells: bool,
     /// Messages that were received.
     filled: usize,
-    /// The next one of them to be opened.
+    /// The next one of them to be taken.
     next: usize,
-    opened: Opened,
+    joined: Joined,
 }
 
-/// What is left of one message.
-struct Opened {
-    at: usize,
-    end: usize,
-    segment: usize,
+/// Datagrams that the kernel has joined to one message, and that are still to be taken.
+struct Joined {
     datagrams: usize,
-    truncated: bool,
-    peer: SocketAddr,
-    local: SocketAddr,
+    /// The length of each but the last, and the end of all.
+    segment: usize,
+    end: usize,
+    next: Arrived,
 }
 
 impl Inbox {
@@ -62,15 +59,7 @@ impl Inbox {
             tells: false,
             filled: 0,
             next: 0,
-            opened: Opened {
-                at: 0,
-                end: 0,
-                segment: 0,
-                datagrams: 0,
-                truncated: false,
-                peer: ([0; 4], 0).into(),
-                local: ([0; 4], 0).into(),
-            },
+            joined: Joined { datagrams: 0, segment: 0, end: 0, next: Arrived::nothing() },
         };
         for at in 0..BATCH {
             let start = inbox.memory.as_mut_ptr().wrapping_add(at * stride);
@@ -86,10 +75,16 @@ impl Inbox {
         self.room == MOST_ROOM
     }
 
+    /// The messages of the last batch.
+    #[cfg(test)]
+    pub(in crate::sys::udp) fn messages(&self) -> usize {
+        self.filled
+    }
+
     /// Whether all datagrams have been taken.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.opened.datagrams == 0 && self.next == self.filled
+        self.joined.datagrams == 0 && self.next == self.filled
     }
 
     /// Receives what has come, without waiting; answers whether there may be more. Only for an
@@ -132,56 +127,65 @@ impl Inbox {
     /// The next datagram.
     #[inline]
     pub(crate) fn next(&mut self, abilities: &Abilities) -> Option<Arrived> {
-        while self.opened.datagrams == 0 {
-            if self.next == self.filled {
-                return None;
-            }
-            self.open(abilities.bound);
+        if self.joined.datagrams > 0 {
+            return Some(self.next_joined());
         }
-        let opened = &mut self.opened;
-        opened.datagrams -= 1;
-        let start = opened.at;
-        let length = opened.segment.min(opened.end - start);
-        opened.at += length;
-        Some(Arrived {
-            start,
-            received: Received {
-                length,
-                peer: opened.peer,
-                local: opened.local,
-                // Of joined ones only the last can have been cut.
-                truncated: opened.truncated && opened.datagrams == 0,
-            },
-        })
+        while self.next < self.filled {
+            let at = self.next;
+            self.next += 1;
+            let header = &self.messages.headers[at];
+            // One without an address that could be answered is passed over.
+            let Some(peer) = self.messages.names[at].get() else { continue };
+            let arrived = Arrived {
+                start: at * (self.room + COLOUR),
+                received: Received {
+                    length: (header.msg_len as usize).min(self.room),
+                    peer: canonical(peer),
+                    local: abilities.local,
+                    truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
+                },
+            };
+            let told = header.msg_hdr.msg_controllen as usize;
+            if self.tells && told > 0 {
+                return Some(self.with_told(arrived, at, told, abilities.local.port()));
+            }
+            return Some(arrived);
+        }
+        None
     }
 
-    /// Opens the next message; one without an address that could be answered is passed over.
-    #[inline]
-    fn open(&mut self, bound: SocketAddr) {
-        let at = self.next;
-        self.next += 1;
-        let header = &self.messages.headers[at];
-        let Some(peer) = self.messages.names[at].get() else { return };
-        let length = (header.msg_len as usize).min(self.room);
-        let mut segment = length;
-        let mut local = bound;
-        let told = header.msg_hdr.msg_controllen as usize;
-        if self.tells && told > 0 {
-            let told = self.messages.controls[at].told(told);
-            local = told.local.map_or(bound, |ip| ip.with_port(bound.port()));
-            segment = told.segment.filter(|segment| *segment > 0).unwrap_or(length);
+    /// Completes what has arrived by what the kernel has told of it. Several that it has joined are
+    /// kept, and the first of them is answered.
+    fn with_told(&mut self, mut arrived: Arrived, at: usize, told: usize, port: u16) -> Arrived {
+        let told = self.messages.controls[at].told(told);
+        if let Some(local) = told.local {
+            arrived.received.local = canonical(local.with_port(port));
         }
-        let start = at * (self.room + COLOUR);
-        self.opened = Opened {
-            at: start,
-            end: start + length,
-            segment,
-            // An empty datagram is one too.
-            datagrams: length.div_ceil(segment.max(1)).max(1),
-            truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
-            peer: canonical(peer),
-            local: canonical(local),
-        };
+        let length = arrived.received.length;
+        match told.segment {
+            Some(segment) if (1..length).contains(&segment) => {
+                self.joined = Joined {
+                    datagrams: length.div_ceil(segment),
+                    segment,
+                    end: arrived.start + length,
+                    next: arrived,
+                };
+                self.next_joined()
+            }
+            _ => arrived,
+        }
+    }
+
+    fn next_joined(&mut self) -> Arrived {
+        let joined = &mut self.joined;
+        joined.datagrams -= 1;
+        let mut arrived = joined.next;
+        let length = joined.segment.min(joined.end - arrived.start);
+        joined.next.start += length;
+        arrived.received.length = length;
+        // Only the last of them can have been cut.
+        arrived.received.truncated &= joined.datagrams == 0;
+        arrived
     }
 
     /// The bytes of a datagram, until the next `receive`.

@@ -6,7 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{MAX_PAYLOAD, Outgoing};
 
-/// Datagrams that are looked at together, and so sent by one system call.
+/// Datagrams that are received, and looked at and sent, by one system call: with so many of them
+/// the call itself is no longer what costs, and each has memory for the longest datagram.
 pub(super) const BATCH: usize = 64;
 
 /// The kernel cuts a message into 64 datagrams at most (UDP_MAX_SEGMENTS of all kernels so far).
@@ -43,8 +44,14 @@ impl Order {
         // One more than the peer's number; none is 0.
         let mut table = [0_u8; PLACES];
         let (mut first, mut last, mut next) = ([0_u8; BATCH], [0_u8; BATCH], [0_u8; BATCH]);
-        let mut peers = 0;
+        let (mut peers, mut latest) = (0, 0);
         for (at, datagram) in datagrams.iter().enumerate() {
+            // Most come in a row from one peer, or there is but one.
+            if at > 0 && datagrams[at - 1].to == datagram.to {
+                next[usize::from(last[latest])] = at as u8;
+                last[latest] = at as u8;
+                continue;
+            }
             let mut place = hash(datagram.to) % PLACES;
             loop {
                 match usize::from(table[place]) {
@@ -53,11 +60,13 @@ impl Order {
                         last[peers] = at as u8;
                         peers += 1;
                         table[place] = peers as u8;
+                        latest = peers - 1;
                         break;
                     }
                     peer if datagrams[usize::from(first[peer - 1])].to == datagram.to => {
                         next[usize::from(last[peer - 1])] = at as u8;
                         last[peer - 1] = at as u8;
+                        latest = peer - 1;
                         break;
                     }
                     // Fewer peers than places: an empty one comes.
