@@ -145,7 +145,8 @@ impl Inbox {
                     truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
                 },
             };
-            let told = header.msg_hdr.msg_controllen as usize;
+            // Its type is the C library's choice.
+            let told: usize = header.msg_hdr.msg_controllen as _;
             if self.tells && told > 0 {
                 return Some(self.with_told(arrived, at, told, abilities.local.port()));
             }
