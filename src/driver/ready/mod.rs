@@ -238,7 +238,9 @@ impl Driver for Ready {
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        let timeout = if self.queue.is_empty() { timeout } else { Some(Duration::ZERO) };
+        // A turn may have ended within a row of datagrams.
+        let idle = self.queue.is_empty() && !self.datagrams.has_row();
+        let timeout = if idle { timeout } else { Some(Duration::ZERO) };
         match self.poll.poll(&mut self.fetched, timeout) {
             Ok(()) => self.note(),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

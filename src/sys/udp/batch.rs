@@ -55,9 +55,9 @@ impl Abilities {
             super::enable_local_address(socket, bound.is_ipv6())?;
         }
         // Joined datagrams fill a message; where there is no room for the longest, each comes
-        // alone and is cut alone.
-        let joins =
-            inbox.takes_the_longest() && set(socket, libc::SOL_UDP, libc::UDP_GRO, 1).is_ok();
+        // alone and is cut alone, whatever a socket that was brought along has set.
+        let wanted = inbox.takes_the_longest();
+        let joins = set(socket, libc::SOL_UDP, libc::UDP_GRO, wanted.into()).is_ok() && wanted;
         let cuts = set(socket, libc::SOL_UDP, libc::UDP_SEGMENT, 0).is_ok();
         let is_connected = socket.peer_addr().is_ok();
         let tells_errors = get(socket, libc::IPPROTO_IP, libc::IP_RECVERR)
