@@ -36,7 +36,7 @@ mod registration;
 mod socket;
 mod stream;
 
-use datagram::DatagramEntry;
+use datagram::Datagrams;
 use listener::ListenerEntry;
 use stream::{StreamEntry, requeue};
 
@@ -99,14 +99,16 @@ pub(crate) struct Ready {
     /// Further places that this turn may look at behind those.
     spare: usize,
     streams: Pages<StreamEntry>,
-    /// The loop's one receive buffer.
+    /// The streams' one receive buffer.
     receive: Box<[u8]>,
     woken: bool,
     poll: Poll,
     waker: Arc<mio::Waker>,
     fetched: Events,
     listeners: Vec<Option<ListenerEntry>>,
-    datagrams: Vec<Option<DatagramEntry>>,
+    datagrams: Datagrams,
+    /// The buffer that was lent last is a datagram's.
+    lends_datagram: bool,
 }
 
 impl Ready {
@@ -124,7 +126,8 @@ impl Ready {
             spare: 0,
             streams: Pages::new(),
             listeners: Vec::new(),
-            datagrams: Vec::new(),
+            datagrams: Datagrams::default(),
+            lends_datagram: false,
             receive: vec![0; receive_buffer].into_boxed_slice(),
         })
     }
@@ -165,9 +168,7 @@ impl Ready {
                     }
                 }
                 Place::Datagram(index) => {
-                    if let Some(Some(entry)) = self.datagrams.get_mut(index as usize) {
-                        entry.note(event, place, &mut self.queue);
-                    }
+                    self.datagrams.note(index, event, &mut self.queue);
                 }
             }
         }
@@ -202,9 +203,20 @@ impl Ready {
     fn other_event(&mut self, place: Place) -> Option<Event> {
         match place {
             Place::Listener(index) => self.listener_event(index),
-            Place::Datagram(index) => self.datagram_event(index),
+            Place::Datagram(index) => self.datagram_event(Some(index)),
             Place::Stream(_) | Place::Waker => None,
         }
+    }
+
+    /// What the datagram socket at the queue's head has, or the next datagram of the row.
+    #[inline]
+    fn datagram_event(&mut self, index: Option<u32>) -> Option<Event> {
+        let event = match index {
+            Some(index) => self.datagrams.event(index, &mut self.queue),
+            None => self.datagrams.next_in_row(&mut self.queue),
+        };
+        self.lends_datagram = matches!(event, Some(Event::Datagram { .. }));
+        event
     }
 }
 
@@ -244,7 +256,9 @@ impl Driver for Ready {
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        let timeout = if self.queue.is_empty() { timeout } else { Some(Duration::ZERO) };
+        // A turn may have ended within a row of datagrams.
+        let idle = self.queue.is_empty() && !self.datagrams.has_row();
+        let timeout = if idle { timeout } else { Some(Duration::ZERO) };
         match self.poll.poll(&mut self.fetched, timeout) {
             Ok(()) => self.note(),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -259,6 +273,12 @@ impl Driver for Ready {
     fn next_event(&mut self) -> Option<Event> {
         if std::mem::take(&mut self.woken) {
             return Some(Event::Woken);
+        }
+        if self.datagrams.has_row()
+            && let Some(event) = self.datagram_event(None)
+        {
+            self.spare = self.spare.saturating_sub(1);
+            return Some(event);
         }
         while self.round + self.spare > 0
             && let Some(place) = self.queue.pop_front()
@@ -283,11 +303,16 @@ impl Driver for Ready {
 
     #[inline]
     fn bytes(&self, buffer: &Buffer) -> &[u8] {
+        if self.lends_datagram {
+            return self.datagrams.bytes(buffer);
+        }
         &self.receive[..buffer.length]
     }
 
     #[inline]
-    fn recycle(&mut self, _buffer: Buffer) {}
+    fn recycle(&mut self, _buffer: Buffer) {
+        self.lends_datagram = false;
+    }
 
     fn listen(&mut self, number: u32, listener: Listener) -> io::Result<()> {
         self.add_listener(number, listener)
@@ -397,7 +422,7 @@ impl Driver for Ready {
     }
 
     fn open_datagram(&mut self, number: u32, socket: UdpSocket) -> io::Result<()> {
-        self.add_datagram(number, socket)
+        self.datagrams.add(number, socket, self.poll.registry(), self.receive.len())
     }
 
     fn send_datagrams(
@@ -406,6 +431,6 @@ impl Driver for Ready {
         bytes: &[u8],
         datagrams: &mut [Outgoing],
     ) -> io::Result<usize> {
-        self.send_to_peers(number, bytes, datagrams)
+        self.datagrams.send(number, bytes, datagrams)
     }
 }
