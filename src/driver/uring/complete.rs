@@ -2,10 +2,11 @@
 
 use std::io;
 
+use crate::driver::uring::Uring;
+use crate::driver::uring::queue::Place;
 use crate::driver::uring::ring::Completion;
 use crate::driver::uring::stream::{Armed, End};
 use crate::driver::uring::tag::Kind;
-use crate::driver::uring::{Place, Uring};
 use crate::driver::{Buffer, Event, Token};
 
 impl Uring {

@@ -9,9 +9,10 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use socket2::SockAddr;
 
 use crate::driver::Event;
+use crate::driver::uring::Uring;
+use crate::driver::uring::queue::Place;
 use crate::driver::uring::settle::{cancel, poll};
 use crate::driver::uring::tag::{Kind, Tag, next_epoch};
-use crate::driver::uring::{Place, Uring};
 use crate::sys::socket::{Listener, Stream, address_of, is_about_one_connection};
 
 pub(super) struct ListenerEntry {
