@@ -28,6 +28,10 @@ impl ListenerEntry {
         self.epoch
     }
 
+    pub(super) fn is_queued(&self) -> bool {
+        self.queued
+    }
+
     /// There may be a connection.
     pub(super) fn note(&mut self, number: u32, queue: &mut VecDeque<Place>) {
         if !self.queued && !self.resting {

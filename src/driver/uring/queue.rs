@@ -27,7 +27,7 @@ impl Uring {
 
     /// What the stream at the queue's head has for the reactor, if anything. It goes to the
     /// queue's end if it may have more.
-    fn stream_event(&mut self, index: u32) -> Option<Event> {
+    pub(super) fn stream_event(&mut self, index: u32) -> Option<Event> {
         let entry = self.streams.get_mut(index)?;
         entry.queued = false;
         let event = entry.next_event(index, &mut self.receive);
