@@ -19,6 +19,10 @@ impl Uring {
             Some(Kind::Listener) => self.may_accept(completion),
             Some(Kind::Datagram) => self.may_receive_datagrams(completion),
             Some(Kind::DatagramWritable) => self.may_send_datagrams(completion),
+            Some(Kind::Idle) => {
+                self.move_hand();
+                None
+            }
             Some(Kind::Woken) => {
                 self.woken = true;
                 if !completion.has_more()

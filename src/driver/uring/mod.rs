@@ -60,6 +60,7 @@ mod buffers;
 mod close;
 mod complete;
 mod datagram;
+mod idle;
 mod listener;
 mod memory;
 mod queue;
@@ -73,6 +74,7 @@ use bell::Bell;
 use buffers::{BUFFER_BYTES, Buffers};
 use close::Closing;
 use datagram::DatagramEntry;
+use idle::Hand;
 use listener::ListenerEntry;
 use queue::Place;
 use ring::{Ring, Wait};
@@ -108,6 +110,7 @@ pub(crate) struct Uring {
     /// Of these, those that found no buffer.
     stalled: Vec<u32>,
     closing: Closing,
+    hand: Hand,
     listeners: Vec<Option<ListenerEntry>>,
     datagrams: Vec<Option<DatagramEntry>>,
     /// The loop's one large receive buffer.
@@ -145,6 +148,7 @@ impl Uring {
             unsettled: Vec::new(),
             stalled: Vec::new(),
             closing: Closing::default(),
+            hand: Hand::default(),
             listeners: Vec::new(),
             datagrams: Vec::new(),
             receive: vec![0; receive_buffer].into_boxed_slice(),
@@ -204,6 +208,7 @@ impl Driver for Uring {
 
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.settle_streams();
+        self.set_hand();
         self.buffers.publish();
         if self.queue.is_empty() && !self.ring.has_completions() {
             self.ring.enter(Wait::For(timeout))?;

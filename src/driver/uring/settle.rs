@@ -35,6 +35,7 @@ impl Uring {
         for index in unsettled.drain(..) {
             let Some(entry) = self.streams.get_mut(index) else { continue };
             entry.unsettled = false;
+            self.hand.is_needed |= entry.wanted() == Armed::Receive;
             if let Err(error) = entry.settle(index, &mut self.ring) {
                 // The kernel takes nothing more for now: the next turn tries again.
                 log::debug!("an operation has to wait: {error}");

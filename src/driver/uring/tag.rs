@@ -42,9 +42,11 @@ pub(super) enum Kind {
     Datagram,
     /// A poll for room for datagrams.
     DatagramWritable,
+    /// The timer of the look for idle streams.
+    Idle,
 }
 
-const KINDS: [Kind; 9] = [
+const KINDS: [Kind; 10] = [
     Kind::Receive,
     Kind::Readable,
     Kind::Writable,
@@ -54,6 +56,7 @@ const KINDS: [Kind; 9] = [
     Kind::Listener,
     Kind::Datagram,
     Kind::DatagramWritable,
+    Kind::Idle,
 ];
 
 /// The name of an operation.
