@@ -3,8 +3,10 @@
 
 use clap::{Parser, Subcommand};
 
+mod chart;
 mod load;
 mod scoreboard;
+mod units;
 
 #[derive(Debug, Parser)]
 #[command(name = "tightloop-bench", version, about)]
