@@ -11,7 +11,7 @@
 //! can be made again, and a run that was interrupted goes on.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,8 @@ mod choice;
 mod machine;
 mod markdown;
 mod measure;
+mod options;
+mod places;
 mod plan;
 mod prepare;
 mod process;
@@ -38,6 +40,10 @@ mod workload;
 
 use machine::{Commit, Machine};
 use measure::Client;
+use places::{
+    choose_cores, command_line, known_systems, load_program, logs_directory, out_directory,
+    warn_of_noise,
+};
 use plan::{LEVELS, LOWEST_OF_FULL_RUNS, Plan, Wish};
 use prepare::{BuildPolicy, Preparation, Status};
 use progress::Progress;
@@ -45,85 +51,7 @@ use record::{Journal, Records, Setting};
 use run::{Outcome, Runner};
 use systems::System;
 
-/// What the command line says.
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Report, raw figures and charts are written to DIR: scoreboard.md, \
-    scoreboard.json, raw.jsonl, *.svg. An interrupted run goes on with the same command.")]
-pub struct Options {
-    /// Only this work (repeatable): a name of --list, or main, growth, growth-connections,
-    /// growth-size, growth-loops
-    #[arg(long, value_name = "NAME")]
-    work: Vec<String>,
-
-    /// Only this system (repeatable): a name of --list, or tightloop for all its drivers
-    #[arg(long, value_name = "NAME")]
-    system: Vec<String>,
-
-    /// End within five minutes, with fewer workloads, rounds and seconds
-    #[arg(long, conflicts_with = "minutes")]
-    quick: bool,
-
-    /// Plan so much that it fits into this time
-    #[arg(long, value_name = "N", value_parser = positive)]
-    minutes: Option<f64>,
-
-    /// Rounds of each system in each work [default: 10, or what fits]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
-    rounds: Option<u32>,
-
-    /// How long each round is measured [default: 5, or what fits]
-    #[arg(long, value_name = "S", value_parser = positive)]
-    seconds: Option<f64>,
-
-    /// Let systems that warm up for more than 5 s live through all rounds of a work (with --quick
-    /// always)
-    #[arg(long)]
-    keep_processes: bool,
-
-    /// Do not count system calls
-    #[arg(long)]
-    no_calls: bool,
-
-    /// Build all systems, also those that are built already
-    #[arg(long)]
-    build: bool,
-
-    /// Forget the run of which there are figures in DIR
-    #[arg(long)]
-    restart: bool,
-
-    /// Measure nothing: make the report anew from the figures in DIR
-    #[arg(long)]
-    report_only: bool,
-
-    /// Show what could be measured, and measure nothing
-    #[arg(long)]
-    list: bool,
-
-    /// Show no progress
-    #[arg(long)]
-    quiet: bool,
-
-    /// Where to write [default: docs/performance; with --quick target/scoreboard]
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
-
-    /// Where peers.json is [default: bench/peers, here or above]
-    #[arg(long, value_name = "DIR")]
-    peers: Option<PathBuf>,
-
-    /// The server's core [default: the first that may be used]
-    #[arg(long, value_name = "N")]
-    server_core: Option<usize>,
-
-    /// The client's core [default: the next one]
-    #[arg(long, value_name = "N")]
-    client_core: Option<usize>,
-
-    /// What to run in place of this program for `load`: for tests
-    #[arg(long, value_name = "PROGRAM", hide = true)]
-    load_program: Option<PathBuf>,
-}
+pub use options::Options;
 
 /// A quick run promises five minutes; what is left of them is for the report.
 const QUICK: Duration = Duration::from_secs(285);
@@ -133,15 +61,7 @@ const QUICK_BUILDS: Duration = Duration::from_secs(60);
 const REPORT_SECONDS: f64 = 5.0;
 /// Of a preparation: starting and checking a system in all its modes.
 const CHECK_SECONDS: f64 = 2.0;
-/// Of others, before anything runs: the machine is not quiet.
-const LOAD_AVERAGE_MAX: f64 = 0.5;
 const INTERRUPTED: u8 = 130;
-
-fn positive(text: &str) -> Result<f64, String> {
-    let number: Option<f64> = text.parse().ok();
-    let number = number.filter(|number| *number > 0.0 && number.is_finite());
-    number.ok_or_else(|| "must be a number above 0".to_owned())
-}
 
 /// Runs the command.
 pub fn run(options: Options) -> ExitCode {
@@ -312,97 +232,6 @@ fn budget_seconds(options: &Options, started: Instant, systems: usize) -> Option
     }
     let minutes = options.minutes?;
     Some((minutes * 60.0 - CHECK_SECONDS * systems as f64 - REPORT_SECONDS).max(0.0))
-}
-
-fn choose_cores(options: &Options) -> Result<(usize, usize), String> {
-    let cores = machine::cores();
-    if cores.len() < 2 {
-        return Err(format!(
-            "the server needs one core and the client another, and this process may use {}",
-            cores.len()
-        ));
-    }
-    let server = options.server_core.unwrap_or_else(|| {
-        let is_free = |core: &&usize| Some(**core) != options.client_core;
-        cores.iter().find(is_free).copied().unwrap_or(cores[0])
-    });
-    let client = options
-        .client_core
-        .unwrap_or_else(|| cores.iter().find(|core| **core != server).copied().unwrap_or(cores[1]));
-    for core in [server, client] {
-        if !cores.contains(&core) {
-            return Err(format!("there is no core {core} to be used, only {cores:?}"));
-        }
-    }
-    if server == client {
-        return Err("the server and the client need a core each".to_owned());
-    }
-    Ok((server, client))
-}
-
-fn warn_of_noise() {
-    if cfg!(debug_assertions) {
-        eprintln!("warning: a debug build; its figures mean nothing (build with --release)");
-    }
-    if let Some(load) = machine::load_average()
-        && load > LOAD_AVERAGE_MAX
-    {
-        eprintln!(
-            "warning: others use this machine (load average {load:.1}); rounds that they disturb \
-             are marked and repeated"
-        );
-    }
-}
-
-/// All systems; without a list of peers only tightloop, and why.
-fn known_systems(options: &Options) -> Result<(Vec<System>, Option<String>), String> {
-    let own = std::env::current_exe().map_err(|error| error.to_string())?;
-    let own = own.with_file_name("tightloop-system");
-    let peers = options.peers.clone().or_else(|| find_above(Path::new("bench/peers/peers.json")));
-    match peers {
-        Some(peers) => {
-            let peers = peers.canonicalize().unwrap_or(peers);
-            Ok((systems::all_systems(&peers, &own)?, None))
-        }
-        None => {
-            let problem = "no bench/peers/peers.json here or above; give --peers".to_owned();
-            Ok((systems::tightloop_systems(&own), Some(problem)))
-        }
-    }
-}
-
-/// The directory of a file that is here or in a directory above.
-fn find_above(file: &Path) -> Option<PathBuf> {
-    let here = std::env::current_dir().ok()?;
-    let found = here.ancestors().map(|up| up.join(file)).find(|path| path.is_file())?;
-    found.parent().map(Path::to_owned)
-}
-
-fn out_directory(options: &Options) -> PathBuf {
-    let default = if options.quick { "target/scoreboard" } else { "docs/performance" };
-    options.out.clone().unwrap_or_else(|| PathBuf::from(default))
-}
-
-/// Beside the program, among other build products: logs are of no use to anybody else.
-fn logs_directory() -> Result<PathBuf, String> {
-    let own = std::env::current_exe().map_err(|error| error.to_string())?;
-    let logs = own.with_file_name("scoreboard-logs").join(std::process::id().to_string());
-    fs::create_dir_all(&logs)
-        .map_err(|error| format!("{} cannot be made: {error}", logs.display()))?;
-    Ok(logs)
-}
-
-fn load_program(options: &Options) -> Result<PathBuf, String> {
-    match &options.load_program {
-        Some(program) => Ok(program.clone()),
-        None => std::env::current_exe().map_err(|error| error.to_string()),
-    }
-}
-
-/// The command as it can be given again: the program by its name alone.
-fn command_line() -> String {
-    let arguments = std::env::args().skip(1);
-    std::iter::once("tightloop-bench".to_owned()).chain(arguments).collect::<Vec<_>>().join(" ")
 }
 
 fn write_report(records: &Records, out: &Path) -> Result<(), String> {

@@ -33,6 +33,31 @@ pub fn report(records: &Records, tables: &[Table], verdicts: &[Verdict]) -> Stri
 }
 
 fn introduction(text: &mut String, header: &Header) {
+    if header.machine.debug_build {
+        text.push_str("**A debug build: these figures mean nothing.**\n\n");
+    }
+    text.push_str("| | |\n|---|---|\n");
+    for (name, value) in facts(header) {
+        let _ = writeln!(text, "| {name} | {value} |");
+    }
+    let _ = write!(
+        text,
+        "\nThe server is charged for its CPU time (`/proc/PID/task/*/schedstat`) an operation, on one core \
+         with one thread; the client has the other core and compares every byte. Rounds are interleaved \
+         (A B C, C B A, ...), ratios are paired by round, intervals are 95 % of a bootstrap. The control is \
+         the baseline measured a second time under another name: where its interval does not hold 1.0, or its \
+         median is more than 1.5 % away, the set says less, and the table says so. A round is disturbed where \
+         others took more than {:.0} % of the machine or the hypervisor more than {:.0} %. \
+         Operations a second compare servers only where the server's core is full and the client's is not. \
+         Each system has TCP_NODELAY, and a backlog of at least 1,024. Every number of every round is in \
+         [{FILE_NAME}]({FILE_NAME}).\n\n",
+        100.0 * FOREIGN_MAX,
+        100.0 * STEAL_MAX
+    );
+}
+
+/// Where the figures come from.
+fn facts(header: &Header) -> Vec<(&'static str, String)> {
     let machine = &header.machine;
     let level = &header.plan.level;
     let or_none = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
@@ -41,10 +66,7 @@ fn introduction(text: &mut String, header: &Header) {
     let memory = machine.memory_kib as f64 / 1_048_576.0;
     let virtual_machine = if machine.hypervisor { ", a virtual machine" } else { "" };
     let cores = |cores: &[usize]| cores.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
-    if machine.debug_build {
-        text.push_str("**A debug build: these figures mean nothing.**\n\n");
-    }
-    let lines = [
+    vec![
         ("date", header.date.clone()),
         ("command", format!("`{}`", header.command.replace('|', "\\|"))),
         ("commit", format!("{:.12}{dirty}", header.commit.id)),
@@ -92,24 +114,7 @@ fn introduction(text: &mut String, header: &Header) {
                 level.warmup_max, level.long_warmup_max
             ),
         ),
-    ];
-    text.push_str("| | |\n|---|---|\n");
-    for (name, value) in lines {
-        let _ = writeln!(text, "| {name} | {value} |");
-    }
-    let _ = write!(
-        text,
-        "\nThe server is charged for its CPU time (`/proc/PID/task/*/schedstat`) an operation, on one core \
-         with one thread; the client has the other core and compares every byte. Rounds are interleaved \
-         (A B C, C B A, ...), ratios are paired by round, intervals are 95 % of a bootstrap. The control is \
-         the baseline measured a second time under another name: where its interval does not hold 1.0, or its \
-         median is more than 1.5 % away, the set says less, and the table says so. A round is disturbed where \
-         others took more than {:.0} % of the machine or the hypervisor more than {:.0} %. \
-         Each system has TCP_NODELAY, and a backlog of at least 1,024. Every number of every round is in \
-         [{FILE_NAME}]({FILE_NAME}).\n\n",
-        100.0 * FOREIGN_MAX,
-        100.0 * STEAL_MAX
-    );
+    ]
 }
 
 fn targets(text: &mut String, verdicts: &[Verdict]) {
@@ -121,7 +126,11 @@ fn targets(text: &mut String, verdicts: &[Verdict]) {
     );
     text.push_str("|---|---|---|---|---|\n");
     for verdict in verdicts {
-        let driver = verdict.driver.as_deref().unwrap_or("not measured");
+        let driver = match (&verdict.driver, verdict.is_trustworthy) {
+            (Some(driver), true) => driver.clone(),
+            (Some(driver), false) => format!("{driver} (the set says less)"),
+            (None, _) => "not measured".to_owned(),
+        };
         let floor = match &verdict.absolute {
             Some(absolute) => cell_of_absolute(absolute),
             None => cell(verdict.floor.as_ref()),
@@ -210,12 +219,13 @@ fn workload(text: &mut String, table: &Table) {
             interval(&control.ratio)
         );
     }
-    let drivers: Vec<&str> = table
+    let mut drivers: Vec<&str> = table
         .rows
         .iter()
         .filter(|row| row.role == Role::Tightloop && !is_control(&row.system))
         .map(|row| row.system.as_str())
         .collect();
+    drivers.sort_unstable();
     head(text, table, &drivers);
     for row in &table.rows {
         line(text, table, row, &drivers);

@@ -102,12 +102,13 @@ impl Preparation<'_> {
             system.build.join(" "),
             log.display()
         ));
-        let mut command = command_in(&system.build, &system.directory);
+        let mut command = command_in(&system.build, &system.home);
         match process::run(&mut command, &[], (&log, None), limit) {
             Ok(Ended::Success) if system.is_built() => Ok(()),
             Ok(Ended::Success) => Err(format!(
-                "its build left no {} behind; log in {}",
+                "its build left no {} behind{}; log in {}",
                 system.program.join(" "),
+                last_words(&log),
                 log.display()
             )),
             Ok(Ended::Failure(status)) => Err(format!(

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -219,7 +220,8 @@ impl Journal {
             ));
         }
         let failed = |error: io::Error| format!("{} cannot be written: {error}", path.display());
-        let mut file = File::options().read(true).append(true).open(&path).map_err(failed)?;
+        let mut file = File::options().append(true).open(&path).map_err(failed)?;
+        claim(&file, &path)?;
         end_last_line(&mut file, &path).map_err(failed)?;
         Ok(Journal { records, file, path })
     }
@@ -236,8 +238,10 @@ impl Journal {
             systems: setting.systems,
             plan: setting.plan,
         };
-        let file = File::create(&path)
-            .map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
+        let failed = |error: io::Error| format!("{} cannot be written: {error}", path.display());
+        let file = File::options().create(true).append(true).open(&path).map_err(failed)?;
+        claim(&file, &path)?;
+        file.set_len(0).map_err(failed)?;
         let line = Line::Header(Box::new(header.clone()));
         let records =
             Records { header, rounds: Vec::new(), calls: Vec::new(), failures: Vec::new() };
@@ -274,6 +278,20 @@ impl Journal {
 }
 
 const WAY_OUT: &str = "begin anew with --restart";
+
+/// Two runs at a time would write into one file, and measure each other.
+fn claim(file: &File, path: &Path) -> Result<(), String> {
+    // SAFETY: the descriptor is that of an open file; the lock goes when it is closed.
+    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0 {
+        return Ok(());
+    }
+    match io::Error::last_os_error() {
+        error if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(format!("another scoreboard is writing {}", path.display()))
+        }
+        error => Err(format!("{} cannot be locked: {error}", path.display())),
+    }
+}
 
 /// Cuts off a last line that an end in the middle of a write has left behind.
 fn end_last_line(file: &mut File, path: &Path) -> io::Result<()> {

@@ -13,7 +13,9 @@ use super::workload::Mode;
 struct Entry {
     name: String,
     language: String,
-    directory: String,
+    /// Where its sources are: for those who read the list.
+    #[serde(rename = "directory")]
+    _directory: String,
     build: Vec<String>,
     program: Vec<String>,
     modes: Vec<Mode>,
@@ -42,11 +44,10 @@ pub struct System {
     pub language: String,
     /// Mode and address are appended.
     pub program: Vec<String>,
-    /// Where the program starts, and where its relative paths are from.
+    /// Where programs start, and where their relative paths are from.
     pub home: PathBuf,
+    /// Runs in `home` too.
     pub build: Vec<String>,
-    /// Where `build` runs.
-    pub directory: PathBuf,
     pub modes: Vec<Mode>,
     pub needs: Vec<String>,
     pub install: String,
@@ -136,7 +137,6 @@ fn peer(entry: Entry, peers: &Path) -> System {
         program: entry.program,
         home: peers.to_owned(),
         build: entry.build,
-        directory: peers.join(entry.directory),
         modes: entry.modes,
         needs: entry.needs,
         install: entry.install,
@@ -155,7 +155,6 @@ pub fn tightloop_systems(program: &Path) -> Vec<System> {
         program: [&program.to_string_lossy(), "--driver", driver].map(str::to_owned).to_vec(),
         home: program.parent().unwrap_or(Path::new(".")).to_owned(),
         build: Vec::new(),
-        directory: PathBuf::new(),
         modes: vec![Mode::Echo, Mode::Udp, Mode::Http, Mode::Broadcast],
         needs: Vec::new(),
         install: "cargo build --release -p tightloop-bench".to_owned(),
@@ -166,16 +165,11 @@ pub fn tightloop_systems(program: &Path) -> Vec<System> {
     vec![system("poll"), system("io-uring")]
 }
 
-/// The floor of a mode, by readiness: the one of io_uring is compared as a system of its own. For
-/// datagrams it is the one that takes many at once, where there is one.
+/// The floor of a mode: the first that is listed. The others, with tricks of their own, are
+/// compared as systems.
 pub fn floor_of(systems: &[System], mode: Mode) -> Option<&System> {
     let is_floor = |system: &&System| system.role == Role::Floor && system.modes.contains(&mode);
-    let is_meant = |system: &&System| match mode {
-        Mode::Udp => system.name.contains("mmsg") || system.name.contains("udp"),
-        _ => !system.name.contains("uring"),
-    };
-    let floors = || systems.iter().filter(is_floor);
-    floors().find(is_meant).or_else(|| floors().next())
+    systems.iter().find(is_floor)
 }
 
 /// The system that everything is divided by, and of which the control is a second instance: the

@@ -42,6 +42,8 @@ pub struct Verdict {
     pub title: String,
     /// The driver that is compared: tightloop's best in this workload.
     pub driver: Option<String>,
+    /// Whether the control was as it should be.
+    pub is_trustworthy: bool,
     pub floor: Option<Comparison>,
     pub absolute: Option<Comparison>,
     pub gnet: Option<Comparison>,
@@ -91,6 +93,7 @@ fn verdict(tables: &[Table], target: &Target) -> Verdict {
         workload: target.workload.to_owned(),
         title: named.map_or(target.workload, |workload| &workload.title).to_owned(),
         driver: own.map(|row| row.system.clone()),
+        is_trustworthy: table.is_some_and(Table::is_trustworthy),
         floor: against(target.floor, table.and_then(Table::floor)),
         absolute: target.absolute.map(|target| Comparison {
             target,

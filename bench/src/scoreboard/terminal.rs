@@ -86,7 +86,9 @@ pub fn summary(tables: &[Table], verdicts: &[Verdict]) -> String {
         ];
         let told = sides.iter().filter_map(|(name, side)| side_of(name, side.as_ref()?));
         let told = told.collect::<Vec<_>>().join(", ");
-        let _ = writeln!(text, "  {}: {told}", verdict.title);
+        if !told.is_empty() {
+            let _ = writeln!(text, "  {}: {told}", verdict.title);
+        }
     }
     text
 }
