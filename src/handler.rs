@@ -9,6 +9,7 @@ use crate::conn::datagram::Datagram;
 use crate::conn::input::Input;
 use crate::control::ServerHandle;
 use crate::error::{CloseReason, DecodeError};
+use crate::options::driver::{Driver, DriverFallback};
 
 /// What the loop does after a callback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -33,6 +34,10 @@ pub struct LoopInfo {
     pub index: usize,
     /// How many loops the server has.
     pub loops: usize,
+    /// How the loop speaks to the kernel: never `Auto`, but what came of it.
+    pub driver: Driver,
+    /// Why that is not what would have been preferred.
+    pub fallback: Option<DriverFallback>,
 }
 
 /// A protocol: what happens when connections open, bytes arrive, timers fire.

@@ -100,6 +100,7 @@ pub use control::ServerHandle;
 pub use error::{CloseReason, DecodeError, EncodeError, Error, HandleError, Result, TlsError};
 pub use handler::{Action, Handler, LoopInfo};
 pub use metrics::Stats;
+pub use options::driver::{Driver, DriverFallback, UnknownDriver};
 pub use options::{PanicPolicy, WhenFull};
 pub use per_conn::{PerConn, Session, per_conn};
 pub use server::{RunningServer, Server};

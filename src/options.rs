@@ -14,6 +14,8 @@ use crate::balance::{Balance, Balancer, BuiltIn};
 use crate::error::{Error, Result};
 use crate::sys::sockopt::{Keepalive, ListenOptions, SocketOptions};
 
+pub(crate) mod driver;
+
 /// How long a listener rests after the system refused to accept for want of descriptors or
 /// memory: long enough to cost no CPU, short enough that nobody waits long once some are free.
 pub(crate) const ACCEPT_REST: Duration = Duration::from_millis(100);
@@ -75,6 +77,9 @@ pub(crate) struct Options {
     /// Number of event loops; 0 means one a core.
     pub(crate) loops: usize,
     pub(crate) pin_loops: bool,
+    pub(crate) driver: driver::Driver,
+    /// Bytes of the buffers that io_uring receives into.
+    pub(crate) uring_buffers: usize,
     pub(crate) balancer: BalancerFactory,
     pub(crate) listen: ListenOptions,
     pub(crate) listener_hook: Option<SocketHook>,
@@ -121,6 +126,9 @@ impl Default for Options {
         Options {
             loops: 1,
             pin_loops: false,
+            driver: driver::Driver::Auto,
+            // They are used in turn: few enough to stay in a core's cache.
+            uring_buffers: 1 << 20,
             balancer: Arc::new(|| Box::new(BuiltIn::new(Balance::RoundRobin))),
             listen: ListenOptions {
                 // The kernel caps it at somaxconn (4,096 on present Linux).
@@ -190,12 +198,17 @@ type Rule = (bool, &'static str, &'static str);
 impl Options {
     /// Refuses values that cannot be meant, naming the option.
     pub(crate) fn check(&self) -> Result<()> {
-        let rules: [Rule; 26] = [
+        let rules: [Rule; 27] = [
             (self.loops > MAX_LOOPS, "loops", "at most 1024"),
             (
                 !(1024..=16 << 20).contains(&self.receive_buffer),
                 "receive_buffer",
                 "between 1 KiB and 16 MiB",
+            ),
+            (
+                !(64 << 10..=128 << 20).contains(&self.uring_buffers),
+                "io_uring_buffers",
+                "between 64 KiB and 128 MiB",
             ),
             (
                 self.low_watermark > self.high_watermark,

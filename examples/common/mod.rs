@@ -7,7 +7,7 @@ use std::error::Error;
 use std::io::Write;
 use std::process::ExitCode;
 
-use tightloop::{Endpoint, Handler, LoopInfo, Server, ServerHandle};
+use tightloop::{Driver, Endpoint, Handler, LoopInfo, Server, ServerHandle};
 
 /// The flags that all examples have.
 #[derive(clap::Args)]
@@ -24,6 +24,10 @@ pub struct Args {
     /// Give every loop a listening socket of its own: the kernel spreads the connections
     #[arg(long)]
     reuse_port: bool,
+
+    /// How the loops speak to the kernel: auto, poll or io-uring
+    #[arg(long, value_name = "DRIVER", default_value_t = Driver::Auto)]
+    driver: Driver,
 }
 
 impl Args {
@@ -37,7 +41,8 @@ impl Args {
 
 /// A server as the flags say; without `--listen` it listens on `default_urls`.
 pub fn server(args: &Args, default_urls: &[&str]) -> Server {
-    let mut server = Server::new().loops(args.loops).reuse_port(args.reuse_port);
+    let mut server =
+        Server::new().loops(args.loops).reuse_port(args.reuse_port).driver(args.driver);
     for url in &args.listen {
         server = server.listen(url);
     }

@@ -13,6 +13,9 @@
 //! - A stream whose receiving is off yields neither bytes nor its end; a reset is still told.
 //! - `send` takes what the socket takes. When `blocked` is answered, one `Writable` event follows
 //!   as soon as a further `send` makes sense, and until then `send` must not be called again.
+//! - A driver may keep what `send` has taken until the next `wait`, so that many sends leave
+//!   together. If the socket then refuses a part, the driver sends that later, ahead of all else;
+//!   `commit` asks for it. If it fails, `SendFailed` or the next `send` or `commit` tells.
 //! - After a `send` that failed, what had been received is still told, and then the end of the
 //!   stream or its failure.
 //! - A stream that always has input gives way to the others after each buffer.
@@ -34,6 +37,8 @@ use crate::sys::sockopt::SocketOptions;
 pub(crate) mod ready;
 #[cfg(any(test, feature = "sim"))]
 pub(crate) mod sim;
+#[cfg(all(target_os = "linux", feature = "io-uring"))]
+pub(crate) mod uring;
 
 /// Names one stream: an index, which is used again, and a generation, which is not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -88,6 +93,8 @@ pub(crate) enum Event<S = Stream> {
     Ended { token: Token },
     /// The connection is broken.
     Failed { token: Token, error: io::Error },
+    /// A `send` that was answered has failed since; see the contract.
+    SendFailed { token: Token, error: io::Error },
     /// A `send` that was blocked may go on.
     Writable { token: Token },
     /// A datagram arrived, whole.
@@ -113,6 +120,12 @@ pub(crate) trait Sockets {
 
     /// The stream's own address.
     fn local_address(&self, token: Token) -> io::Result<Address>;
+
+    /// Bytes that `send` has taken and the socket has not.
+    fn unsent(&self, token: Token) -> usize {
+        let _ = token;
+        0
+    }
 }
 
 /// A driver; see the module's contract.
@@ -196,7 +209,17 @@ pub(crate) trait Driver: Sockets {
     /// caller advances `output` by the answer.
     fn send(&mut self, token: Token, output: &Outbound, limit: usize) -> io::Result<Sent>;
 
-    /// Sends FIN after what the socket has taken.
+    /// Whether all that `send` has taken is with the socket by now. Where it is not, that counts as a
+    /// send that is blocked.
+    ///
+    /// # Errors
+    /// That of an earlier send.
+    fn commit(&mut self, token: Token) -> io::Result<bool> {
+        let _ = token;
+        Ok(true)
+    }
+
+    /// Sends FIN after what the socket has taken; what `commit` has not confirmed may be lost.
     fn shutdown_write(&mut self, token: Token) -> io::Result<()>;
 
     /// Ends the stream.

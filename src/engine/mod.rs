@@ -31,12 +31,14 @@ use crate::tls::MakeNamedSession;
 use crate::workers::{WorkerOptions, WorkerPool};
 
 mod acceptor;
+mod choice;
 mod listener;
 mod thread;
 
 pub(crate) use listener::{Listen, ListenOn};
 
 use acceptor::Acceptor;
+use choice::Choice;
 use listener::Bound;
 use thread::Threads;
 
@@ -107,8 +109,11 @@ impl<H: Handler> Engine<H> {
                 placement: Placement::Here,
                 policies: Arc::clone(&policies),
             };
-            let (factory, info) = (Arc::clone(&factory), LoopInfo { index, loops: count });
-            threads.spawn(format!("tl-loop-{index}"), index, parts, move || factory(info))?;
+            let factory = Arc::clone(&factory);
+            let make_handler = move |Choice { driver, fallback }| {
+                factory(LoopInfo { index, loops: count, driver, fallback })
+            };
+            threads.spawn(format!("tl-loop-{index}"), index, parts, make_handler)?;
         }
         if let Some(shared) = &server.shared.acceptor {
             let parts = Parts {
@@ -125,7 +130,7 @@ impl<H: Handler> Engine<H> {
                 },
                 policies,
             };
-            threads.spawn("tl-acceptor".to_owned(), count, parts, || Acceptor)?;
+            threads.spawn("tl-acceptor".to_owned(), count, parts, |_| Acceptor)?;
         }
         threads.boot()?;
         Ok(Engine { server, loops, workers, threads })

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::io;
+use std::net::UdpSocket;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,10 +12,13 @@ use std::thread::JoinHandle;
 use crate::control::{LoopShared, ServerHandle};
 use crate::driver::Driver;
 use crate::driver::ready::Ready;
+use crate::engine::choice::{self, Choice, Life};
 use crate::error::{Error, Result};
 use crate::handler::{Action, Handler};
+use crate::options::Options;
 use crate::reactor::{Parts, Reactor};
 use crate::sys::affinity;
+use crate::sys::socket::{Listener, Stream};
 
 /// The threads of one server while they boot and until they have ended.
 pub(super) struct Threads {
@@ -57,7 +61,7 @@ impl Threads {
         name: String,
         index: usize,
         parts: Parts<Ready, H>,
-        make_handler: impl FnOnce() -> H + Send + 'static,
+        make_handler: impl FnOnce(Choice) -> H + Send + 'static,
     ) -> Result<()> {
         let (go, wait) = channel();
         let Some(reporter) = self.reporter.clone() else {
@@ -67,7 +71,9 @@ impl Threads {
         let (server, shared) = (self.server.clone(), Arc::clone(&parts.shared));
         let jobs = Arc::clone(&parts.jobs);
         let body = move || {
-            let life = AssertUnwindSafe(|| live(index, parts, make_handler, &step));
+            let options = Arc::clone(&parts.options);
+            let life = LoopLife { index, parts, make_handler, step: &step };
+            let life = AssertUnwindSafe(|| life.begin(&options));
             let result = catch_unwind(life).unwrap_or_else(|panic| {
                 let message = panic_message(&*panic);
                 log::error!("event loop {index} panicked: {message}");
@@ -148,34 +154,58 @@ impl Drop for Threads {
 }
 
 /// A loop's thread from beginning to end.
-fn live<H: Handler>(
+struct LoopLife<'a, H: Handler, F> {
     index: usize,
     parts: Parts<Ready, H>,
-    make_handler: impl FnOnce() -> H,
-    step: &Step,
-) -> Result<()> {
-    let failed = |source| Error::LoopStart { index, source };
-    if parts.options.pin_loops {
-        let cpus = affinity::available_cpus();
-        if let Some(&cpu) = cpus.get(index % cpus.len().max(1)) {
-            affinity::pin_current_thread(cpu).map_err(failed)?;
+    make_handler: F,
+    step: &'a Step,
+}
+
+impl<H: Handler, F: FnOnce(Choice) -> H> LoopLife<'_, H, F> {
+    fn begin(self, options: &Options) -> Result<()> {
+        let index = self.index;
+        if options.pin_loops {
+            let cpus = affinity::available_cpus();
+            if let Some(&cpu) = cpus.get(index % cpus.len().max(1)) {
+                affinity::pin_current_thread(cpu)
+                    .map_err(|source| Error::LoopStart { index, source })?;
+            }
         }
+        choice::live(options, self)
     }
-    let driver = Ready::new(parts.options.receive_buffer).map_err(failed)?;
-    let (server, shared) = (parts.server.clone(), Arc::clone(&parts.shared));
-    // The loop is not running yet, so nobody else has set it.
-    drop(shared.waker.set(driver.waker()));
-    let mut reactor = Reactor::new(driver, make_handler(), parts).map_err(failed)?;
-    if !step.done() {
-        return Ok(());
+}
+
+impl<H: Handler, F: FnOnce(Choice) -> H> Life for LoopLife<'_, H, F> {
+    fn live<D>(self, driver: D, choice: Choice) -> Result<()>
+    where
+        D: Driver<Stream = Stream, Listener = Listener, DatagramSocket = UdpSocket>,
+    {
+        let LoopLife { index, parts, make_handler, step } = self;
+        let failed = |source| Error::LoopStart { index, source };
+        // The same for all of them.
+        if let Some(reason) = choice.fallback.filter(|_| index == 0) {
+            log::info!("the loops do without io_uring: {reason}");
+        }
+        let (server, shared) = (parts.server.clone(), Arc::clone(&parts.shared));
+        // The loop is not running yet, so nobody else has set it.
+        drop(shared.waker.set(driver.waker()));
+        let handler = make_handler(choice);
+        let mut reactor = Reactor::new(driver, handler, parts.for_driver()).map_err(failed)?;
+        if !step.done() {
+            return Ok(());
+        }
+        if reactor.boot() == Action::Shutdown {
+            server.stop();
+        }
+        if !step.done() {
+            return Ok(());
+        }
+        reactor.run().map_err(|source| Error::LoopFailed { index, source })
     }
-    if reactor.boot() == Action::Shutdown {
-        server.stop();
+
+    fn fail(self, source: io::Error) -> Result<()> {
+        Err(Error::LoopStart { index: self.index, source })
     }
-    if !step.done() {
-        return Ok(());
-    }
-    reactor.run().map_err(|source| Error::LoopFailed { index, source })
 }
 
 /// Answers everybody who still waits for something from a loop that has ended.

@@ -32,7 +32,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         }
         match conn.phase {
             Phase::Closing => {
-                let sealed = self.seal(token);
+                let sealed = self.seal(token) && self.is_committed(token);
                 if sealed || self.core.table.get(token).is_some_and(|conn| conn.want_end) {
                     self.finish(token);
                 }
@@ -53,7 +53,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         conn.phase = Phase::Closing;
         conn.mark = taken;
         conn.inbound.clear(&mut self.core.pool);
-        let delivered = conn.outbound.is_empty() && self.seal(token);
+        let delivered = conn.outbound.is_empty() && self.seal(token) && self.is_committed(token);
         if !delivered {
             let patience = self.core.options.close_timeout;
             self.core.set_watch_from(token, self.driver.now(), Some(patience));
@@ -66,7 +66,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let Some(conn) = self.core.table.get_mut(token) else { return };
         if conn.want_shutdown_write && !conn.write_shut {
             // A handshake would never be done behind our FIN.
-            if conn.handshaking || !self.seal(token) {
+            if conn.handshaking || !self.seal(token) || !self.is_committed(token) {
                 return;
             }
             let Some(conn) = self.core.table.get_mut(token) else { return };
@@ -91,12 +91,15 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// Calls on_close and lets go of the socket, at once or by way of lingering.
     fn finish(&mut self, token: Token) {
+        // What the driver still keeps is as good as not sent.
+        let has_left = self.driver.commit(token).unwrap_or(false);
         let Some(conn) = self.core.table.get_mut(token) else { return };
         let reason = conn.reason.take().unwrap_or(CloseReason::Local);
         // Behind a broken session no output can be delivered; but the alert that tells so is.
         let broken_session = matches!(reason, CloseReason::Tls(_)) && conn.secured;
         let delivered =
-            (conn.outbound.is_empty() && !matches!(reason, CloseReason::Aborted)) || broken_session;
+            (conn.outbound.is_empty() && has_left && !matches!(reason, CloseReason::Aborted))
+                || broken_session;
         let broken = matches!(reason, CloseReason::PeerReset(_) | CloseReason::Failed(_));
         // A reset can only destroy what was sent, and only before the peer's FIN can it come.
         let sent = conn.sent > 0 || conn.secured;

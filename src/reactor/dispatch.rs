@@ -17,6 +17,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                     self.settle(token);
                 }
             }
+            Event::SendFailed { token, error } => self.send_failed(token, error),
             Event::Ended { token } => self.ended(token),
             Event::Failed { token, error } => self.end(token, CloseReason::from_io(error)),
             Event::Accepted { listener, stream, peer } => self.accepted(listener, stream, peer),

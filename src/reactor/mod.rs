@@ -76,6 +76,26 @@ pub(crate) struct Parts<D: Driver, H: Handler> {
     pub(crate) policies: Arc<[ListenerPolicy]>,
 }
 
+impl<D: Driver, H: Handler> Parts<D, H> {
+    /// The same for another driver of the same sockets.
+    pub(crate) fn for_driver<E>(self) -> Parts<E, H>
+    where
+        E: Driver<Stream = D::Stream, Listener = D::Listener, DatagramSocket = D::DatagramSocket>,
+    {
+        Parts {
+            shared: self.shared,
+            server: self.server,
+            options: self.options,
+            workers: self.workers,
+            jobs: self.jobs,
+            listeners: self.listeners,
+            datagram_sockets: self.datagram_sockets,
+            placement: self.placement,
+            policies: self.policies,
+        }
+    }
+}
+
 /// Where accepted connections go.
 pub(crate) enum Placement<S> {
     /// To this loop.

@@ -2,6 +2,8 @@
 //! or stops receiving, and moves the connection towards its end. It is called after every
 //! callback for the callback's own connection, and at the end of the turn for the others.
 
+use std::io;
+
 use crate::conn::command::Completion;
 use crate::conn::core::Core;
 use crate::conn::state::{ConnCore, Phase};
@@ -119,7 +121,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let queued = socket.and_then(|socket| queued_bytes(&socket)).unwrap_or(0);
         let sent = self.wire_sent(token);
         let sent = sent.or_else(|| Some(self.core.table.get(token)?.sent)).unwrap_or(0);
-        sent.saturating_sub(queued)
+        sent.saturating_sub(queued + self.driver.unsent(token) as u64)
     }
 
     #[inline]
@@ -153,6 +155,38 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         conn.outbound.clear(pool);
         self.drop_wire(token);
         self.tell_output_lost(token);
+    }
+
+    /// A send that was answered has failed since.
+    pub(super) fn send_failed(&mut self, token: Token, error: io::Error) {
+        let Some(conn) = self.core.table.get(token) else { return };
+        if matches!(conn.phase, Phase::Open | Phase::Opening | Phase::Closing) {
+            self.output_lost(token, CloseReason::from_io(error));
+            self.settle(token);
+        }
+    }
+
+    /// Whether the socket has all output, as a FIN behind it needs. Where it has not, this is
+    /// asked again when it has, or the connection ends otherwise.
+    pub(super) fn is_committed(&mut self, token: Token) -> bool {
+        let Some(conn) = self.core.table.get(token) else { return false };
+        if conn.send_blocked {
+            return false;
+        }
+        match self.driver.commit(token) {
+            Ok(true) => true,
+            Ok(false) => {
+                if let Some(conn) = self.core.table.get_mut(token) {
+                    conn.send_blocked = true;
+                }
+                self.begin_waiting_for_output(token);
+                false
+            }
+            Err(error) => {
+                self.output_lost(token, CloseReason::from_io(error));
+                false
+            }
+        }
     }
 
     /// Pauses reading above the high watermark, and at the low one resumes it and notes that

@@ -7,6 +7,7 @@ use std::time::Duration;
 use socket2::SockRef;
 
 use crate::client::Client;
+use crate::options::driver::Driver;
 use crate::server::Server;
 use crate::sys::sockopt::Keepalive;
 
@@ -46,6 +47,21 @@ for_both! {
     #[doc(alias = "WithLockOSThread")]
     pub fn pin_loops(mut self, pin: bool) -> Self {
         self.options.pin_loops = pin;
+        self
+    }
+
+    /// How the loops speak to the kernel. Default [`Driver::Auto`].
+    pub fn driver(mut self, driver: Driver) -> Self {
+        self.options.driver = driver;
+        self
+    }
+
+    /// Bytes of the buffers that each loop shares among its connections for receiving by io_uring,
+    /// in pieces of 4 KiB. Default 1 MiB, which stays in a core's cache. Between 64 KiB and 128
+    /// MiB. Connections that stream are received into the
+    /// [`receive_buffer`](Self::receive_buffer) instead.
+    pub fn io_uring_buffers(mut self, bytes: usize) -> Self {
+        self.options.uring_buffers = bytes;
         self
     }
 

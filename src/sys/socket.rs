@@ -92,7 +92,7 @@ impl Stream {
     /// This end.
     #[cfg(test)]
     pub(crate) fn local_address(&self) -> io::Result<Address> {
-        address_of(&self.as_socket().local_addr()?)
+        local_address(&self.as_socket())
     }
 
     /// The other end; `NotConnected` while the connect goes on.
@@ -217,6 +217,40 @@ pub(crate) fn is_passing_accept_error(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| PASSING_ACCEPT_ERRORS.contains(&code))
 }
 
+/// Whether an accept error concerns only the connection that would have been accepted, which is
+/// gone: the next one may be fine. Linux also hands errors of the network through accept
+/// (accept(2), "Error handling").
+pub(crate) fn is_about_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::Interrupted
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::NetworkDown
+            | io::ErrorKind::TimedOut
+    ) || is_passing_accept_error(error)
+}
+
+/// Whether a connect that was under way has ended, and how: `None` while it goes on.
+pub(crate) fn connect_result(socket: &SockRef<'_>) -> Option<io::Result<()>> {
+    match socket.take_error() {
+        Ok(Some(error)) | Err(error) => return Some(Err(error)),
+        Ok(None) => {}
+    }
+    match socket.peer_addr() {
+        Ok(_) => Some(Ok(())),
+        Err(error) if error.kind() == io::ErrorKind::NotConnected => None,
+        Err(error) => Some(Err(error)),
+    }
+}
+
+/// This end of a stream.
+pub(crate) fn local_address(socket: &SockRef<'_>) -> io::Result<Address> {
+    address_of(&socket.local_addr()?)
+}
+
 /// For IPv6 nearly every error counts: a system without it says EAFNOSUPPORT, one without dual
 /// stack EINVAL, and if the trouble is another one, the next address has it too.
 fn is_absent(error: &io::Error, address: SocketAddr) -> bool {
@@ -246,7 +280,7 @@ pub(super) fn backlog(options: &ListenOptions) -> i32 {
     i32::try_from(options.backlog).unwrap_or(i32::MAX)
 }
 
-fn address_of(address: &SockAddr) -> io::Result<Address> {
+pub(crate) fn address_of(address: &SockAddr) -> io::Result<Address> {
     if let Some(address) = address.as_socket() {
         return Ok(Address::from(address));
     }

@@ -33,6 +33,18 @@ macro_rules! every_driver {
                 $body
             })*
         }
+
+        #[cfg(all(target_os = "linux", feature = "io-uring"))]
+        mod uring {
+            #[allow(unused_imports)]
+            use super::*;
+            $($(#[$attribute])* #[test] fn $name() {
+                let $driver = $crate::common::Driver::Uring;
+                if $crate::common::can_be_had($driver) {
+                    $body
+                }
+            })*
+        }
     };
 }
 
@@ -41,19 +53,32 @@ macro_rules! every_driver {
 pub enum Driver {
     /// Readiness, over mio.
     Ready,
+    /// io_uring.
+    Uring,
+}
+
+/// Whether this system has the driver; what it lacks is printed.
+pub fn can_be_had(driver: Driver) -> bool {
+    let client = client(driver).start(|_| Echo);
+    if let Err(error) = &client {
+        println!("skipped: {error}");
+    }
+    client.is_ok()
 }
 
 /// A server over the given driver.
 pub fn server(driver: Driver) -> Server {
     match driver {
-        Driver::Ready => Server::new(),
+        Driver::Ready => Server::new().driver(tightloop::Driver::Poll),
+        Driver::Uring => Server::new().driver(tightloop::Driver::IoUring),
     }
 }
 
 /// A client over the given driver.
 pub fn client(driver: Driver) -> Client {
     match driver {
-        Driver::Ready => Client::new(),
+        Driver::Ready => Client::new().driver(tightloop::Driver::Poll),
+        Driver::Uring => Client::new().driver(tightloop::Driver::IoUring),
     }
 }
 

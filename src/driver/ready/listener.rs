@@ -8,7 +8,7 @@ use std::io;
 use crate::driver::Event;
 use crate::driver::ready::socket::ReadyListener;
 use crate::driver::ready::{Place, Ready};
-use crate::sys::socket::Listener;
+use crate::sys::socket::{Listener, is_about_one_connection};
 
 pub(super) struct ListenerEntry {
     socket: ReadyListener,
@@ -71,20 +71,4 @@ impl Ready {
             }
         }
     }
-}
-
-/// Whether an accept error concerns only the connection that would have been accepted, which is
-/// gone: the next one may be fine. Linux also hands errors of the network through accept
-/// (accept(2), "Error handling").
-fn is_about_one_connection(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::Interrupted
-            | io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::HostUnreachable
-            | io::ErrorKind::NetworkUnreachable
-            | io::ErrorKind::NetworkDown
-            | io::ErrorKind::TimedOut
-    ) || crate::sys::socket::is_passing_accept_error(error)
 }

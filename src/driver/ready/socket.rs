@@ -9,7 +9,7 @@ use mio::{Interest, Registry};
 use socket2::SockRef;
 
 use crate::addr::Address;
-use crate::sys::socket::{Listener, Stream, send_vectored};
+use crate::sys::socket::{Listener, Stream, connect_result, send_vectored};
 
 /// A stream socket registered with the poller.
 #[derive(Debug)]
@@ -114,15 +114,7 @@ impl ReadyStream {
 
     /// Whether a connect that was under way has ended, and how: `None` while it goes on.
     pub(super) fn connect_result(&self) -> Option<io::Result<()>> {
-        match self.as_socket().take_error() {
-            Ok(Some(error)) | Err(error) => return Some(Err(error)),
-            Ok(None) => {}
-        }
-        match self.as_socket().peer_addr() {
-            Ok(_) => Some(Ok(())),
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => None,
-            Err(error) => Some(Err(error)),
-        }
+        connect_result(&self.as_socket())
     }
 }
 

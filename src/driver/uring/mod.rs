@@ -1,0 +1,404 @@
+//! The io_uring driver, for Linux 6.1 or newer.
+//!
+//! ```text
+//!   reactor                    driver                              kernel
+//!      |   wait                   |   one io_uring_enter              |
+//!      |------------------------->|   staged sends, changed           |
+//!      |                          |   operations ------------------>  | sends, at once
+//!      |                          |   <-- completions --------------  | receives what has come
+//!      |   next_event             |                                   | into shared buffers
+//!      |------------------------->|   one completion, or one place    |
+//!      |   <-- bytes where -------|   of the queue: a call            |
+//!      |       they lie           |                                   |
+//!      |   send                   |                                   |
+//!      |------------------------->|   short: copied, staged           |
+//!      |                          |   long: a call ---------------->  |
+//! ```
+//!
+//! Receiving. A busy stream has one multishot receive in the kernel, which puts what comes into
+//! buffers that all streams share (`buffers.rs`): no system call a message. One that streams, rests
+//! or is idle has a multishot poll instead, which costs the kernel a third of the memory, and is
+//! received by calls into the loop's one large buffer; see `stream.rs`.
+//!
+//! Sending. What is short is copied into a stage and leaves with the `enter` that waits, all of it
+//! in one call. These sends do not wait for room (MSG_DONTWAIT, MSG_WAITALL) and tell only of
+//! failure: when the call has returned, each has ended, and the kernel holds none of our memory.
+//! So nothing is pinned, and no buffer of a connection has to outlive it. What a full socket
+//! refuses is kept, sent when there is room, and `commit` tells of it; see `send.rs`.
+//!
+//! Accepting and datagrams. A multishot poll tells of them, and calls of our own fetch them: they
+//! bring the peer's address with them, and a listener that rests takes nothing out of its backlog.
+//!
+//! Closing. Operations that a stream has in the kernel hold its socket open. They are cancelled,
+//! and the descriptor is closed behind the last one's end (`close.rs`). Tags of operations carry an
+//! epoch, so that a late completion finds nobody.
+//!
+//! What the kernel may do to memory is stated with those who own it: `ring.rs`, `buffers.rs`,
+//! `send.rs`.
+
+// The second place, beside sys, that speaks to the kernel itself.
+#![allow(unsafe_code)]
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use socket2::SockRef;
+
+use crate::addr::Address;
+use crate::buf::outbound::Outbound;
+use crate::buf::pages::Pages;
+use crate::driver::{Buffer, CloseMode, Driver, Event, Sent, Sockets, Token, Waker};
+use crate::options::driver::DriverFallback;
+use crate::sys::socket::{Listener, Stream, connect_udp, local_address, start_connect};
+use crate::sys::sockopt::SocketOptions;
+
+mod bell;
+mod buffers;
+mod close;
+mod complete;
+mod datagram;
+mod listener;
+mod memory;
+mod ring;
+mod send;
+mod settle;
+mod stream;
+mod tag;
+
+use bell::Bell;
+use buffers::{BUFFER_BYTES, Buffers};
+use close::Closing;
+use datagram::DatagramEntry;
+use listener::ListenerEntry;
+use ring::{Ring, Wait};
+use send::Stage;
+use stream::StreamEntry;
+
+/// Entries that leave with one call, at most; they are used round and round, and should stay in the
+/// nearest cache.
+const SUBMISSIONS: u32 = 256;
+
+/// Room for completions: each stream may have some at once. What does not fit is kept by the
+/// kernel, more slowly.
+const COMPLETIONS: u32 = 4096;
+
+/// As for the readiness driver: places of the queue that a turn looks at, at least.
+const LEAST_PLACES_PER_TURN: usize = 32;
+
+/// As for the readiness driver: bytes that take the place of a further round's event.
+const BYTES_PER_PLACE: usize = 2048;
+
+/// Something that may have an event without a further completion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Stream(u32),
+    Listener(u32),
+    Datagram(u32),
+}
+
+/// The io_uring driver.
+pub(crate) struct Uring {
+    /// Dropped before all that the kernel may refer to.
+    ring: Ring,
+    buffers: Buffers,
+    stage: Stage,
+    bell: Bell,
+    woken: bool,
+    /// The provided buffer that the reactor reads; `None` where it is the large one.
+    lent: Option<u16>,
+    queue: VecDeque<Place>,
+    /// Places that waited when this turn began, and were not looked at yet.
+    round: usize,
+    /// Further places that this turn may look at behind those.
+    spare: usize,
+    streams: Pages<StreamEntry>,
+    /// Streams whose operations may have to change.
+    unsettled: Vec<u32>,
+    /// Of these, those that found no buffer.
+    stalled: Vec<u32>,
+    closing: Closing,
+    listeners: Vec<Option<ListenerEntry>>,
+    datagrams: Vec<Option<DatagramEntry>>,
+    /// The loop's one large receive buffer.
+    receive: Box<[u8]>,
+}
+
+impl Uring {
+    /// A driver whose large receive buffer holds `receive_buffer` bytes, and its shared ones
+    /// `buffers` together. It belongs to the thread that calls.
+    pub(crate) fn new(receive_buffer: usize, buffers: usize) -> Result<Self, DriverFallback> {
+        Self::with_ring(receive_buffer, buffers, SUBMISSIONS, COMPLETIONS)
+    }
+
+    fn with_ring(
+        receive_buffer: usize,
+        buffers: usize,
+        submissions: u32,
+        completions: u32,
+    ) -> Result<Self, DriverFallback> {
+        let ring = Ring::new(submissions, completions)?;
+        let buffers = Buffers::new(&ring.submitter(), buffers, BUFFER_BYTES.min(receive_buffer))?;
+        let stage = Stage::new().map_err(|error| DriverFallback::new("mmap", &error))?;
+        let bell = Bell::new().map_err(|error| DriverFallback::new("eventfd", &error))?;
+        let mut driver = Uring {
+            ring,
+            buffers,
+            stage,
+            bell,
+            woken: false,
+            lent: None,
+            queue: VecDeque::new(),
+            round: 0,
+            spare: 0,
+            streams: Pages::new(),
+            unsettled: Vec::new(),
+            stalled: Vec::new(),
+            closing: Closing::default(),
+            listeners: Vec::new(),
+            datagrams: Vec::new(),
+            receive: vec![0; receive_buffer].into_boxed_slice(),
+        };
+        driver.watch_bell().map_err(|error| DriverFallback::new("io_uring_enter", &error))?;
+        Ok(driver)
+    }
+
+    fn stream(&self, token: Token) -> Option<&StreamEntry> {
+        self.streams
+            .get(token.index)
+            .filter(|e| e.socket.is_some() && e.generation == token.generation)
+    }
+
+    #[inline]
+    fn stream_mut(&mut self, token: Token) -> Option<&mut StreamEntry> {
+        self.streams
+            .get_mut(token.index)
+            .filter(|e| e.socket.is_some() && e.generation == token.generation)
+    }
+
+    /// What the stream at the queue's head has for the reactor, if anything. It goes to the
+    /// queue's end if it may have more.
+    fn stream_event(&mut self, index: u32) -> Option<Event> {
+        let entry = self.streams.get_mut(index)?;
+        entry.queued = false;
+        let event = entry.next_event(index, &mut self.receive);
+        self.lent = None;
+        debug_assert!(event.is_some() || !entry.has_more(), "it would be asked for ever");
+        self.changed(index);
+        event
+    }
+
+    /// Something about a stream is new: it may have an event, or need another operation.
+    fn changed(&mut self, index: u32) {
+        let Some(entry) = self.streams.get_mut(index) else { return };
+        if !entry.queued && entry.has_more() {
+            entry.queued = true;
+            self.queue.push_back(Place::Stream(index));
+        }
+        if !entry.unsettled && !entry.is_settled() {
+            entry.unsettled = true;
+            self.unsettled.push(index);
+        }
+    }
+
+    /// The next event of the queue.
+    fn queued_event(&mut self) -> Option<Event> {
+        while self.round + self.spare > 0
+            && let Some(place) = self.queue.pop_front()
+        {
+            match self.round {
+                0 => self.spare -= 1,
+                _ => self.round -= 1,
+            }
+            let event = match place {
+                Place::Stream(index) => self.stream_event(index),
+                Place::Listener(index) => self.listener_event(index),
+                Place::Datagram(index) => self.datagram_event(index),
+            };
+            if let Some(Event::Received { buffer, .. }) = &event {
+                self.spare = self.spare.saturating_sub(buffer.length / BYTES_PER_PLACE);
+            }
+            if event.is_some() {
+                return event;
+            }
+        }
+        None
+    }
+}
+
+impl Sockets for Uring {
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn socket(&self, token: Token) -> Option<SockRef<'_>> {
+        Some(self.stream(token)?.socket.as_ref()?.as_socket())
+    }
+
+    fn local_address(&self, token: Token) -> io::Result<Address> {
+        match self.stream(token).and_then(|entry| entry.socket.as_ref()) {
+            Some(socket) => local_address(&socket.as_socket()),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    fn unsent(&self, token: Token) -> usize {
+        let extra = self.stream(token).and_then(|entry| entry.extra.as_ref());
+        extra.map_or(0, |extra| extra.unsent.len())
+    }
+}
+
+impl Driver for Uring {
+    type Stream = Stream;
+    type Listener = Listener;
+    type DatagramSocket = UdpSocket;
+
+    fn unopened_socket(stream: &Stream) -> Option<SockRef<'_>> {
+        Some(stream.as_socket())
+    }
+
+    fn waker(&self) -> Waker {
+        self.bell.waker()
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.settle_streams();
+        self.buffers.publish();
+        if self.queue.is_empty() && !self.ring.has_completions() {
+            self.ring.enter(Wait::For(timeout))?;
+        } else if !self.queue.is_empty() || self.ring.unsubmitted() > 0 {
+            self.ring.enter(Wait::No)?;
+        }
+        self.sends_have_left();
+        self.round = self.queue.len();
+        self.spare = LEAST_PLACES_PER_TURN.saturating_sub(self.round);
+        Ok(())
+    }
+
+    #[inline]
+    fn next_event(&mut self) -> Option<Event> {
+        while let Some(completion) = self.ring.next() {
+            let event = self.completed(completion);
+            if event.is_some() {
+                return event;
+            }
+        }
+        if std::mem::take(&mut self.woken) {
+            return Some(Event::Woken);
+        }
+        self.queued_event()
+    }
+
+    #[inline]
+    fn bytes(&self, buffer: &Buffer) -> &[u8] {
+        match self.lent {
+            Some(number) => self.buffers.filled(number, buffer.length),
+            None => &self.receive[..buffer.length],
+        }
+    }
+
+    #[inline]
+    fn recycle(&mut self, _: Buffer) {
+        if let Some(number) = self.lent.take() {
+            self.buffers.give(number);
+        }
+    }
+
+    fn listen(&mut self, number: u32, listener: Listener) -> io::Result<()> {
+        self.add_listener(number, listener)
+    }
+
+    fn rest_listener(&mut self, number: u32) {
+        if let Some(Some(entry)) = self.listeners.get_mut(number as usize) {
+            entry.begin_rest();
+        }
+    }
+
+    fn resume_accepting(&mut self, number: u32) {
+        if let Some(Some(entry)) = self.listeners.get_mut(number as usize) {
+            entry.end_rest(number, &mut self.queue);
+        }
+    }
+
+    fn close_listener(&mut self, number: u32) {
+        self.remove_listener(number);
+    }
+
+    fn open(&mut self, token: Token, stream: Stream) -> io::Result<()> {
+        self.adopt(token, stream, false);
+        Ok(())
+    }
+
+    fn start_connect(
+        &mut self,
+        address: &Address,
+        local: Option<SocketAddr>,
+        options: &SocketOptions,
+    ) -> io::Result<Stream> {
+        start_connect(address, local, options)
+    }
+
+    fn connect_datagram(
+        &mut self,
+        address: SocketAddr,
+        local: Option<SocketAddr>,
+        options: &SocketOptions,
+    ) -> io::Result<Stream> {
+        connect_udp(address, local, options)
+    }
+
+    fn connect(&mut self, token: Token, stream: Stream) -> io::Result<()> {
+        self.adopt(token, stream, true);
+        Ok(())
+    }
+
+    fn rename(&mut self, from: Token, to: Token) -> io::Result<()> {
+        self.rename_stream(from, to)
+    }
+
+    fn set_receiving(&mut self, token: Token, on: bool) {
+        let Some(entry) = self.stream_mut(token) else { return };
+        entry.receiving = on;
+        self.changed(token.index);
+    }
+
+    #[inline]
+    fn send(&mut self, token: Token, output: &Outbound, limit: usize) -> io::Result<Sent> {
+        self.send_stream(token, output, limit)
+    }
+
+    fn commit(&mut self, token: Token) -> io::Result<bool> {
+        self.commit_stream(token)
+    }
+
+    fn shutdown_write(&mut self, token: Token) -> io::Result<()> {
+        if !self.commit_stream(token)?
+            && let Some(entry) = self.stream_mut(token)
+        {
+            entry.forget_unsent();
+        }
+        match self.stream(token).and_then(|entry| entry.socket.as_ref()) {
+            Some(socket) => socket.as_socket().shutdown(std::net::Shutdown::Write),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    fn close(&mut self, token: Token, mode: CloseMode) {
+        self.close_stream(token, mode);
+    }
+
+    fn open_datagram(&mut self, number: u32, socket: UdpSocket) -> io::Result<()> {
+        self.add_datagram(number, socket)
+    }
+
+    fn send_datagram(
+        &mut self,
+        number: u32,
+        payload: &[u8],
+        to: SocketAddr,
+        from: Option<IpAddr>,
+    ) -> io::Result<()> {
+        self.send_one_datagram(number, payload, to, from)
+    }
+}

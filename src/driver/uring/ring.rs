@@ -1,0 +1,282 @@
+//! The ring itself: how it is set up, how operations go in, how completions come out.
+//!
+//! INVARIANT 1 (one thread): the ring is made, entered and dropped on one thread, its loop's. It is
+//! a DEFER_TASKRUN ring: the kernel touches memory that belongs to operations only during a call
+//! that this thread makes into it.
+//! INVARIANT 2 (open descriptors): an entry that names a descriptor leaves, by `submit` or `enter`,
+//! before that descriptor is closed; so a number is never taken for another socket's.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
+
+use io_uring::squeue::Entry;
+use io_uring::types::{SubmitArgs, Timespec};
+use io_uring::{EnterFlags, IoUring, cqueue, opcode};
+
+use crate::driver::uring::tag::Tag;
+use crate::options::driver::DriverFallback;
+
+/// IORING_REGISTER_RING_FDS, which the crate offers only on an object that borrows the ring.
+const REGISTER_RING_FDS: libc::c_uint = 20;
+
+/// IORING_ENTER_REGISTERED_RING.
+const ENTER_REGISTERED_RING: libc::c_uint = 1 << 4;
+
+/// What an operation told of itself.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Completion {
+    pub(super) tag: Tag,
+    pub(super) result: i32,
+    flags: u32,
+}
+
+impl Completion {
+    /// Whether the operation goes on.
+    #[inline]
+    pub(super) fn has_more(&self) -> bool {
+        cqueue::more(self.flags)
+    }
+
+    /// The provided buffer that was used.
+    #[inline]
+    pub(super) fn buffer(&self) -> Option<u16> {
+        cqueue::buffer_select(self.flags)
+    }
+
+    /// The error, if it failed.
+    pub(super) fn error(&self) -> Option<i32> {
+        (self.result < 0).then_some(-self.result)
+    }
+}
+
+/// What to wait for while the kernel is entered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// Nothing: what has happened is fetched.
+    No,
+    /// One completion, for so long (`None`: for ever).
+    For(Option<Duration>),
+}
+
+/// A ring, with the completions that were taken from it.
+pub(super) struct Ring {
+    ring: IoUring,
+    /// The ring's number for `enter`: registered, or the descriptor.
+    number: RawFd,
+    flags: libc::c_uint,
+    fetched: VecDeque<Completion>,
+    failed_sends: Vec<Completion>,
+}
+
+impl Ring {
+    /// A ring of this size, made for the calling thread.
+    pub(super) fn new(submissions: u32, completions: u32) -> Result<Self, DriverFallback> {
+        let refused = |error: io::Error| DriverFallback::new("io_uring_setup", &error);
+        let build = |has_array: bool| {
+            let mut builder = IoUring::builder();
+            builder
+                .dontfork()
+                .setup_clamp()
+                .setup_submit_all()
+                .setup_single_issuer()
+                .setup_defer_taskrun()
+                .setup_cqsize(completions);
+            if !has_array {
+                builder.setup_no_sqarray();
+            }
+            builder.build(submissions)
+        };
+        // Kernels before 6.6 know no ring without an array.
+        let ring = match build(false) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => build(true),
+            other => other,
+        };
+        let ring = ring.map_err(refused)?;
+        let mut probe = io_uring::Probe::new();
+        ring.submitter()
+            .register_probe(&mut probe)
+            .map_err(|error| DriverFallback::new("IORING_REGISTER_PROBE", &error))?;
+        let needed = [
+            opcode::Send::CODE,
+            opcode::RecvMulti::CODE,
+            opcode::PollAdd::CODE,
+            opcode::AsyncCancel::CODE,
+        ];
+        let params = ring.params();
+        let has_all = needed.iter().all(|code| probe.is_supported(*code))
+            && params.is_feature_ext_arg()
+            && params.is_feature_nodrop()
+            && params.is_feature_skip_cqe_on_success();
+        if !has_all {
+            let error = io::Error::from_raw_os_error(libc::EOPNOTSUPP);
+            return Err(DriverFallback::new("an operation or a feature of io_uring", &error));
+        }
+        let fd = ring.as_raw_fd();
+        let (number, flags) = match register(fd) {
+            Ok(number) => (number, ENTER_REGISTERED_RING),
+            // The descriptor serves as well, a little slower.
+            Err(_) => (fd, 0),
+        };
+        Ok(Ring { ring, number, flags, fetched: VecDeque::new(), failed_sends: Vec::new() })
+    }
+
+    /// The kernel's side, to register things with it.
+    pub(super) fn submitter(&self) -> io_uring::Submitter<'_> {
+        self.ring.submitter()
+    }
+
+    /// Entries that have not left yet.
+    #[inline]
+    pub(super) fn unsubmitted(&mut self) -> usize {
+        self.ring.submission().len()
+    }
+
+    /// Whether a further entry finds no room.
+    #[inline]
+    pub(super) fn is_full(&mut self) -> bool {
+        self.ring.submission().is_full()
+    }
+
+    /// Puts an entry in; it leaves with the next `submit` or `enter`, or now for want of room.
+    ///
+    /// # Errors
+    /// The kernel's, where there is no room and it takes none of those before.
+    ///
+    /// # Safety
+    /// What the entry points to is valid until the operation has ended, and until then nobody
+    /// writes what it reads, nor reads what it writes.
+    #[inline]
+    pub(super) unsafe fn push(&mut self, entry: &Entry) -> io::Result<()> {
+        while self.is_full() {
+            self.submit()?;
+        }
+        // SAFETY: the caller's claim.
+        let pushed = unsafe { self.ring.submission().push(entry) };
+        pushed.map_err(io::Error::other)
+    }
+
+    /// Has all entries leave, and waits for nothing.
+    ///
+    /// # Errors
+    /// The kernel's, when it takes none.
+    pub(super) fn submit(&mut self) -> io::Result<()> {
+        let result = self.call(0, 0, None);
+        self.fetch();
+        match result {
+            Ok(_) => Ok(()),
+            // Completions overflow: they are fetched now.
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => self.enter(Wait::No),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Has all entries leave, and fetches completions.
+    pub(super) fn enter(&mut self, wait: Wait) -> io::Result<()> {
+        let get = EnterFlags::GETEVENTS.bits();
+        let result = match wait {
+            Wait::No => self.call(0, get, None),
+            Wait::For(None) => self.call(1, get, None),
+            Wait::For(Some(timeout)) => {
+                let timeout = Timespec::from(timeout);
+                let args = SubmitArgs::new().timespec(&timeout);
+                self.call(1, get | EnterFlags::EXT_ARG.bits(), Some(&args))
+            }
+        };
+        self.fetch();
+        match result {
+            Ok(_) => Ok(()),
+            Err(error) => match error.raw_os_error() {
+                // A signal; the time is over; completions were in the way, or memory short: what
+                // has not left leaves with the next call.
+                Some(libc::EINTR | libc::ETIME | libc::EBUSY | libc::EAGAIN) => Ok(()),
+                _ => Err(error),
+            },
+        }
+    }
+
+    fn call(
+        &mut self,
+        least: u32,
+        flags: u32,
+        args: Option<&SubmitArgs<'_, '_>>,
+    ) -> io::Result<i32> {
+        let entries = self.unsubmitted() as libc::c_uint;
+        let (argument, size) = match args {
+            Some(args) => (std::ptr::from_ref(args).cast(), size_of_val(args)),
+            None => (std::ptr::null::<libc::c_void>(), 0),
+        };
+        let (number, flags) = (self.number, flags | self.flags);
+        // SAFETY: `number` names this ring; the argument is null, or points to what EXT_ARG says it
+        // is, with a time that lives through the call. What the entries point to is valid by the
+        // contract of `push`.
+        let result = unsafe {
+            libc::syscall(libc::SYS_io_uring_enter, number, entries, least, flags, argument, size)
+        };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }
+    }
+
+    /// Takes all completions, those that overflowed included.
+    fn fetch(&mut self) {
+        loop {
+            for entry in self.ring.completion() {
+                let (tag, result) = (Tag(entry.user_data()), entry.result());
+                let completion = Completion { tag, result, flags: entry.flags() };
+                match tag.is_send() {
+                    true => self.failed_sends.push(completion),
+                    false => self.fetched.push_back(completion),
+                }
+            }
+            if !self.ring.submission().cq_overflow() {
+                return;
+            }
+            // They come into the queue by a call; one that is interrupted is made again.
+            let flushed = self.call(0, EnterFlags::GETEVENTS.bits(), None);
+            if flushed.is_err_and(|error| error.raw_os_error() == Some(libc::EBADF)) {
+                return;
+            }
+        }
+    }
+
+    /// The next completion.
+    #[inline]
+    pub(super) fn next(&mut self) -> Option<Completion> {
+        self.fetched.pop_front()
+    }
+
+    /// Whether completions wait to be looked at.
+    #[inline]
+    pub(super) fn has_completions(&self) -> bool {
+        !self.fetched.is_empty()
+    }
+
+    /// What sends have told since this was asked last: only failures do.
+    #[inline]
+    pub(super) fn failed_send(&mut self) -> Option<Completion> {
+        self.failed_sends.pop()
+    }
+}
+
+/// Registers the ring's own descriptor, which spares each call the look-up.
+fn register(fd: RawFd) -> io::Result<RawFd> {
+    #[repr(C)]
+    struct Update {
+        offset: u32,
+        reserved: u32,
+        data: u64,
+    }
+    let mut update = Update { offset: u32::MAX, reserved: 0, data: fd as u64 };
+    // SAFETY: the argument is one `struct io_uring_rsrc_update`, as the count says, and is written
+    // during the call only.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_io_uring_register,
+            fd,
+            REGISTER_RING_FDS,
+            std::ptr::from_mut(&mut update),
+            1,
+        )
+    };
+    if result == 1 { Ok(update.offset as RawFd) } else { Err(io::Error::last_os_error()) }
+}

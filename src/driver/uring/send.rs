@@ -1,0 +1,304 @@
+//! Sending. Short output is copied into a stage, and an entry for it waits for the next call into
+//! the kernel; long output is sent by a call of its own, beside which the call costs nothing.
+//!
+//! ```text
+//!   send: staged ----> enter: all taken ----> nothing is told
+//!                             part, or none: the rest is kept (`unsent`) until there is room
+//!                             error: Event::SendFailed
+//! ```
+//! A stream has one staged send at a time. A further one makes those before leave first: were two
+//! on the way, the second might find the room that the first has not found.
+//!
+//! INVARIANT 1 (stage): bytes in the stage stay as they are until no entry is left in the ring and
+//! all failures have been looked at. A staged send ends during the call that submits it: it does
+//! not wait (MSG_DONTWAIT), and what does not wait is not handed to another thread of the kernel.
+//! INVARIANT 2 (order): while a stream has unsent bytes, nothing else of it is sent.
+
+use std::io::{self, IoSlice};
+use std::os::fd::AsRawFd;
+
+use io_uring::squeue::Flags;
+use io_uring::{opcode, types};
+use socket2::SockRef;
+
+use crate::buf::outbound::Outbound;
+use crate::driver::uring::memory::Mapping;
+use crate::driver::uring::stream::{StreamEntry, retry};
+use crate::driver::uring::tag::{MAX_OFFSET, MAX_SEND, Tag};
+use crate::driver::uring::{BYTES_PER_PLACE, Uring};
+use crate::driver::{Sent, Token};
+use crate::sys::socket::{Stream, send_vectored};
+
+/// Output up to this length is staged: to copy it costs less than a call into the kernel.
+const LONGEST_STAGED: usize = 2048;
+const _: () = assert!(LONGEST_STAGED <= MAX_SEND);
+
+/// Slices given to one vectored send, as for the readiness driver.
+const SLICES_PER_SEND: usize = 64;
+
+/// Output that waits for the next call into the kernel.
+pub(super) struct Stage {
+    memory: Mapping,
+    used: usize,
+    /// Counts how often it was emptied; from 1, so that a new stream has nothing in it.
+    round: u32,
+}
+
+impl Stage {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Stage { memory: Mapping::new(MAX_OFFSET)?, used: 0, round: 1 })
+    }
+
+    fn has_room(&self, length: usize) -> bool {
+        self.used + length <= MAX_OFFSET
+    }
+
+    /// Copies the first `length` bytes of `output`, for which there is room; answers where to.
+    #[inline]
+    fn add(&mut self, output: &Outbound, length: usize) -> usize {
+        let begin = self.used;
+        if output.chunks() == 1 {
+            self.memory.copy_in(begin, &output.first()[..length]);
+        } else {
+            let mut slices = [IoSlice::new(&[]); SLICES_PER_SEND];
+            let filled = output.first_slices(length, &mut slices);
+            let mut at = begin;
+            for slice in &slices[..filled] {
+                self.memory.copy_in(at, slice);
+                at += slice.len();
+            }
+            debug_assert_eq!(at, begin + length);
+        }
+        self.used += length;
+        begin
+    }
+}
+
+impl Uring {
+    #[inline]
+    pub(super) fn send_stream(
+        &mut self,
+        token: Token,
+        output: &Outbound,
+        limit: usize,
+    ) -> io::Result<Sent> {
+        const BLOCKED: Sent = Sent { bytes: 0, blocked: true };
+        if !self.may_send(token)? {
+            return Ok(BLOCKED);
+        }
+        let length = output.len().min(limit);
+        let Some(entry) = self.stream_mut(token) else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        let stream = entry.socket.as_ref();
+        let is_piece = matches!(stream, Some(Stream::Udp(_)));
+        if length <= LONGEST_STAGED && !is_piece && output.chunks() <= SLICES_PER_SEND {
+            return match self.stage(token, output, length) {
+                Ok(()) => Ok(Sent { bytes: length, blocked: false }),
+                Err(error) => {
+                    // There is no memory in the kernel for now: the next turn tries again.
+                    log::debug!("a send has to wait: {error}");
+                    self.try_again(token);
+                    Ok(BLOCKED)
+                }
+            };
+        }
+        let result = entry.send_now(output, limit);
+        if result.as_ref().is_ok_and(|sent| sent.blocked) {
+            (entry.blocked, entry.writable) = (true, false);
+            self.changed(token.index);
+        }
+        let bytes = result.as_ref().map_or(0, |sent| sent.bytes);
+        self.spare = self.spare.saturating_sub(bytes / BYTES_PER_PLACE);
+        result
+    }
+
+    /// Whether a further send of a stream would be in order: what was staged before it has left.
+    /// An error is that of an earlier send.
+    #[inline]
+    fn may_send(&mut self, token: Token) -> io::Result<bool> {
+        let round = self.stage.round;
+        let Some(entry) = self.stream_mut(token) else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        if entry.staged_in == round {
+            self.flush_sends(token)
+        } else if entry.extra.is_some() {
+            self.has_sent_all(token)
+        } else {
+            Ok(true)
+        }
+    }
+
+    /// Has staged sends leave. Where that is not possible, the stream is told of it as if it were
+    /// blocked.
+    #[cold]
+    fn flush_sends(&mut self, token: Token) -> io::Result<bool> {
+        let submitted = self.ring.submit();
+        self.sends_have_left();
+        if let Err(error) = submitted {
+            log::debug!("a send has to wait: {error}");
+            self.try_again(token);
+            return Ok(false);
+        }
+        self.has_sent_all(token)
+    }
+
+    /// Whether the socket has all that was sent. Where it has not, `Writable` will follow.
+    fn has_sent_all(&mut self, token: Token) -> io::Result<bool> {
+        let Some(entry) = self.stream_mut(token) else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        if let Some(error) = entry.extra.as_mut().and_then(|extra| extra.send_error.take()) {
+            entry.tidy();
+            return Err(error);
+        }
+        if !entry.has_unsent() {
+            return Ok(true);
+        }
+        (entry.blocked, entry.writable) = (true, false);
+        self.changed(token.index);
+        Ok(false)
+    }
+
+    fn try_again(&mut self, token: Token) {
+        if let Some(entry) = self.stream_mut(token) {
+            (entry.blocked, entry.writable) = (true, true);
+        }
+        self.changed(token.index);
+    }
+
+    #[inline]
+    fn stage(&mut self, token: Token, output: &Outbound, length: usize) -> io::Result<()> {
+        if !self.stage.has_room(length) || self.ring.is_full() {
+            self.ring.submit()?;
+            self.sends_have_left();
+            if !self.stage.has_room(length) || self.ring.is_full() {
+                return Err(io::ErrorKind::OutOfMemory.into());
+            }
+        }
+        let round = self.stage.round;
+        let Self { stage, ring, streams, .. } = self;
+        let Some(entry) = streams.get_mut(token.index) else { return Ok(()) };
+        let Some(socket) = &entry.socket else { return Ok(()) };
+        let offset = stage.add(output, length);
+        let fd = types::Fd(socket.as_socket().as_raw_fd());
+        let operation = opcode::Send::new(fd, stage.memory.at(offset), length as u32)
+            .flags(libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
+            .build()
+            .flags(Flags::SKIP_SUCCESS)
+            .user_data(Tag::send(token.index, offset, length).0);
+        // SAFETY: the stage keeps the bytes until the operation has ended, by INVARIANT 1.
+        unsafe { ring.push(&operation) }?;
+        entry.staged_in = round;
+        Ok(())
+    }
+
+    /// Whatever was submitted has been looked at by the kernel: keeps what a full socket has left
+    /// over, and empties the stage.
+    #[inline]
+    pub(super) fn sends_have_left(&mut self) {
+        while let Some(failed) = self.ring.failed_send() {
+            self.send_failed(failed.tag, failed.result);
+        }
+        if self.stage.used > 0 && self.ring.unsubmitted() == 0 {
+            self.stage.used = 0;
+            self.stage.round = self.stage.round.wrapping_add(1);
+        }
+    }
+
+    #[cold]
+    fn send_failed(&mut self, tag: Tag, result: i32) {
+        let index = tag.index();
+        let (begin, end) = tag.sent();
+        let Some(entry) = self.streams.get_mut(index).filter(|entry| entry.socket.is_some()) else {
+            debug_assert!(false, "a stream is closed behind its sends");
+            return;
+        };
+        let sent = result.max(0) as usize;
+        if result >= 0 || -result == libc::EAGAIN || -result == libc::EINTR {
+            // SAFETY: by INVARIANT 1 they are as they were, and the kernel only reads them.
+            let rest = unsafe { self.stage.memory.slice(begin + sent, end - begin - sent) };
+            entry.extra_mut().unsent.extend_from_slice(rest);
+            entry.writable = false;
+        } else {
+            entry.extra_mut().send_error = Some(io::Error::from_raw_os_error(-result));
+        }
+        self.changed(index);
+    }
+
+    pub(super) fn commit_stream(&mut self, token: Token) -> io::Result<bool> {
+        self.may_send(token)
+    }
+
+    /// Has everything leave that names this stream's descriptor, before that is closed.
+    pub(super) fn leave_before_close(&mut self) {
+        if self.ring.unsubmitted() == 0 {
+            return;
+        }
+        if let Err(error) = self.ring.submit() {
+            log::warn!("a socket is closed before its last output has left: {error}");
+        }
+        self.sends_have_left();
+    }
+}
+
+impl StreamEntry {
+    /// Gives the socket what it takes.
+    fn send_now(&mut self, output: &Outbound, limit: usize) -> io::Result<Sent> {
+        let Some(socket) = &self.socket else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        let result = if output.chunks() == 1 {
+            let first = output.first();
+            let first = &first[..first.len().min(limit)];
+            retry(|| send(&socket.as_socket(), first))
+        } else {
+            let mut slices = [IoSlice::new(&[]); SLICES_PER_SEND];
+            let filled = match socket {
+                Stream::Udp(_) => output.first_slices(limit, &mut slices),
+                _ => output.slices(&mut slices),
+            };
+            retry(|| send_vectored(socket.as_socket(), &slices[..filled]))
+        };
+        match result {
+            Ok(bytes) => Ok(Sent { bytes, blocked: false }),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Ok(Sent { bytes: 0, blocked: true })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Nothing can be sent behind a FIN.
+    pub(super) fn forget_unsent(&mut self) {
+        if let Some(extra) = &mut self.extra {
+            extra.unsent = Vec::new();
+        }
+        self.tidy();
+    }
+
+    /// A poll has told of room: what was kept goes first.
+    pub(super) fn has_room(&mut self) {
+        self.writable = true;
+        let (Some(socket), Some(extra)) = (&self.socket, &mut self.extra) else { return };
+        if extra.unsent.is_empty() {
+            return;
+        }
+        match retry(|| send(&socket.as_socket(), &extra.unsent)) {
+            Ok(sent) => drop(extra.unsent.drain(..sent)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => {
+                extra.unsent.clear();
+                extra.send_error = Some(error);
+            }
+        }
+        self.writable = !self.has_unsent();
+        self.tidy();
+    }
+}
+
+/// Not by way of std's Write, which sends without MSG_NOSIGNAL.
+fn send(socket: &SockRef<'_>, bytes: &[u8]) -> io::Result<usize> {
+    socket.send_with_flags(bytes, libc::MSG_NOSIGNAL)
+}

@@ -1,0 +1,60 @@
+//! The driver of a loop, chosen on the loop's own thread: by trying, never by the kernel's version.
+
+use std::net::UdpSocket;
+
+use crate::driver::Driver;
+use crate::driver::ready::Ready;
+use crate::error::Result;
+use crate::options::Options;
+use crate::options::driver::{self, DriverFallback};
+use crate::sys::socket::{Listener, Stream};
+
+#[cfg(all(target_os = "linux", feature = "io-uring"))]
+mod uring;
+#[cfg(not(all(target_os = "linux", feature = "io-uring")))]
+#[path = "choice/no_uring.rs"]
+mod uring;
+
+/// What [`driver::Driver::Auto`] tries first. docs/PERFORMANCE.md has the figures behind it.
+const AUTO_PREFERS: driver::Driver = driver::Driver::Poll;
+
+/// What was chosen.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Choice {
+    /// Never `Auto`.
+    pub(super) driver: driver::Driver,
+    /// Why it is not the one that was preferred.
+    pub(super) fallback: Option<DriverFallback>,
+}
+
+/// A loop's life, on whatever driver.
+pub(super) trait Life {
+    fn live<D>(self, driver: D, choice: Choice) -> Result<()>
+    where
+        D: Driver<Stream = Stream, Listener = Listener, DatagramSocket = UdpSocket>;
+
+    /// The life of a loop that has no driver.
+    fn fail(self, error: std::io::Error) -> Result<()>;
+}
+
+/// Lives on the driver that the options ask for, or on the one that can be had.
+pub(super) fn live(options: &Options, life: impl Life) -> Result<()> {
+    let wanted = match options.driver {
+        driver::Driver::Auto => AUTO_PREFERS,
+        wanted => wanted,
+    };
+    let mut fallback = None;
+    if wanted == driver::Driver::IoUring {
+        match uring::make(options) {
+            Ok(made) => {
+                return life.live(made, Choice { driver: wanted, fallback });
+            }
+            Err(refused) if options.driver == wanted => return life.fail(refused.into_error()),
+            Err(refused) => fallback = Some(refused),
+        }
+    }
+    match Ready::new(options.receive_buffer) {
+        Ok(made) => life.live(made, Choice { driver: driver::Driver::Poll, fallback }),
+        Err(error) => life.fail(error),
+    }
+}
