@@ -9,15 +9,12 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use tightloop::{Handler, LoopInfo, Server};
+use tightloop::{Driver, Handler, LoopInfo, Server};
 
 mod broadcast;
 mod descriptors;
-mod driver;
 mod echo;
 mod http;
-
-use driver::DriverChoice;
 
 /// A server to be measured, on tightloop
 #[derive(Debug, Parser)]
@@ -35,8 +32,8 @@ struct Arguments {
     threads: u16,
 
     /// How the loops speak to the kernel
-    #[arg(long, value_name = "DRIVER", default_value = "auto")]
-    driver: DriverChoice,
+    #[arg(long, value_name = "poll|io-uring|auto", default_value = "auto")]
+    driver: Driver,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -61,11 +58,8 @@ fn main() -> ExitCode {
     let scheme = if arguments.mode == Mode::Udp { "udp" } else { "tcp" };
     let server = Server::new()
         .listen(format!("{scheme}://{}", arguments.address))
-        .loops(usize::from(arguments.threads));
-    let server = match driver::apply(server, arguments.driver) {
-        Ok(server) => server,
-        Err(what) => return fail(what),
-    };
+        .loops(usize::from(arguments.threads))
+        .driver(arguments.driver);
     match arguments.mode {
         Mode::Echo | Mode::Udp => serve(server, |_loop| echo::Echo),
         Mode::Http => serve(server, |_loop| http::Http),
