@@ -94,6 +94,10 @@ impl<H: Handler> Running<H> {
     pub fn port(&self) -> u16 {
         self.server.local_addrs()[0].port().expect("a network address")
     }
+
+    pub fn received_bytes(&self) -> u64 {
+        self.server.handle().stats().bytes_in
+    }
 }
 
 /// Starts a server with one loop on any port of 127.0.0.1, or on `url`.
