@@ -205,7 +205,7 @@ impl Handler for Faulty {
 
     fn on_datagram(&mut self, datagram: &mut Datagram<'_>) -> Action {
         self.datagrams += 1;
-        let is_tenth = self.datagrams % 10 == 0;
+        let is_tenth = self.datagrams.is_multiple_of(10);
         match self.fault {
             Fault::LosesTenth if is_tenth => return Action::Continue,
             Fault::MixesUp if is_tenth => datagram.reply(&self.last.clone()),
