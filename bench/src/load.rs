@@ -16,7 +16,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-//mod broadcast;
+mod broadcast;
 mod clock;
 mod control;
 mod datagrams;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tightloop::{Client, Context, LoopHandle, RunningClient};
 
-//use super::broadcast::Broadcast;
+use super::broadcast::Broadcast;
 use super::clock::Clock;
 use super::datagrams::Datagrams;
 use super::meter::Totals;
@@ -51,7 +51,7 @@ pub fn run(plan: &Arc<Plan>) -> Result<Report, Failure> {
         return drive(plan, Datagrams::new);
     }
     match (plan.work, plan.target.work) {
-        (Work::Broadcast, _) => Err(Failure::Usage("--work broadcast: not yet".into())),
+        (Work::Broadcast, _) => drive(plan, Broadcast::new),
         (Work::Http, _) | (_, Work::Http) => drive(plan, |seat| {
             let http = Http::new(&seat.plan);
             Requests::new(seat, http)
@@ -180,6 +180,9 @@ impl<H: Load> Run<'_, H> {
             Pacer::start(loops.zip(self.counters.iter().cloned()), self.clock)
         });
         self.pass(plan.warmup, |elapsed| self.progress.warming_up(elapsed))?;
+        if self.is_interrupted() {
+            return Err("interrupted before the measurement began".to_owned());
+        }
         let mut window = self.window()?;
         if plan.work == Work::Idle {
             window.server = window.server.zip(before).map(|((_, end), before)| (before, end));
@@ -252,7 +255,7 @@ impl<H: Load> Run<'_, H> {
             if until > Duration::ZERO {
                 point(began.elapsed());
             }
-            if until == length || self.is_interrupted() {
+            if until == length || self.is_interrupted() || self.shared.ends_early() {
                 return Ok(());
             }
             next += POINT;
@@ -267,6 +270,9 @@ impl<H: Load> Run<'_, H> {
         // Idle connections are asked in turn; each of them has its own time.
         while Instant::now() < deadline || self.plan.work == Work::Idle {
             self.check()?;
+            if self.shared.ends_early() {
+                return Ok(());
+            }
             if self.ask_each_loop(|handler, _| handler.is_quiet())?.into_iter().all(|quiet| quiet) {
                 return Ok(());
             }

@@ -71,8 +71,10 @@ impl Plan {
         }
         limits::check_descriptors(options.connections, options.loops)?;
         if let Some(pid) = options.server_pid {
-            sample::sample(&pid.to_string())
-                .map_err(|error| format!("--server-pid {pid}: {error}"))?;
+            sample::sample(&pid.to_string()).map_err(|error| match error.kind() {
+                std::io::ErrorKind::NotFound => format!("--server-pid {pid}: no such process"),
+                _ => format!("--server-pid {pid}: {error}"),
+            })?;
         }
         let is_datagram = target.endpoint.is_datagram();
         let timeout =

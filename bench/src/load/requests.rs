@@ -5,7 +5,6 @@
 //! ```
 //! Each connection has a slot, which outlives it: one that was closed is made again.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tightloop::{Action, CloseReason, Conn, ConnId, Context, Handler, Input};
@@ -13,16 +12,16 @@ use tightloop::{Action, CloseReason, Conn, ConnId, Context, Handler, Input};
 use super::dialer::Dialer;
 use super::faults::{Kind, closing};
 use super::flow::Flow;
-use super::meter::{Meter, Totals};
+use super::meter::Meter;
 use super::options::Work;
 use super::protocol::{Place, Protocol, Reply};
-use super::schedule::Schedule;
-use super::shared::{Load, Reach, Seat};
+use super::shared::Seat;
 
 /// How often it is looked whether a reply is overdue, or a connection is to be made again.
 const HOUSEKEEPING: Duration = Duration::from_millis(50);
-/// Idle connections that are asked for their echo at a time.
-const ASKED_AT_A_TIME: usize = 64;
+
+mod sending;
+mod stages;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -96,175 +95,6 @@ impl<P: Protocol> Requests<P> {
         }
     }
 
-    // ---- sending ------------------------------------------------------------------------
-
-    /// Writes `count` requests to a connection, for which there is room. False if it is closing.
-    #[inline]
-    fn ask(&mut self, reach: &mut impl Reach, index: u32, count: usize, begun_ns: u64) -> bool {
-        let slot = &mut self.slots[index as usize];
-        let Some(id) = slot.id else { return false };
-        let (protocol, first) = (&mut self.protocol, slot.written);
-        let connection = self.seat.number(index);
-        let is_written = reach.reach(id, |conn| {
-            for sequence in first..first + count as u64 {
-                protocol.write(conn, Place { connection, sequence });
-            }
-        });
-        if !is_written {
-            return false;
-        }
-        for sequence in first..first + count as u64 {
-            let place = self.place(index, sequence);
-            self.begun_ns[place] = begun_ns;
-        }
-        self.slots[index as usize].written += count as u64;
-        self.under_way += count;
-        true
-    }
-
-    /// Where the beginning of a request is kept.
-    #[inline]
-    fn place(&self, index: u32, sequence: u64) -> usize {
-        match self.pipeline {
-            1 => index as usize,
-            pipeline => index as usize * pipeline + (sequence % pipeline as u64) as usize,
-        }
-    }
-
-    #[inline]
-    fn room(&self, index: u32) -> usize {
-        let slot = &self.slots[index as usize];
-        if slot.id.is_none() { 0 } else { self.pipeline - (slot.written - slot.answered) as usize }
-    }
-
-    /// Has a connection that has room do its part.
-    fn employ(&mut self, reach: &mut impl Reach, index: u32, now_ns: u64) {
-        match self.stage {
-            Stage::Opening | Stage::Waiting => {}
-            Stage::Preparing => self.prepare(reach, index),
-            Stage::Going | Stage::Ending if self.work == Work::Idle => self.ask_idle(reach),
-            Stage::Going | Stage::Ending => self.send(reach, index, now_ns),
-        }
-    }
-
-    #[inline]
-    fn send(&mut self, reach: &mut impl Reach, index: u32, now_ns: u64) {
-        let room = self.room(index);
-        let is_going = self.stage == Stage::Going;
-        match &mut self.flow {
-            Flow::Closed => {
-                if is_going && room > 0 {
-                    self.ask(reach, index, room, now_ns);
-                }
-            }
-            Flow::Active { idle, .. } => {
-                if room == self.pipeline {
-                    idle.push(index);
-                    self.send_to_another(reach, now_ns);
-                }
-            }
-            Flow::Open { free, is_queued, .. } => {
-                if room > 0 && !std::mem::replace(&mut is_queued[index as usize], true) {
-                    free.push_back(index);
-                }
-                self.send_what_is_due(reach, now_ns);
-            }
-        }
-    }
-
-    /// A connection was made again in the middle of the load.
-    fn welcome(&mut self, reach: &mut impl Reach, index: u32) {
-        let now_ns = self.seat.clock.now_ns();
-        if self.work == Work::Churn {
-            // An operation begins with connecting.
-            let dialled_ns = self.slots[index as usize].dialled_ns;
-            self.ask(reach, index, 1, dialled_ns);
-        } else if let Flow::Active { idle, vacant, .. } = &mut self.flow {
-            idle.push(index);
-            if *vacant > 0 {
-                *vacant -= 1;
-                self.send_to_another(reach, now_ns);
-            }
-        } else {
-            self.employ(reach, index, now_ns);
-        }
-    }
-
-    /// Sends the next batch to a connection that is chosen at random.
-    fn send_to_another(&mut self, reach: &mut impl Reach, now_ns: u64) {
-        while self.stage == Stage::Going {
-            let Flow::Active { idle, random, vacant } = &mut self.flow else { return };
-            if idle.is_empty() {
-                *vacant += 1;
-                return;
-            }
-            let chosen = idle.swap_remove(random.below(idle.len()));
-            if self.ask(reach, chosen, self.pipeline, now_ns) {
-                return;
-            }
-        }
-    }
-
-    /// Sends all requests that are due, as long as there are connections with room.
-    fn send_what_is_due(&mut self, reach: &mut impl Reach, now_ns: u64) {
-        loop {
-            let Flow::Open { schedule, free, is_queued } = &mut self.flow else { return };
-            let Some(&index) = free.front() else { break };
-            let Some(due_ns) = schedule.take(now_ns) else { break };
-            free.pop_front();
-            is_queued[index as usize] = false;
-            if !self.ask(reach, index, 1, due_ns) {
-                // It comes back when its connection is open again.
-                let Flow::Open { schedule, .. } = &mut self.flow else { return };
-                schedule.give_back();
-                continue;
-            }
-            let has_room = self.room(index) > 0;
-            let Flow::Open { free, is_queued, .. } = &mut self.flow else { return };
-            if has_room {
-                free.push_back(index);
-                is_queued[index as usize] = true;
-            }
-        }
-        let Flow::Open { schedule, free, .. } = &self.flow else { return };
-        let next_ns = if free.is_empty() { u64::MAX } else { schedule.next_ns() };
-        self.seat.counters.set_next_due_ns(next_ns);
-    }
-
-    /// Makes the next preparation on this connection.
-    fn prepare(&mut self, reach: &mut impl Reach, index: u32) {
-        let Some(id) = self.slots[index as usize].id else { return };
-        if self.begun == self.to_do || self.room(index) < self.pipeline {
-            return;
-        }
-        let (protocol, loops) = (&mut self.protocol, self.seat.plan.loops as u64);
-        let key = self.begun * loops + self.seat.loop_index as u64;
-        if reach.reach(id, |conn| protocol.prepare(conn, key)) {
-            let now_ns = self.seat.clock.now_ns();
-            let slot = &mut self.slots[index as usize];
-            let sequence = slot.written;
-            slot.written += 1;
-            let place = self.place(index, sequence);
-            self.begun_ns[place] = now_ns;
-            self.under_way += 1;
-            self.begun += 1;
-        }
-    }
-
-    /// Asks the next idle connection for its echo.
-    fn ask_idle(&mut self, reach: &mut impl Reach) {
-        while self.stage == Stage::Ending && self.begun < self.to_do {
-            let next = self.begun as u32;
-            self.begun += 1;
-            // One that is closed has been counted as an error already.
-            if self.ask(reach, next, 1, self.seat.clock.now_ns()) {
-                return;
-            }
-        }
-    }
-
-    // ---- receiving ----------------------------------------------------------------------
-
     /// Reads the replies that there are: answers how many are whole, and whether the connection
     /// ends.
     #[inline]
@@ -322,55 +152,6 @@ impl<P: Protocol> Requests<P> {
         slot.id = None;
         self.under_way -= lost;
         lost
-    }
-
-    // ---- stages -------------------------------------------------------------------------
-
-    /// All connections are open.
-    fn all_open(&mut self, reach: &mut impl Reach) {
-        let (all, loops) = (self.protocol.preparations(), self.seat.plan.loops as u64);
-        let index = self.seat.loop_index as u64;
-        self.to_do = all / loops + u64::from(index < all % loops);
-        self.stage = Stage::Preparing;
-        for slot in 0..self.slots.len() as u32 {
-            self.prepare(reach, slot);
-        }
-        self.end_preparing();
-    }
-
-    fn end_preparing(&mut self) {
-        if self.stage == Stage::Preparing && self.begun == self.to_do && self.under_way == 0 {
-            self.stage = Stage::Waiting;
-            self.protocol.prepared();
-            self.seat.shared.ready.fetch_add(1, Ordering::Release);
-        }
-    }
-
-    fn keep_house(&mut self, cx: &mut Context<'_, Self>) {
-        let now_ns = self.seat.clock.now_ns();
-        if self.stage != Stage::Ending {
-            self.dialer.dial_rested(cx, now_ns);
-        }
-        let timeout_ns = self.seat.plan.timeout.as_nanos() as u64;
-        for index in 0..self.slots.len() as u32 {
-            let slot = &self.slots[index as usize];
-            let Some(id) = slot.id else { continue };
-            if slot.written == slot.answered {
-                continue;
-            }
-            let oldest_ns = self.begun_ns[self.place(index, slot.answered)];
-            if now_ns.saturating_sub(oldest_ns) <= timeout_ns {
-                continue;
-            }
-            if self.stage == Stage::Preparing {
-                let what = "the server does not answer what comes before the load";
-                self.seat.shared.give_up(|| what.to_owned());
-            }
-            if let Some((mut conn, _)) = cx.conn(id) {
-                let what = format!("no reply for {:?}", self.seat.plan.timeout);
-                self.fail(&mut conn, index, Kind::Timeout, &what);
-            }
-        }
     }
 }
 
@@ -472,77 +253,5 @@ impl<P: Protocol> Handler for Requests<P> {
         }
         self.keep_house(cx);
         Some(HOUSEKEEPING.min(self.seat.plan.timeout / 2).max(Duration::from_millis(1)))
-    }
-}
-
-impl<P: Protocol> Load for Requests<P> {
-    fn go(&mut self, cx: &mut Context<'_, Self>) {
-        self.stage = Stage::Going;
-        let plan = &self.seat.plan;
-        let (index, now_ns) = (self.seat.loop_index, self.seat.clock.now_ns());
-        if let Some(rate) = plan.rate {
-            let schedule = Schedule::new(rate, now_ns, index, plan.loops);
-            self.flow = Flow::open(schedule, self.slots.len());
-        } else if let Some(active) = plan.active {
-            let active = plan.share(active, index);
-            self.flow = Flow::active(index);
-            if let Flow::Active { idle, .. } = &mut self.flow {
-                idle.extend(0..self.slots.len() as u32);
-            }
-            for _ in 0..active {
-                self.send_to_another(cx, now_ns);
-            }
-            return;
-        }
-        for index in 0..self.slots.len() as u32 {
-            self.employ(cx, index, now_ns);
-        }
-    }
-
-    fn begin_window(&mut self) {
-        self.meter.begin_window(self.seat.clock.now_ns());
-    }
-
-    fn end_window(&mut self, cx: &mut Context<'_, Self>) {
-        let now_ns = self.seat.clock.now_ns();
-        self.meter.end_window(now_ns);
-        self.stage = Stage::Ending;
-        if let Flow::Open { schedule, .. } = &mut self.flow {
-            schedule.end_at(now_ns);
-        }
-        if self.work == Work::Idle {
-            self.meter.count_after_window();
-            (self.begun, self.to_do) = (0, self.slots.len() as u64);
-            for _ in 0..ASKED_AT_A_TIME.min(self.slots.len()) {
-                self.ask_idle(cx);
-            }
-        }
-    }
-
-    fn send_due(&mut self, cx: &mut Context<'_, Self>) {
-        self.send_what_is_due(cx, self.seat.clock.now_ns());
-    }
-
-    fn is_quiet(&self) -> bool {
-        let has_due =
-            matches!(&self.flow, Flow::Open { schedule, .. } if schedule.next_ns() != u64::MAX);
-        self.under_way == 0 && !has_due
-    }
-
-    fn finish(&mut self) -> Totals {
-        let now_ns = self.seat.clock.now_ns();
-        // What is still under way took at least so long; without it, the worst would be left out.
-        for index in 0..self.slots.len() as u32 {
-            let slot = &self.slots[index as usize];
-            for sequence in slot.answered..slot.written {
-                self.meter.latency(self.begun_ns[self.place(index, sequence)], now_ns);
-            }
-        }
-        if let Flow::Open { schedule, .. } = &mut self.flow {
-            while let Some(due_ns) = schedule.take(now_ns) {
-                self.meter.latency(due_ns, now_ns);
-            }
-        }
-        if self.work == Work::Idle { self.meter.take_all() } else { self.meter.take() }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tightloop::{Conn, ConnId, Connect, Context, Handler};
 
+use super::broadcast::Publication;
 use super::clock::Clock;
 use super::faults::Faults;
 use super::meter::Totals;
@@ -46,8 +47,9 @@ pub struct Shared {
     pub opened: AtomicUsize,
     /// Loops that are ready to go.
     pub ready: AtomicUsize,
-    /// Connections that have received the broadcast message that is under way.
-    pub delivered: AtomicUsize,
+    /// For a broadcast.
+    pub publication: Publication,
+    ends_early: AtomicBool,
     ended_by: Mutex<Option<String>>,
     ended: AtomicBool,
 }
@@ -58,6 +60,15 @@ impl Shared {
         let mut ended_by = self.ended_by.lock().unwrap_or_else(PoisonError::into_inner);
         ended_by.get_or_insert_with(reason);
         self.ended.store(true, Ordering::Release);
+    }
+
+    /// Ends the load before its time, with the results until then.
+    pub fn end_early(&self) {
+        self.ends_early.store(true, Ordering::Release);
+    }
+
+    pub fn ends_early(&self) -> bool {
+        self.ends_early.load(Ordering::Acquire)
     }
 
     /// Why the load has ended before its time, if it has.

@@ -117,12 +117,13 @@ impl Protocol for Resp {
 
     fn write(&mut self, conn: &mut Conn<'_>, place: Place) {
         let key = self.key(place);
-        match self.command {
-            RespCommand::Get => conn.write(self.get.of_key(key)),
-            RespCommand::Incr => conn.write(self.incr.of_key(key)),
-            RespCommand::Ping => conn.write(b"*1\r\n$4\r\nPING\r\n"),
+        let command = match self.command {
+            RespCommand::Get => self.get.of_key(key),
+            RespCommand::Incr => self.incr.of_key(key),
+            RespCommand::Ping => b"*1\r\n$4\r\nPING\r\n",
             RespCommand::Set => return self.write_set(conn, key),
         };
+        conn.write(command);
     }
 
     fn read(
