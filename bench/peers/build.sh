@@ -47,7 +47,8 @@ build() {
         ;;
     floor-uring)
         lacks floor-uring "apt-get install -y gcc libc6-dev" gcc ||
-            { has_library floor-uring liburing liburing-dev && c_program floor-uring -luring; }
+            { has_library floor-uring liburing liburing-dev && c_program floor-uring -luring \
+                "-DLIBURING_VERSION=\"$(pkg-config --modversion liburing)\""; }
         ;;
     libuv)
         lacks libuv "apt-get install -y gcc libc6-dev" gcc ||
