@@ -57,6 +57,8 @@ pub use options::Options;
 const QUICK: Duration = Duration::from_secs(285);
 /// What builds may take of a quick run.
 const QUICK_BUILDS: Duration = Duration::from_secs(60);
+/// What builds and checks together may take of it.
+const QUICK_PREPARATION: Duration = Duration::from_secs(100);
 /// The report of a run with a budget.
 const REPORT_SECONDS: f64 = 5.0;
 /// Of a preparation: starting and checking a system in all its modes.
@@ -118,14 +120,15 @@ fn measure_all(options: &Options) -> Result<ExitCode, String> {
     if let Some(problem) = problem {
         eprintln!("warning: only tightloop is measured: {problem}");
     }
-    let systems = choice::systems(systems, &options.system)?;
     let workloads = choice::workloads(&options.work, options.quick)?;
     let modes = choice::modes_of(&workloads);
+    let systems = choice::systems(systems, &options.system, &modes)?;
     let preparation = Preparation {
         policy: BuildPolicy {
             always: options.build,
             deadline: options.quick.then(|| started + QUICK_BUILDS),
         },
+        deadline: options.quick.then(|| started + QUICK_PREPARATION),
         logs: &logs,
         server_cores: &[server_core],
         modes: &modes,
@@ -163,13 +166,8 @@ fn measure_all(options: &Options) -> Result<ExitCode, String> {
         Client { program: load_program(options)?, cores: vec![client_core], logs: logs.clone() };
     let time_limit = options.minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0));
     let time_limit = if options.quick { Some(QUICK) } else { time_limit };
-    let runner = Runner {
-        systems: &systems,
-        client: &client,
-        server_cores: &[server_core],
-        logs,
-        deadline: time_limit.map(|limit| started + limit),
-    };
+    let runner =
+        Runner { systems: &systems, client: &client, server_cores: &[server_core], logs, deadline };
     let outcome = runner.run(&mut journal, &mut progress)?;
     progress.end();
     end(options, outcome, &journal.records, &out)

@@ -361,6 +361,26 @@ fn what_does_not_exist_is_told() {
     assert!(error.contains("peers.json is no list of peers"), "{error}");
 }
 
+#[test]
+fn the_load_of_this_program_is_understood() {
+    let bench = Bench::new(&[floor()]);
+    fs::remove_file(bench.directory.join("load.sh")).unwrap();
+    std::os::unix::fs::symlink(PROGRAM, bench.directory.join("load.sh")).unwrap();
+    let mut arguments = vec!["--rounds", "1", "--seconds", "0.2", "--system", "tightloop-poll"];
+    let work = ["echo-64x50", "pipelined-16x64x50", "churn", "udp-64", "http-64", "latency-70"];
+    arguments.extend(work.iter().flat_map(|work| ["--work", work]));
+    let printed = succeeded(&bench.run(&arguments));
+    let whole: Value = serde_json::from_str(&bench.read("out/scoreboard.json")).unwrap();
+    assert_eq!(whole["failures"].as_array().unwrap().len(), 0, "{printed}");
+    for table in whole["tables"].as_array().unwrap() {
+        let row = &table["rows"][0];
+        for field in ["figure", "cpu_ns", "throughput", "p99_us", "rss_mib", "client_busy"] {
+            assert!(row[field].as_f64().unwrap_or(0.0) > 0.0, "{field}\n{table:#}");
+        }
+    }
+    assert_eq!(whole["tables"].as_array().unwrap().len(), work.len());
+}
+
 /// `BLESS=1 cargo test -p tightloop-bench --test scoreboard` writes what is expected anew.
 #[test]
 fn the_report_of_known_rounds_is_known() {

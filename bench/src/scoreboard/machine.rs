@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -158,8 +159,10 @@ pub struct Watch {
     started: Instant,
     ticks: Ticks,
     tasks: HashMap<String, u64>,
+    ours: Vec<String>,
+    /// Of what is ours, without and with the children that were waited for.
+    living_ns: u64,
     own_ns: u64,
-    server: libc::pid_t,
 }
 
 struct Ticks {
@@ -171,13 +174,11 @@ struct Ticks {
 impl Watch {
     /// `server` is one of ours, and so are our own children that are waited for.
     pub fn begin(server: libc::pid_t) -> Watch {
-        Watch {
-            tasks: tasks(),
-            ticks: ticks(),
-            own_ns: own_cpu_ns(server),
-            started: Instant::now(),
-            server,
-        }
+        let ours = ours(server);
+        let living_ns = living_ns(&ours);
+        let own_ns = living_ns + usage_ns(libc::RUSAGE_CHILDREN);
+        let tasks = tasks();
+        Watch { ticks: ticks(), started: Instant::now(), tasks, ours, living_ns, own_ns }
     }
 
     /// Two views, as each misses something: the tasks that live know their time to the nanosecond,
@@ -186,23 +187,29 @@ impl Watch {
     /// beyond chance.
     pub fn end(self) -> Noise {
         let elapsed = self.started.elapsed().max(Duration::from_millis(1));
-        let own = own_cpu_ns(self.server).saturating_sub(self.own_ns) as f64;
+        let living_ns = living_ns(&self.ours);
+        let own_ns = living_ns + usage_ns(libc::RUSAGE_CHILDREN);
         let now = ticks();
         let total = now.total.saturating_sub(self.ticks.total).max(1) as f64;
         let busy = now.busy.saturating_sub(self.ticks.busy) as f64;
         let machine_ns = elapsed.as_nanos() as f64 * cores_of_machine() as f64;
         let chance = 3.0 * total.sqrt() / 2.0;
-        let by_ticks = (busy - chance) / total - own / machine_ns;
+        let by_ticks =
+            (busy - chance) / total - own_ns.saturating_sub(self.own_ns) as f64 / machine_ns;
         let grown = tasks()
             .into_iter()
             .map(|(task, ns)| ns.saturating_sub(self.tasks.get(&task).copied().unwrap_or(0)));
-        let ours = own_tasks_ns(self.server, &self.tasks);
-        let by_tasks = grown.sum::<u64>().saturating_sub(ours) as f64 / machine_ns;
+        let living = living_ns.saturating_sub(self.living_ns);
+        let by_tasks = grown.sum::<u64>().saturating_sub(living) as f64 / machine_ns;
         Noise {
             steal: now.steal.saturating_sub(self.ticks.steal) as f64 / total,
             foreign: by_ticks.max(by_tasks).max(0.0),
         }
     }
+}
+
+fn living_ns(ours: &[String]) -> u64 {
+    ours.iter().map(|process| tasks_ns(process)).sum()
 }
 
 fn cores_of_machine() -> usize {
@@ -229,7 +236,7 @@ fn tasks() -> HashMap<String, u64> {
     for process in processes.filter(|entry| entry.file_name().to_str().is_some_and(is_process)) {
         for task in fs::read_dir(process.path().join("task")).into_iter().flatten().flatten() {
             let path = task.path();
-            if let Some(ns) = schedstat(&path.join("schedstat").to_string_lossy()) {
+            if let Some(ns) = schedstat(&path.join("schedstat")) {
                 tasks.insert(path.to_string_lossy().into_owned(), ns);
             }
         }
@@ -237,33 +244,26 @@ fn tasks() -> HashMap<String, u64> {
     tasks
 }
 
-fn schedstat(path: &str) -> Option<u64> {
+fn schedstat(path: &Path) -> Option<u64> {
     fs::read_to_string(path).ok()?.split(' ').next()?.parse().ok()
 }
 
-/// What the tasks of the server and of this process have used since.
-fn own_tasks_ns(server: libc::pid_t, before: &HashMap<String, u64>) -> u64 {
-    let mut sum = 0;
-    for pid in [server, std::process::id() as libc::pid_t] {
-        for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
-            let path = task.path();
-            let ns = schedstat(&path.join("schedstat").to_string_lossy()).unwrap_or(0);
-            let earlier = before.get(path.to_string_lossy().as_ref()).copied().unwrap_or(0);
-            sum += ns.saturating_sub(earlier);
-        }
-    }
-    sum
+/// The processes whose time is part of the round: the server, this one, and the kernel's threads that
+/// deliver packets, which are nobody's but the round's.
+fn ours(server: libc::pid_t) -> Vec<String> {
+    let mut ours = vec![format!("/proc/{server}"), "/proc/self".to_owned()];
+    let is_softirq = |path: &Path| {
+        fs::read_to_string(path.join("comm")).is_ok_and(|name| name.starts_with("ksoftirqd"))
+    };
+    // They are among the first that the kernel starts.
+    let early = (1..200).map(|pid| format!("/proc/{pid}"));
+    ours.extend(early.filter(|path| is_softirq(Path::new(path))));
+    ours
 }
 
-/// This process, its children that were waited for, and the server.
-fn own_cpu_ns(server: libc::pid_t) -> u64 {
-    let server: u64 = fs::read_dir(format!("/proc/{server}/task"))
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|task| schedstat(&task.path().join("schedstat").to_string_lossy()))
-        .sum();
-    server + usage_ns(libc::RUSAGE_SELF) + usage_ns(libc::RUSAGE_CHILDREN)
+fn tasks_ns(process: &str) -> u64 {
+    let tasks = fs::read_dir(Path::new(process).join("task")).into_iter().flatten().flatten();
+    tasks.filter_map(|task| schedstat(&task.path().join("schedstat"))).sum()
 }
 
 fn usage_ns(who: libc::c_int) -> u64 {

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::machine::{Noise, Watch};
 use super::process::{self, Ended};
@@ -15,6 +15,8 @@ use super::workload::{Mode, Workload};
 
 /// Beyond warm-up and measurement: connecting 15,000 times, and ending as often.
 const LOAD_EXTRA: Duration = Duration::from_secs(30);
+/// What was begun in time may end a little too late, so that it is not in vain.
+const OVERRUN: Duration = Duration::from_secs(8);
 
 /// Where and by what load is made.
 pub struct Client {
@@ -22,6 +24,8 @@ pub struct Client {
     pub program: PathBuf,
     pub cores: Vec<usize>,
     pub logs: PathBuf,
+    /// When the whole run has to be over.
+    pub deadline: Option<Instant>,
 }
 
 /// How one load is to run.
@@ -81,6 +85,8 @@ impl Client {
         command.arg("--server-pid").arg(server.pid().to_string());
         command.args(["--json", "-", "--quiet"]);
         let limit = Duration::from_secs_f64(dose.seconds + dose.warmup_seconds) + LOAD_EXTRA;
+        let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let limit = left.map_or(limit, |left| limit.min(left + OVERRUN));
         let ended = process::run(&mut command, cores, (&report, Some(&errors)), limit)
             .map_err(|error| format!("the load cannot be started: {error}"))?;
         match ended {

@@ -43,9 +43,14 @@ pub struct BuildPolicy {
     pub deadline: Option<Instant>,
 }
 
+/// Why a system is not measured that could be, in a run that has no time for it.
+const NO_TIME: &str = "no time left to check it; run scoreboard without --quick";
+
 /// What all preparations share.
 pub struct Preparation<'a> {
     pub policy: BuildPolicy,
+    /// Who has not been checked by then is not measured.
+    pub deadline: Option<Instant>,
     pub logs: &'a Path,
     pub server_cores: &'a [usize],
     /// The modes that the plan needs.
@@ -137,6 +142,10 @@ impl Preparation<'_> {
 
     fn check(&self, system: &System, status: &mut Status) {
         for mode in self.modes.iter().filter(|mode| system.modes.contains(mode)) {
+            if self.deadline.is_some_and(|deadline| Instant::now() > deadline) {
+                status.missing = status.passed.is_empty().then(|| NO_TIME.to_owned());
+                return;
+            }
             let log = server_log(self.logs, system, *mode);
             let program = Program { argv: &system.program, directory: &system.home, log: &log };
             let server = RunningServer::start(&program, &mode.to_string(), 1, self.server_cores);

@@ -10,7 +10,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use super::process::Guarded;
+use super::process::{Guarded, interrupted};
 
 /// A virtual machine's start included, on a busy machine.
 const READY_MAX: Duration = Duration::from_secs(20);
@@ -47,10 +47,8 @@ impl RunningServer {
             let address = free_address().map_err(|error| format!("no free port: {error}"))?;
             match start_at(program, mode, address, threads, cores) {
                 Ok(process) => return Ok(RunningServer { process, address }),
-                Err(error) => last = error,
-            }
-            if super::process::interrupted() {
-                break;
+                Err(NotReady::Ended(error)) if !interrupted() => last = error,
+                Err(NotReady::Ended(error) | NotReady::Otherwise(error)) => return Err(error),
             }
         }
         Err(last)
@@ -70,13 +68,25 @@ impl RunningServer {
     }
 }
 
+enum NotReady {
+    /// It may have been the port: worth another one.
+    Ended(String),
+    Otherwise(String),
+}
+
+impl From<String> for NotReady {
+    fn from(error: String) -> NotReady {
+        NotReady::Otherwise(error)
+    }
+}
+
 fn start_at(
     program: &Program<'_>,
     mode: &str,
     address: SocketAddr,
     threads: usize,
     cores: &[usize],
-) -> Result<Guarded, String> {
+) -> Result<Guarded, NotReady> {
     let name = &program.argv[0];
     let log = File::create(program.log)
         .map_err(|error| format!("{} cannot be written: {error}", program.log.display()))?;
@@ -89,7 +99,7 @@ fn start_at(
     let mut process = Guarded::start(&mut command, cores)
         .map_err(|error| format!("{name} cannot be started: {error}"))?;
     let Some(stdout) = process.child.stdout.take() else {
-        return Err(format!("{name} has no standard output"));
+        return Err(format!("{name} has no standard output").into());
     };
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
@@ -101,11 +111,12 @@ fn start_at(
     });
     match receiver.recv_timeout(READY_MAX) {
         Ok(line) if line.trim() == "ready" => Ok(process),
-        Ok(line) => Err(format!("said {line:?} instead of ready")),
-        Err(RecvTimeoutError::Timeout) => Err(format!("not ready within {READY_MAX:?}")),
+        Ok(line) => Err(format!("said {line:?} instead of ready").into()),
+        Err(RecvTimeoutError::Timeout) => Err(format!("not ready within {READY_MAX:?}").into()),
         Err(RecvTimeoutError::Disconnected) => {
             let status = process.child.wait().map_err(|error| error.to_string())?;
-            Err(format!("ended before it was ready ({status}){}", last_words(program.log)))
+            let words = last_words(program.log);
+            Err(NotReady::Ended(format!("ended before it was ready ({status}){words}")))
         }
     }
 }
