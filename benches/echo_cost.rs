@@ -1,5 +1,5 @@
 //! What an echo costs the server: CPU time of the server's thread per operation, tightloop against
-//! a bare level-triggered epoll loop, in the same run.
+//! a bare level-triggered epoll loop, in the same run, on the readiness driver and on io_uring.
 //!
 //! ```text
 //! cargo bench --bench echo_cost -- --rounds 10 --seconds 2 --workload echo

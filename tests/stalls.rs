@@ -2,12 +2,15 @@
 
 mod common;
 
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tightloop::{Action, Conn, Handler, Input};
 
 /// What the framework has logged as a warning.
 static WARNINGS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// One test at a time has the warnings.
+static ALONE: Mutex<()> = Mutex::new(());
 
 struct Warnings;
 
@@ -47,6 +50,7 @@ impl Handler for Echo {
 
 every_driver! {
     fn a_callback_that_takes_too_long_is_counted_and_named(driver) {
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         // Another driver's test may have set it.
         let _ = log::set_logger(&Warnings);
         log::set_max_level(log::LevelFilter::Warn);

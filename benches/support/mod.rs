@@ -13,7 +13,7 @@ pub mod tightloop_echo;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tightloop::Server;
+use tightloop::{Driver, Server};
 
 use load::{Totals, Workload};
 use options::Options;
@@ -42,7 +42,10 @@ pub struct ServerUnderTest {
 #[derive(Clone, Copy, PartialEq)]
 pub enum System {
     Bare,
+    /// On the readiness driver.
     Tightloop,
+    /// On the io_uring driver.
+    Uring,
     /// The bare loop once more: the A/A control.
     Control,
 }
@@ -52,6 +55,7 @@ impl System {
         match self {
             System::Bare => "bare",
             System::Tightloop => "tightloop",
+            System::Uring => "io_uring",
             System::Control => "bare again",
         }
     }
@@ -59,11 +63,14 @@ impl System {
     fn start(self) -> ServerUnderTest {
         match self {
             System::Bare | System::Control => bare_echo::start_bare(),
-            System::Tightloop => {
-                tightloop_echo::start_tightloop(Server::new().listen("tcp://0.0.0.0:0"))
-            }
+            System::Tightloop => start_tightloop(Driver::Poll),
+            System::Uring => start_tightloop(Driver::IoUring),
         }
     }
+}
+
+fn start_tightloop(driver: Driver) -> ServerUnderTest {
+    tightloop_echo::start_tightloop(Server::new().driver(driver).listen("tcp://0.0.0.0:0"))
 }
 
 /// What one system did in one round.
@@ -87,7 +94,7 @@ pub fn run() {
     }
     let mut systems = vec![System::Bare, System::Control];
     if !options.control_only {
-        systems.insert(1, System::Tightloop);
+        systems.splice(1..1, [System::Tightloop, System::Uring]);
     }
     for workload in options.workloads.iter().copied() {
         println!("{}, {} rounds x {:?}", workload, options.rounds, options.duration);
@@ -155,6 +162,10 @@ fn report(systems: &[System], rounds: &[Round]) {
         for (index, round) in stolen {
             println!("    round {}: {:.1} % steal", index + 1, 100.0 * round.steal);
         }
+    }
+    if systems.contains(&System::Uring) {
+        let ratio = ratio_of(&costs(System::Uring), &costs(System::Tightloop));
+        println!("  io_uring / tightloop: {ratio}");
     }
     for system in systems.iter().filter(|system| **system != System::Bare) {
         let ratio = ratio_of(&costs(*system), &costs(System::Bare));

@@ -5,6 +5,7 @@ use std::net::UdpSocket;
 use crate::driver::Driver;
 use crate::driver::ready::Ready;
 use crate::error::Result;
+use crate::handler::LoopInfo;
 use crate::options::Options;
 use crate::options::driver::{self, DriverFallback};
 use crate::sys::socket::{Listener, Stream};
@@ -25,6 +26,13 @@ pub(super) struct Choice {
     pub(super) driver: driver::Driver,
     /// Why it is not the one that was preferred.
     pub(super) fallback: Option<DriverFallback>,
+}
+
+impl Choice {
+    /// What a handler's factory is told.
+    pub(super) fn loop_info(self, index: usize, loops: usize) -> LoopInfo {
+        LoopInfo { index, loops, driver: self.driver, fallback: self.fallback }
+    }
 }
 
 /// A loop's life, on whatever driver.

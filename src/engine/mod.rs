@@ -110,9 +110,7 @@ impl<H: Handler> Engine<H> {
                 policies: Arc::clone(&policies),
             };
             let factory = Arc::clone(&factory);
-            let make_handler = move |Choice { driver, fallback }| {
-                factory(LoopInfo { index, loops: count, driver, fallback })
-            };
+            let make_handler = move |choice: Choice| factory(choice.loop_info(index, count));
             threads.spawn(format!("tl-loop-{index}"), index, parts, make_handler)?;
         }
         if let Some(shared) = &server.shared.acceptor {

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::io;
 use std::net::UdpSocket;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -200,7 +200,11 @@ impl<H: Handler, F: FnOnce(Choice) -> H> Life for LoopLife<'_, H, F> {
         if !step.done() {
             return Ok(());
         }
-        reactor.run().map_err(|source| Error::LoopFailed { index, source })
+        let served = catch_unwind(AssertUnwindSafe(|| reactor.run())).unwrap_or_else(|panic| {
+            reactor.send_gathered();
+            resume_unwind(panic)
+        });
+        served.map_err(|source| Error::LoopFailed { index, source })
     }
 
     fn fail(self, source: io::Error) -> Result<()> {

@@ -59,11 +59,17 @@ pub enum Driver {
 
 /// Whether this system has the driver; what it lacks is printed.
 pub fn can_be_had(driver: Driver) -> bool {
-    let client = client(driver).start(|_| Echo);
-    if let Err(error) = &client {
-        println!("skipped: {error}");
+    match client(driver).start(|_| Echo) {
+        Ok(client) => {
+            client.stop();
+            client.join().expect("the client ends in order");
+            true
+        }
+        Err(error) => {
+            println!("skipped: {error}");
+            false
+        }
     }
-    client.is_ok()
 }
 
 /// A server over the given driver.

@@ -2,10 +2,11 @@
 
 use std::io;
 
+use crate::driver::uring::Uring;
+use crate::driver::uring::queue::Place;
 use crate::driver::uring::ring::Completion;
 use crate::driver::uring::stream::{Armed, End};
 use crate::driver::uring::tag::Kind;
-use crate::driver::uring::{Place, Uring};
 use crate::driver::{Buffer, Event, Token};
 
 impl Uring {
@@ -104,8 +105,12 @@ impl Uring {
         if completion.error().is_none() {
             entry.note(completion.result);
         }
-        self.changed(index);
-        None
+        if entry.queued {
+            self.changed(index);
+            return None;
+        }
+        // Now, if it is not to be in its turn: it came before what came behind it.
+        self.stream_event(index)
     }
 
     fn became_writable(&mut self, completion: Completion) -> Option<Event> {
@@ -127,11 +132,12 @@ impl Uring {
         let number = completion.tag.index();
         let entry = self.listeners.get_mut(number as usize).and_then(Option::as_mut);
         let entry = entry.filter(|entry| entry.epoch() == completion.tag.epoch())?;
-        entry.note(number, &mut self.queue);
+        let is_queued = entry.is_queued();
         if !completion.has_more() {
             self.watch_listener(number);
         }
-        None
+        // Now, if it is not to be in its turn: it came before what came behind it.
+        if is_queued { None } else { self.listener_event(number) }
     }
 
     fn may_receive_datagrams(&mut self, completion: Completion) -> Option<Event> {

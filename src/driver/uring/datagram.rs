@@ -3,17 +3,18 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 
 use socket2::SockRef;
 
+use crate::driver::uring::Uring;
+use crate::driver::uring::queue::Place;
 use crate::driver::uring::settle::poll;
 use crate::driver::uring::stream::WRITABLE;
 use crate::driver::uring::tag::{Kind, Tag};
-use crate::driver::uring::{Place, Uring};
 use crate::driver::{Buffer, Event};
-use crate::sys::udp;
+use crate::sys::udp::{self, Outgoing};
 
 /// As for the readiness driver: errors of earlier datagrams that are passed over in a row.
 const ERRORS_PER_EVENT: usize = 64;
@@ -121,24 +122,25 @@ impl Uring {
         None
     }
 
-    pub(super) fn send_one_datagram(
+    pub(super) fn send_to_peers(
         &mut self,
         number: u32,
-        payload: &[u8],
-        to: SocketAddr,
-        from: Option<IpAddr>,
-    ) -> io::Result<()> {
+        bytes: &[u8],
+        datagrams: &mut [Outgoing],
+    ) -> io::Result<usize> {
         let entry = self.datagrams.get_mut(number as usize).and_then(Option::as_mut);
-        let Some(entry) = entry else {
+        let (Some(entry), Some(first)) = (entry, datagrams.first()) else {
             return Err(io::ErrorKind::NotConnected.into());
         };
-        let sent = udp::send(&SockRef::from(&entry.socket), payload, to, from, entry.bound);
+        let payload = &bytes[first.payload.clone()];
+        let socket = SockRef::from(&entry.socket);
+        let sent = udp::send(&socket, payload, first.to, first.from, entry.bound);
         if sent.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
             (entry.blocked, entry.writable) = (true, false);
             let fd = entry.socket.as_raw_fd();
             let tag = Tag::new(Kind::DatagramWritable, number, 0);
             poll(&mut self.ring, fd, WRITABLE, tag, false)?;
         }
-        sent.map(drop)
+        sent.map(|_| 1)
     }
 }

@@ -9,9 +9,10 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use socket2::SockAddr;
 
 use crate::driver::Event;
+use crate::driver::uring::Uring;
+use crate::driver::uring::queue::Place;
 use crate::driver::uring::settle::{cancel, poll};
 use crate::driver::uring::tag::{Kind, Tag, next_epoch};
-use crate::driver::uring::{Place, Uring};
 use crate::sys::socket::{Listener, Stream, address_of, is_about_one_connection};
 
 pub(super) struct ListenerEntry {
@@ -25,6 +26,10 @@ pub(super) struct ListenerEntry {
 impl ListenerEntry {
     pub(super) fn epoch(&self) -> u32 {
         self.epoch
+    }
+
+    pub(super) fn is_queued(&self) -> bool {
+        self.queued
     }
 
     /// There may be a connection.

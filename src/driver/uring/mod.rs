@@ -41,7 +41,8 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
@@ -49,7 +50,7 @@ use socket2::SockRef;
 use crate::addr::Address;
 use crate::buf::outbound::Outbound;
 use crate::buf::pages::Pages;
-use crate::driver::{Buffer, CloseMode, Driver, Event, Sent, Sockets, Token, Waker};
+use crate::driver::{Buffer, CloseMode, Driver, Event, Outgoing, Sent, Sockets, Token, Waker};
 use crate::options::driver::DriverFallback;
 use crate::sys::socket::{Listener, Stream, connect_udp, local_address, start_connect};
 use crate::sys::sockopt::SocketOptions;
@@ -61,6 +62,7 @@ mod complete;
 mod datagram;
 mod listener;
 mod memory;
+mod queue;
 mod ring;
 mod send;
 mod settle;
@@ -72,6 +74,7 @@ use buffers::{BUFFER_BYTES, Buffers};
 use close::Closing;
 use datagram::DatagramEntry;
 use listener::ListenerEntry;
+use queue::Place;
 use ring::{Ring, Wait};
 use send::Stage;
 use stream::StreamEntry;
@@ -83,20 +86,6 @@ const SUBMISSIONS: u32 = 256;
 /// Room for completions: each stream may have some at once. What does not fit is kept by the
 /// kernel, more slowly.
 const COMPLETIONS: u32 = 4096;
-
-/// As for the readiness driver: places of the queue that a turn looks at, at least.
-const LEAST_PLACES_PER_TURN: usize = 32;
-
-/// As for the readiness driver: bytes that take the place of a further round's event.
-const BYTES_PER_PLACE: usize = 2048;
-
-/// Something that may have an event without a further completion.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Stream(u32),
-    Listener(u32),
-    Datagram(u32),
-}
 
 /// The io_uring driver.
 pub(crate) struct Uring {
@@ -176,55 +165,6 @@ impl Uring {
             .get_mut(token.index)
             .filter(|e| e.socket.is_some() && e.generation == token.generation)
     }
-
-    /// What the stream at the queue's head has for the reactor, if anything. It goes to the
-    /// queue's end if it may have more.
-    fn stream_event(&mut self, index: u32) -> Option<Event> {
-        let entry = self.streams.get_mut(index)?;
-        entry.queued = false;
-        let event = entry.next_event(index, &mut self.receive);
-        self.lent = None;
-        debug_assert!(event.is_some() || !entry.has_more(), "it would be asked for ever");
-        self.changed(index);
-        event
-    }
-
-    /// Something about a stream is new: it may have an event, or need another operation.
-    fn changed(&mut self, index: u32) {
-        let Some(entry) = self.streams.get_mut(index) else { return };
-        if !entry.queued && entry.has_more() {
-            entry.queued = true;
-            self.queue.push_back(Place::Stream(index));
-        }
-        if !entry.unsettled && !entry.is_settled() {
-            entry.unsettled = true;
-            self.unsettled.push(index);
-        }
-    }
-
-    /// The next event of the queue.
-    fn queued_event(&mut self) -> Option<Event> {
-        while self.round + self.spare > 0
-            && let Some(place) = self.queue.pop_front()
-        {
-            match self.round {
-                0 => self.spare -= 1,
-                _ => self.round -= 1,
-            }
-            let event = match place {
-                Place::Stream(index) => self.stream_event(index),
-                Place::Listener(index) => self.listener_event(index),
-                Place::Datagram(index) => self.datagram_event(index),
-            };
-            if let Some(Event::Received { buffer, .. }) = &event {
-                self.spare = self.spare.saturating_sub(buffer.length / BYTES_PER_PLACE);
-            }
-            if event.is_some() {
-                return event;
-            }
-        }
-        None
-    }
 }
 
 impl Sockets for Uring {
@@ -271,8 +211,7 @@ impl Driver for Uring {
             self.ring.enter(Wait::No)?;
         }
         self.sends_have_left();
-        self.round = self.queue.len();
-        self.spare = LEAST_PLACES_PER_TURN.saturating_sub(self.round);
+        self.begin_round();
         Ok(())
     }
 
@@ -368,6 +307,16 @@ impl Driver for Uring {
         self.send_stream(token, output, limit)
     }
 
+    #[inline]
+    fn send_received(
+        &mut self,
+        token: Token,
+        buffer: &Buffer,
+        stretch: Range<usize>,
+    ) -> io::Result<Sent> {
+        self.send_lent(token, buffer.length, stretch)
+    }
+
     fn commit(&mut self, token: Token) -> io::Result<bool> {
         self.commit_stream(token)
     }
@@ -392,13 +341,12 @@ impl Driver for Uring {
         self.add_datagram(number, socket)
     }
 
-    fn send_datagram(
+    fn send_datagrams(
         &mut self,
         number: u32,
-        payload: &[u8],
-        to: SocketAddr,
-        from: Option<IpAddr>,
-    ) -> io::Result<()> {
-        self.send_one_datagram(number, payload, to, from)
+        bytes: &[u8],
+        datagrams: &mut [Outgoing],
+    ) -> io::Result<usize> {
+        self.send_to_peers(number, bytes, datagrams)
     }
 }

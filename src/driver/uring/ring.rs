@@ -21,6 +21,9 @@ use crate::options::driver::DriverFallback;
 /// IORING_REGISTER_RING_FDS, which the crate offers only on an object that borrows the ring.
 const REGISTER_RING_FDS: libc::c_uint = 20;
 
+/// IORING_UNREGISTER_RING_FDS.
+const UNREGISTER_RING_FDS: libc::c_uint = 21;
+
 /// IORING_ENTER_REGISTERED_RING.
 const ENTER_REGISTERED_RING: libc::c_uint = 1 << 4;
 
@@ -114,7 +117,7 @@ impl Ring {
             return Err(DriverFallback::new("an operation or a feature of io_uring", &error));
         }
         let fd = ring.as_raw_fd();
-        let (number, flags) = match register(fd) {
+        let (number, flags) = match register(fd, REGISTER_RING_FDS, u32::MAX, fd as u64) {
             Ok(number) => (number, ENTER_REGISTERED_RING),
             // The descriptor serves as well, a little slower.
             Err(_) => (fd, 0),
@@ -258,25 +261,33 @@ impl Ring {
     }
 }
 
-/// Registers the ring's own descriptor, which spares each call the look-up.
-fn register(fd: RawFd) -> io::Result<RawFd> {
+impl Drop for Ring {
+    /// The registration would hold the ring until the thread has ended.
+    fn drop(&mut self) {
+        if self.flags & ENTER_REGISTERED_RING != 0
+            && let Err(error) =
+                register(self.ring.as_raw_fd(), UNREGISTER_RING_FDS, self.number as u32, 0)
+        {
+            log::debug!("a ring ends with its thread: {error}");
+        }
+    }
+}
+
+/// Registers the ring's own descriptor, which spares each call the look-up, or undoes it; answers
+/// the number that it has or had.
+fn register(fd: RawFd, operation: libc::c_uint, offset: u32, data: u64) -> io::Result<RawFd> {
     #[repr(C)]
     struct Update {
         offset: u32,
         reserved: u32,
         data: u64,
     }
-    let mut update = Update { offset: u32::MAX, reserved: 0, data: fd as u64 };
+    let mut update = Update { offset, reserved: 0, data };
     // SAFETY: the argument is one `struct io_uring_rsrc_update`, as the count says, and is written
     // during the call only.
     let result = unsafe {
-        libc::syscall(
-            libc::SYS_io_uring_register,
-            fd,
-            REGISTER_RING_FDS,
-            std::ptr::from_mut(&mut update),
-            1,
-        )
+        let update = std::ptr::from_mut(&mut update);
+        libc::syscall(libc::SYS_io_uring_register, fd, operation, update, 1)
     };
     if result == 1 { Ok(update.offset as RawFd) } else { Err(io::Error::last_os_error()) }
 }

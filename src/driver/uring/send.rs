@@ -15,6 +15,7 @@
 //! INVARIANT 2 (order): while a stream has unsent bytes, nothing else of it is sent.
 
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 
 use io_uring::squeue::Flags;
@@ -22,10 +23,12 @@ use io_uring::{opcode, types};
 use socket2::SockRef;
 
 use crate::buf::outbound::Outbound;
+use crate::driver::uring::Uring;
 use crate::driver::uring::memory::Mapping;
+use crate::driver::uring::queue::BYTES_PER_PLACE;
+use crate::driver::uring::ring::Ring;
 use crate::driver::uring::stream::{StreamEntry, retry};
 use crate::driver::uring::tag::{MAX_OFFSET, MAX_SEND, Tag};
-use crate::driver::uring::{BYTES_PER_PLACE, Uring};
 use crate::driver::{Sent, Token};
 use crate::sys::socket::{Stream, send_vectored};
 
@@ -35,6 +38,18 @@ const _: () = assert!(LONGEST_STAGED <= MAX_SEND);
 
 /// Slices given to one vectored send, as for the readiness driver.
 const SLICES_PER_SEND: usize = 64;
+
+const BLOCKED: Sent = Sent { bytes: 0, blocked: true };
+
+/// How output is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Not now: `Writable` will follow.
+    Blocked,
+    Staged,
+    /// By a call of its own.
+    Direct,
+}
 
 /// Output that waits for the next call into the kernel.
 pub(super) struct Stage {
@@ -53,24 +68,11 @@ impl Stage {
         self.used + length <= MAX_OFFSET
     }
 
-    /// Copies the first `length` bytes of `output`, for which there is room; answers where to.
+    /// Copies bytes for which there is room.
     #[inline]
-    fn add(&mut self, output: &Outbound, length: usize) -> usize {
-        let begin = self.used;
-        if output.chunks() == 1 {
-            self.memory.copy_in(begin, &output.first()[..length]);
-        } else {
-            let mut slices = [IoSlice::new(&[]); SLICES_PER_SEND];
-            let filled = output.first_slices(length, &mut slices);
-            let mut at = begin;
-            for slice in &slices[..filled] {
-                self.memory.copy_in(at, slice);
-                at += slice.len();
-            }
-            debug_assert_eq!(at, begin + length);
-        }
-        self.used += length;
-        begin
+    fn add(&mut self, bytes: &[u8]) {
+        self.memory.copy_in(self.used, bytes);
+        self.used += bytes.len();
     }
 }
 
@@ -82,30 +84,86 @@ impl Uring {
         output: &Outbound,
         limit: usize,
     ) -> io::Result<Sent> {
-        const BLOCKED: Sent = Sent { bytes: 0, blocked: true };
-        if !self.may_send(token)? {
-            return Ok(BLOCKED);
-        }
         let length = output.len().min(limit);
-        let Some(entry) = self.stream_mut(token) else {
-            return Err(io::ErrorKind::NotConnected.into());
+        let is_staged = match self.begin_send(token, length)? {
+            Way::Blocked => return Ok(BLOCKED),
+            Way::Staged => output.chunks() <= SLICES_PER_SEND,
+            Way::Direct => false,
         };
-        let stream = entry.socket.as_ref();
-        let is_piece = matches!(stream, Some(Stream::Udp(_)));
-        if length <= LONGEST_STAGED && !is_piece && output.chunks() <= SLICES_PER_SEND {
-            return match self.stage(token, output, length) {
-                Ok(()) => Ok(Sent { bytes: length, blocked: false }),
-                Err(error) => {
-                    // There is no memory in the kernel for now: the next turn tries again.
-                    log::debug!("a send has to wait: {error}");
-                    self.try_again(token);
-                    Ok(BLOCKED)
-                }
-            };
+        let Self { streams, stage, ring, .. } = self;
+        let Some(entry) = streams.get_mut(token.index) else { return Ok(BLOCKED) };
+        if !is_staged {
+            let result = entry.send_now(output, limit);
+            return self.sent_now(token, result);
         }
-        let result = entry.send_now(output, limit);
+        let begin = stage.used;
+        if output.chunks() == 1 {
+            stage.add(&output.first()[..length]);
+        } else {
+            let mut slices = [IoSlice::new(&[]); SLICES_PER_SEND];
+            let filled = output.first_slices(length, &mut slices);
+            slices[..filled].iter().for_each(|slice| stage.add(slice));
+        }
+        entry.push_send(token.index, begin, stage, ring)
+    }
+
+    /// As `send_stream`, out of the buffer that the reactor reads.
+    #[inline]
+    pub(super) fn send_lent(
+        &mut self,
+        token: Token,
+        length: usize,
+        stretch: Range<usize>,
+    ) -> io::Result<Sent> {
+        let way = self.begin_send(token, stretch.len())?;
+        let Self { streams, stage, ring, buffers, receive, lent, .. } = self;
+        let Some(entry) = streams.get_mut(token.index) else { return Ok(BLOCKED) };
+        let bytes = match *lent {
+            Some(number) => buffers.filled(number, length),
+            None => &receive[..length],
+        };
+        let bytes = &bytes[stretch];
+        match way {
+            Way::Blocked => Ok(BLOCKED),
+            Way::Staged => {
+                let begin = stage.used;
+                stage.add(bytes);
+                entry.push_send(token.index, begin, stage, ring)
+            }
+            Way::Direct => {
+                let result = entry.send_slice(bytes);
+                self.sent_now(token, result)
+            }
+        }
+    }
+
+    /// How `length` bytes of a stream are to be sent. What was staged of it before has left then,
+    /// and what is to be staged finds room.
+    #[inline]
+    fn begin_send(&mut self, token: Token, length: usize) -> io::Result<Way> {
+        if !self.may_send(token)? {
+            return Ok(Way::Blocked);
+        }
+        let is_piece = self.stream(token).is_some_and(|e| matches!(e.socket, Some(Stream::Udp(_))));
+        if length > LONGEST_STAGED || is_piece {
+            return Ok(Way::Direct);
+        }
+        if !self.stage.has_room(length) || self.ring.is_full() {
+            let submitted = self.ring.submit();
+            self.sends_have_left();
+            if submitted.is_err() || !self.stage.has_room(length) {
+                return Ok(Way::Direct);
+            }
+        }
+        Ok(Way::Staged)
+    }
+
+    /// A send of our own has come back with this.
+    fn sent_now(&mut self, token: Token, result: io::Result<Sent>) -> io::Result<Sent> {
         if result.as_ref().is_ok_and(|sent| sent.blocked) {
-            (entry.blocked, entry.writable) = (true, false);
+            if let Some(entry) = self.stream_mut(token) {
+                (entry.blocked, entry.writable) = (true, false);
+            }
             self.changed(token.index);
         }
         let bytes = result.as_ref().map_or(0, |sent| sent.bytes);
@@ -168,32 +226,6 @@ impl Uring {
         self.changed(token.index);
     }
 
-    #[inline]
-    fn stage(&mut self, token: Token, output: &Outbound, length: usize) -> io::Result<()> {
-        if !self.stage.has_room(length) || self.ring.is_full() {
-            self.ring.submit()?;
-            self.sends_have_left();
-            if !self.stage.has_room(length) || self.ring.is_full() {
-                return Err(io::ErrorKind::OutOfMemory.into());
-            }
-        }
-        let round = self.stage.round;
-        let Self { stage, ring, streams, .. } = self;
-        let Some(entry) = streams.get_mut(token.index) else { return Ok(()) };
-        let Some(socket) = &entry.socket else { return Ok(()) };
-        let offset = stage.add(output, length);
-        let fd = types::Fd(socket.as_socket().as_raw_fd());
-        let operation = opcode::Send::new(fd, stage.memory.at(offset), length as u32)
-            .flags(libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
-            .build()
-            .flags(Flags::SKIP_SUCCESS)
-            .user_data(Tag::send(token.index, offset, length).0);
-        // SAFETY: the stage keeps the bytes until the operation has ended, by INVARIANT 1.
-        unsafe { ring.push(&operation) }?;
-        entry.staged_in = round;
-        Ok(())
-    }
-
     /// Whatever was submitted has been looked at by the kernel: keeps what a full socket has left
     /// over, and empties the stage.
     #[inline]
@@ -244,29 +276,52 @@ impl Uring {
 }
 
 impl StreamEntry {
-    /// Gives the socket what it takes.
-    fn send_now(&mut self, output: &Outbound, limit: usize) -> io::Result<Sent> {
+    /// Has the bytes from `begin` on, the last of the stage, leave with the next call.
+    #[inline]
+    fn push_send(
+        &mut self,
+        index: u32,
+        begin: usize,
+        stage: &mut Stage,
+        ring: &mut Ring,
+    ) -> io::Result<Sent> {
         let Some(socket) = &self.socket else {
             return Err(io::ErrorKind::NotConnected.into());
         };
-        let result = if output.chunks() == 1 {
+        let length = stage.used - begin;
+        let fd = types::Fd(socket.as_socket().as_raw_fd());
+        let operation = opcode::Send::new(fd, stage.memory.at(begin), length as u32)
+            .flags(libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
+            .build()
+            .flags(Flags::SKIP_SUCCESS)
+            .user_data(Tag::send(index, begin, length).0);
+        // SAFETY: the stage keeps the bytes until the operation has ended, by INVARIANT 1.
+        unsafe { ring.push(&operation) }?;
+        self.staged_in = stage.round;
+        Ok(Sent { bytes: length, blocked: false })
+    }
+
+    /// Gives the socket what it takes.
+    fn send_now(&mut self, output: &Outbound, limit: usize) -> io::Result<Sent> {
+        if output.chunks() == 1 {
             let first = output.first();
-            let first = &first[..first.len().min(limit)];
-            retry(|| send(&socket.as_socket(), first))
-        } else {
-            let mut slices = [IoSlice::new(&[]); SLICES_PER_SEND];
-            let filled = match socket {
-                Stream::Udp(_) => output.first_slices(limit, &mut slices),
-                _ => output.slices(&mut slices),
-            };
-            retry(|| send_vectored(socket.as_socket(), &slices[..filled]))
+            return self.send_slice(&first[..first.len().min(limit)]);
+        }
+        let Some(socket) = &self.socket else {
+            return Err(io::ErrorKind::NotConnected.into());
         };
-        match result {
-            Ok(bytes) => Ok(Sent { bytes, blocked: false }),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                Ok(Sent { bytes: 0, blocked: true })
-            }
-            Err(error) => Err(error),
+        let mut slices = [IoSlice::new(&[]); SLICES_PER_SEND];
+        let filled = match socket {
+            Stream::Udp(_) => output.first_slices(limit, &mut slices),
+            _ => output.slices(&mut slices),
+        };
+        answer(retry(|| send_vectored(socket.as_socket(), &slices[..filled])))
+    }
+
+    fn send_slice(&mut self, bytes: &[u8]) -> io::Result<Sent> {
+        match &self.socket {
+            Some(socket) => answer(retry(|| send(&socket.as_socket(), bytes))),
+            None => Err(io::ErrorKind::NotConnected.into()),
         }
     }
 
@@ -295,6 +350,14 @@ impl StreamEntry {
         }
         self.writable = !self.has_unsent();
         self.tidy();
+    }
+}
+
+fn answer(result: io::Result<usize>) -> io::Result<Sent> {
+    match result {
+        Ok(bytes) => Ok(Sent { bytes, blocked: false }),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(BLOCKED),
+        Err(error) => Err(error),
     }
 }
 
