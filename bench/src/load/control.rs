@@ -50,13 +50,13 @@ pub fn run(plan: &Arc<Plan>) -> Result<Report, Failure> {
     if plan.target.endpoint.is_datagram() {
         return drive(plan, Datagrams::new);
     }
-    match (plan.work, plan.target.work) {
+    match (plan.work, plan.spoken) {
         (Work::Broadcast, _) => drive(plan, Broadcast::new),
-        (Work::Http, _) | (_, Work::Http) => drive(plan, |seat| {
+        (_, Work::Http) => drive(plan, |seat| {
             let http = Http::new(&seat.plan);
             Requests::new(seat, http)
         }),
-        (Work::Resp, _) | (_, Work::Resp) => drive(plan, |seat| {
+        (_, Work::Resp) => drive(plan, |seat| {
             let resp = Resp::new(&seat.plan);
             Requests::new(seat, resp)
         }),
@@ -107,6 +107,7 @@ where
             counters: Arc::clone(counters),
             clock,
             loop_index,
+            loops: plan.loops,
         })
         .collect();
     let client = client(plan)?
