@@ -67,6 +67,9 @@ mod engine;
 mod error;
 mod handler;
 mod metrics;
+#[cfg(any(test, feature = "sim"))]
+#[doc(hidden)]
+pub mod micro;
 mod options;
 mod per_conn;
 pub mod proxy_protocol;

@@ -70,6 +70,10 @@ pub(crate) struct TurnLimits {
     pub(crate) handshakes: usize,
 }
 
+/// A page more than 64 KiB: a receive that fills the buffer has to be followed by another one, and
+/// messages of just that size are common.
+const RECEIVE_BUFFER: usize = (64 + 4) * 1024;
+
 #[derive(Clone)]
 pub(crate) struct Options {
     /// Number of event loops; 0 means one a core.
@@ -138,7 +142,7 @@ impl Default for Options {
             },
             listener_hook: None,
             connection_hook: None,
-            receive_buffer: 64 * 1024,
+            receive_buffer: RECEIVE_BUFFER,
             pool_retain: 4 << 20,
             high_watermark: 1 << 20,
             low_watermark: 256 << 10,

@@ -18,7 +18,7 @@ const LAYERS: [&str; 6] = [
     "conn tls handler control workers",
     "reactor",
     "engine",
-    "server client codec per_conn sim lib",
+    "server client codec per_conn sim micro lib",
 ];
 const LEAVES: &str = "buf time sync sys";
 const LEAVES_SEE: &str = "buf time sync sys error addr";

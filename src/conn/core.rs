@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::buf::pool::Pool;
+use crate::conn::lent::Lent;
+use crate::conn::outbox::Outbox;
 use crate::conn::state::{ConnCore, Phase};
 use crate::conn::table::Table;
 use crate::conn::timeouts::Patience;
@@ -44,17 +46,6 @@ pub(crate) enum Timer {
     StopDeadline,
 }
 
-/// A datagram that a callback wants sent.
-pub(crate) struct OutgoingDatagram {
-    pub(crate) socket: u32,
-    pub(crate) to: SocketAddr,
-    /// The source address, where the socket is bound to all.
-    pub(crate) from: Option<IpAddr>,
-    /// Valid range of `Core::datagram_bytes`.
-    pub(crate) start: usize,
-    pub(crate) end: usize,
-}
-
 pub(crate) struct Core {
     pub(crate) index: u16,
     pub(crate) table: Table,
@@ -75,12 +66,16 @@ pub(crate) struct Core {
     pub(crate) pre_writing: bool,
     /// Connections to attend at the end of the turn.
     pub(crate) dirty: Vec<Token>,
+    /// Output of the running callback that lies in the receive buffer.
+    pub(crate) lent: Option<Lent>,
     /// Connections to attend right after the running callback.
     pub(crate) urgent: Vec<Token>,
     /// Outgoing connections to start at the end of the turn.
     pub(crate) connects: Vec<Token>,
-    pub(crate) datagrams: Vec<OutgoingDatagram>,
-    pub(crate) datagram_bytes: Vec<u8>,
+    /// One for each datagram socket of the loop.
+    pub(crate) outboxes: Vec<Outbox>,
+    /// The datagram sockets whose outbox has something that is not waiting for a full socket.
+    pub(crate) gathered: Vec<u32>,
     pub(crate) stop_requested: bool,
     /// No new connections: the loop is stopping.
     pub(crate) stopping: bool,
@@ -158,6 +153,7 @@ impl Core {
     /// Whether a connection that has just been given input may be given more of it now.
     pub(crate) fn may_go_on(&mut self, token: Token) -> bool {
         let high = self.options.high_watermark;
+        let lent = self.lent_to(token);
         let Some(conn) = self.table.get_mut(token) else {
             return false;
         };
@@ -165,12 +161,30 @@ impl Core {
             // The rest of a datagram must not be taken for the next one.
             return false;
         }
-        if conn.auto_pause && conn.outbound.len() > high {
+        if conn.auto_pause && conn.outbound.len() + lent > high {
             // The rest is offered again when the output has drained.
             conn.want_offer = true;
             return false;
         }
         conn.takes_input()
+    }
+
+    /// Has a datagram sent, at the latest at the end of the turn.
+    #[inline]
+    pub(crate) fn send_datagram(
+        &mut self,
+        socket: u32,
+        to: SocketAddr,
+        from: Option<IpAddr>,
+        payload: &[u8],
+    ) {
+        let Some(outbox) = self.outboxes.get_mut(socket as usize) else { return };
+        if outbox.is_empty() {
+            self.gathered.push(socket);
+        }
+        if !outbox.push(to, from, payload) {
+            self.shared.metrics.datagrams_dropped.add(1);
+        }
     }
 
     pub(crate) fn broadcast(&mut self, bytes: &Bytes) {

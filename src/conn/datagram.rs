@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::conn::command::Command;
-use crate::conn::core::{Core, OutgoingDatagram};
+use crate::conn::core::Core;
 use crate::control::{LoopShared, ServerHandle};
 use crate::error::HandleError;
 
@@ -60,7 +60,7 @@ impl<'a> Datagram<'a> {
     }
 
     /// Sends `payload` back to the sender, from the address it had sent to. Leaves when the
-    /// callback returns. At most 65,507 bytes (IPv4); a datagram that the system refuses, or for
+    /// callbacks of the datagrams that arrived together have returned. At most 65,507 bytes (IPv4); a datagram that the system refuses, or for
     /// which there is no room, is dropped and counted, as on the way.
     #[doc(alias = "SendTo")]
     pub fn reply(&mut self, payload: &[u8]) {
@@ -70,12 +70,8 @@ impl<'a> Datagram<'a> {
     /// Sends `payload` to any address from this socket; otherwise as [`reply`](Datagram::reply).
     #[doc(alias = "SendTo")]
     pub fn send_to(&mut self, to: SocketAddr, payload: &[u8]) {
-        let start = self.core.datagram_bytes.len();
-        self.core.datagram_bytes.extend_from_slice(payload);
-        let end = self.core.datagram_bytes.len();
         let from = (to == self.peer).then_some(self.local.ip());
-        let outgoing = OutgoingDatagram { socket: self.socket, to, from, start, end };
-        self.core.datagrams.push(outgoing);
+        self.core.send_datagram(self.socket, to, from, payload);
     }
 
     /// The socket, to send from it later or from another thread.

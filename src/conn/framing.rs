@@ -6,7 +6,7 @@ use crate::error::CloseReason;
 impl Conn<'_> {
     /// The same connection, lent for a shorter time.
     pub(crate) fn reborrow(&mut self) -> Conn<'_> {
-        Conn { core: self.core, sockets: self.sockets, token: self.token }
+        Conn { core: self.core, sockets: self.sockets, token: self.token, received: self.received }
     }
 
     /// Whether the handler may be given more of the input that it has, now. If it may not because

@@ -32,6 +32,8 @@ mod framing;
 pub(crate) mod handle;
 pub(crate) mod id;
 pub(crate) mod input;
+pub(crate) mod lent;
+pub(crate) mod outbox;
 pub(crate) mod pieces;
 mod proxied;
 mod secure;
@@ -49,11 +51,23 @@ pub struct Conn<'a> {
     core: &'a mut Core,
     sockets: &'a dyn Sockets,
     token: Token,
+    /// The receive buffer's bytes, where the callback was lent them; see `lent.rs`.
+    received: &'a [u8],
 }
 
 impl<'a> Conn<'a> {
     pub(crate) fn new(core: &'a mut Core, sockets: &'a dyn Sockets, token: Token) -> Self {
-        Conn { core, sockets, token }
+        Conn { core, sockets, token, received: &[] }
+    }
+
+    /// As `new`, for a callback whose input lies in the driver's receive buffer.
+    pub(crate) fn lent(
+        core: &'a mut Core,
+        sockets: &'a dyn Sockets,
+        token: Token,
+        received: &'a [u8],
+    ) -> Self {
+        Conn { core, sockets, token, received }
     }
 
     /// The connection's identity, valid also when it is gone.
@@ -119,11 +133,15 @@ impl<'a> Conn<'a> {
 
     /// Appends `bytes` to the output and answers the bytes now pending. It always accepts; what
     /// is written leaves when the callback returns, in one system call with whatever else was
-    /// written. Pending output above the option `max_pending_output` ends the connection. After
+    /// written. A stretch of the callback's input is sent without being copied. Pending output above the option `max_pending_output` ends the connection. After
     /// a close or [`shutdown_write`](Conn::shutdown_write) the bytes are dropped.
     #[doc(alias = "Write")]
     #[inline]
     pub fn write(&mut self, bytes: &[u8]) -> usize {
+        if self.write_lent(bytes) {
+            return self.core.lent_to(self.token);
+        }
+        self.copy_lent();
         self.core.write_with(self.token, |conn, pool| conn.outbound.append(bytes, pool))
     }
 
@@ -131,12 +149,14 @@ impl<'a> Conn<'a> {
     /// copied, which is cheaper).
     pub fn write_bytes(&mut self, bytes: impl Into<Bytes>) -> usize {
         let bytes = bytes.into();
+        self.copy_lent();
         self.core.write_with(self.token, |conn, pool| conn.outbound.append_bytes(bytes, pool))
     }
 
     /// As [`write`](Conn::write), for several slices one behind the other.
     #[doc(alias = "Writev")]
     pub fn write_vectored(&mut self, slices: &[io::IoSlice<'_>]) -> usize {
+        self.copy_lent();
         self.core.write_with(self.token, |conn, pool| {
             for slice in slices {
                 conn.outbound.append(slice, pool);
@@ -159,6 +179,7 @@ impl<'a> Conn<'a> {
     /// }
     /// ```
     pub fn writer(&mut self) -> Option<Writer<'_>> {
+        self.copy_lent();
         self.core.write_with(self.token, |_, _| {});
         let Core { table, pool, pre_writing, current, .. } = &mut *self.core;
         let pre_writing = *pre_writing && *current == Some(self.token.index);
@@ -173,7 +194,7 @@ impl<'a> Conn<'a> {
         self.core.table.get(self.token).map_or(0, |conn| {
             let queued =
                 conn.extra.as_ref().and_then(|e| e.shared.as_ref()).map_or(0, |s| s.queued());
-            conn.outbound.len() + queued
+            conn.outbound.len() + self.core.lent_to(self.token) + queued
         })
     }
 
@@ -333,7 +354,7 @@ impl<'a> Conn<'a> {
         }
         let conn = self.core.table.get(id.token())?;
         let lives = conn.takes_commands();
-        lives.then(|| Conn::new(self.core, self.sockets, id.token()))
+        lives.then(|| Conn::lent(self.core, self.sockets, id.token(), self.received))
     }
 
     /// Starts an outgoing connection on this loop, to an [`Endpoint`](crate::Endpoint) or as a

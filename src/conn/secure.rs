@@ -31,6 +31,7 @@ impl Conn<'_> {
     /// side has closed its sending half.
     #[cfg(feature = "tls")]
     pub fn start_tls(&mut self, side: impl Into<StartTls>) -> Result<()> {
+        self.copy_lent();
         let refused = |what: &str| Err(Error::Unsupported { what: what.to_owned() });
         let Some(conn) = self.core.table.get_mut(self.token) else {
             return refused("TLS on a connection that is gone");

@@ -15,12 +15,19 @@
 //!   as soon as a further `send` makes sense, and until then `send` must not be called again.
 //! - After a `send` that failed, what had been received is still told, and then the end of the
 //!   stream or its failure.
-//! - A stream that always has input gives way to the others after each buffer.
+//! - A stream that always has input gives way to the others after each buffer, and a datagram
+//!   socket after each batch: the datagrams of one come one after the other, as far as they have
+//!   been received together.
+//! - Datagrams to be sent are gathered by the reactor and given to `send_datagrams` together: when
+//!   the events of datagrams end, and again within a long row of them. What the driver has
+//!   answered for is the driver's; the rest stays with the reactor, and the driver keeps nothing
+//!   of it. So nothing is lost, doubled, or later than the turn that wrote it.
 //! - `close` ends everything for a token: no event carries it afterwards, and its index may be
 //!   used again with another generation.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,6 +37,7 @@ use crate::addr::Address;
 use crate::buf::outbound::Outbound;
 use crate::sys::socket::Stream;
 use crate::sys::sockopt::SocketOptions;
+pub(crate) use crate::sys::udp::Outgoing;
 
 pub(crate) mod ready;
 #[cfg(any(test, feature = "sim"))]
@@ -96,7 +104,7 @@ pub(crate) enum Event<S = Stream> {
     DatagramTruncated { socket: u32 },
     /// A datagram of a connected socket arrived that did not fit the receive buffer; it is lost.
     PieceTruncated,
-    /// A `send_datagram` that would have blocked may be tried again.
+    /// A `send_datagrams` that would have blocked may be tried again.
     DatagramWritable { socket: u32 },
     /// Another thread rang.
     Woken,
@@ -196,6 +204,16 @@ pub(crate) trait Driver: Sockets {
     /// caller advances `output` by the answer.
     fn send(&mut self, token: Token, output: &Outbound, limit: usize) -> io::Result<Sent>;
 
+    /// As `send`, of a stretch of a received buffer that was not recycled yet; it may be another
+    /// stream's. The caller keeps what was not taken. A driver that does not want to send from
+    /// there takes nothing and is not `blocked`.
+    fn send_received(
+        &mut self,
+        token: Token,
+        buffer: &Buffer,
+        stretch: Range<usize>,
+    ) -> io::Result<Sent>;
+
     /// Sends FIN after what the socket has taken.
     fn shutdown_write(&mut self, token: Token) -> io::Result<()>;
 
@@ -205,12 +223,18 @@ pub(crate) trait Driver: Sockets {
     /// Receives datagrams on `socket` and reports under this number.
     fn open_datagram(&mut self, number: u32, socket: Self::DatagramSocket) -> io::Result<()>;
 
-    /// Sends one datagram, from the given source address where one is wanted.
-    fn send_datagram(
+    /// Sends from the front of `datagrams`, at least one, as many as it can; the payloads lie in
+    /// `bytes`. It may bring them into another order first, but not those to the same peer.
+    /// Answers how many have been sent, and is called again for those behind them.
+    ///
+    /// # Errors
+    /// Is about the first one, and nothing was sent: `WouldBlock` if the socket takes no more
+    /// until `DatagramWritable`, anything else if it cannot be sent, which says nothing about
+    /// the next one.
+    fn send_datagrams(
         &mut self,
         number: u32,
-        payload: &[u8],
-        to: SocketAddr,
-        from: Option<IpAddr>,
-    ) -> io::Result<()>;
+        bytes: &[u8],
+        datagrams: &mut [Outgoing],
+    ) -> io::Result<usize>;
 }

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -175,7 +175,11 @@ fn live<H: Handler>(
     if !step.done() {
         return Ok(());
     }
-    reactor.run().map_err(|source| Error::LoopFailed { index, source })
+    let served = catch_unwind(AssertUnwindSafe(|| reactor.run())).unwrap_or_else(|panic| {
+        reactor.send_gathered();
+        resume_unwind(panic)
+    });
+    served.map_err(|source| Error::LoopFailed { index, source })
 }
 
 /// Answers everybody who still waits for something from a loop that has ended.

@@ -1,5 +1,5 @@
 //! The doors to the handler. Each borrows what a callback may touch, calls it, and afterwards
-//! carries out what it asked of the loop itself (stop, send datagrams).
+//! carries out what it asked of the loop itself.
 
 use crate::conn::Conn;
 use crate::conn::context::{Context, States};
@@ -29,12 +29,25 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         token: Token,
         code: impl FnOnce(&mut H, &mut Conn<'_>, &mut H::State) -> R,
     ) -> Option<R> {
+        self.with_state_lent(name, token, None, code)
+    }
+
+    /// As `with_state`, while output of that connection may lie in a receive buffer.
+    #[inline]
+    pub(super) fn with_state_lent<R>(
+        &mut self,
+        name: &'static str,
+        token: Token,
+        buffer: Option<&Buffer>,
+        code: impl FnOnce(&mut H, &mut Conn<'_>, &mut H::State) -> R,
+    ) -> Option<R> {
         self.core.table.get(token)?;
         let begun = self.callback_begins();
         let state = self.states.get_mut(token.index)?.as_mut()?;
         self.core.current = Some(token.index);
         let policy = self.core.options.on_panic;
-        let mut conn = Conn::new(&mut self.core, &self.driver, token);
+        let received = buffer.map_or(&[][..], |buffer| self.driver.bytes(buffer));
+        let mut conn = Conn::lent(&mut self.core, &self.driver, token, received);
         let result = guard::call(policy, || code(&mut self.handler, &mut conn, state));
         self.core.current = None;
         let answer = self.callback_ended(name, Some(token), begun, result);
@@ -111,7 +124,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let begun = self.callback_begins();
         let Self { driver, handler, core, states, .. } = self;
         let bytes = driver.bytes(buffer);
-        let result = feed(handler, core, &*driver, token, states, bytes);
+        let result = feed(handler, core, &*driver, token, states, bytes, bytes);
         self.fed(token, begun, result, buffer.length)
     }
 
@@ -121,7 +134,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let Self { driver, handler, core, states, sessions, .. } = self;
         let session = sessions.get_mut(token.index).and_then(Option::as_mut);
         let bytes = session.map_or(&[][..], |secured| secured.plaintext());
-        let result = feed(handler, core, &*driver, token, states, bytes);
+        let result = feed(handler, core, &*driver, token, states, bytes, &[]);
         let offered = bytes.len();
         self.fed(token, begun, result, offered)
     }
@@ -130,7 +143,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     pub(super) fn feed_bytes(&mut self, token: Token, bytes: &[u8]) -> Fed {
         let begun = self.callback_begins();
         let Self { driver, handler, core, states, .. } = self;
-        let result = feed(handler, core, &*driver, token, states, bytes);
+        let result = feed(handler, core, &*driver, token, states, bytes, &[]);
         self.fed(token, begun, result, bytes.len())
     }
 
@@ -153,9 +166,6 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// back, so it cannot recurse; what could is left to the turn.
     #[inline]
     fn after_callback(&mut self) {
-        if !self.core.datagrams.is_empty() {
-            self.send_datagrams();
-        }
         if self.core.stop_requested {
             self.core.stop_requested = false;
             self.core.server.stop();
@@ -163,7 +173,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 }
 
-/// Calls on_traffic as long as it consumes something and may have more.
+/// Calls on_traffic as long as it consumes something and may have more. `received` is the receive
+/// buffer, if that is where the bytes lie.
 #[inline]
 fn feed<H: Handler>(
     handler: &mut H,
@@ -172,6 +183,7 @@ fn feed<H: Handler>(
     token: Token,
     states: &mut States<H::State>,
     bytes: &[u8],
+    received: &[u8],
 ) -> Result<Fed, Panicked> {
     let Some(state) = states.get_mut(token.index).and_then(Option::as_mut) else {
         return Ok(Fed { consumed: bytes.len(), action: Action::Continue });
@@ -181,7 +193,7 @@ fn feed<H: Handler>(
         let mut input = Input::new(bytes);
         loop {
             let before = input.len();
-            let mut conn = Conn::new(core, sockets, token);
+            let mut conn = Conn::lent(core, sockets, token, received);
             let action = handler.on_traffic(&mut conn, state, &mut input);
             let done = action != Action::Continue || input.is_empty() || input.len() == before;
             if done || !core.may_go_on(token) {

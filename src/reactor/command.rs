@@ -58,7 +58,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             Command::Admit => self.admit_waiting(),
             Command::Broadcast(bytes) => self.core.broadcast(&bytes),
             Command::Datagram { socket, to, payload } => {
-                self.send_datagram(socket, to, None, &payload);
+                self.core.send_datagram(socket, to, None, &payload);
+                self.send_if_full(socket);
             }
             Command::StopAccepting => self.stop_accepting(),
             Command::Stop(deadline) => {

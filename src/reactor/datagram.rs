@@ -1,90 +1,84 @@
-//! Outgoing datagrams: sent at once, or queued, within a bound, while the socket is full.
+//! Datagrams: each that arrives goes to the handler, and what is to be sent is gathered in the
+//! sockets' outboxes and leaves together.
 
-use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-use bytes::Bytes;
-
-use crate::driver::Driver;
-use crate::handler::Handler;
+use crate::driver::{Buffer, Driver};
+use crate::handler::{Action, Handler};
 use crate::reactor::Reactor;
 
-/// Bytes that wait for one full socket, at most. Older datagrams are worth more than newer ones
-/// to a peer that is being answered in order; what does not fit is dropped, as on the way.
-const MAX_QUEUED_BYTES: usize = 1 << 20;
-
-/// Datagrams that wait for one socket.
-#[derive(Default)]
-pub(super) struct DatagramQueue {
-    waiting: VecDeque<Waiting>,
-    bytes: usize,
-    /// The driver will tell when the socket takes more.
-    blocked: bool,
-}
-
-struct Waiting {
-    to: SocketAddr,
-    from: Option<IpAddr>,
-    payload: Bytes,
-}
-
 impl<D: Driver, H: Handler> Reactor<D, H> {
-    /// Sends what a callback has written.
-    pub(super) fn send_datagrams(&mut self) {
-        let mut outgoing = std::mem::take(&mut self.core.datagrams);
-        let mut bytes = std::mem::take(&mut self.core.datagram_bytes);
-        for datagram in outgoing.drain(..) {
-            let payload = &bytes[datagram.start..datagram.end];
-            self.send_datagram(datagram.socket, datagram.to, datagram.from, payload);
-        }
-        bytes.clear();
-        self.core.datagrams = outgoing;
-        self.core.datagram_bytes = bytes;
-    }
-
-    pub(super) fn send_datagram(
+    pub(super) fn datagram_arrived(
         &mut self,
         socket: u32,
-        to: SocketAddr,
-        from: Option<IpAddr>,
-        payload: &[u8],
+        buffer: Buffer,
+        peer: SocketAddr,
+        local: SocketAddr,
     ) {
-        let metrics = &self.core.shared.metrics;
-        let Some(queue) = self.datagram_queues.get_mut(socket as usize) else { return };
-        if !queue.blocked {
-            match self.driver.send_datagram(socket, payload, to, from) {
-                Ok(()) => return metrics.datagrams_out.add(1),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => queue.blocked = true,
-                Err(error) => {
-                    metrics.datagrams_dropped.add(1);
-                    return log::debug!("a datagram to {to} was refused: {error}");
-                }
-            }
+        self.core.shared.metrics.datagrams_in.add(1);
+        let action = self.with_datagram(socket, &buffer, peer, local);
+        self.driver.recycle(buffer);
+        if action == Action::Shutdown {
+            self.core.server.stop();
         }
-        if queue.bytes + payload.len() > MAX_QUEUED_BYTES {
-            return metrics.datagrams_dropped.add(1);
+        self.send_if_full(socket);
+    }
+
+    /// Does not wait for more where enough has been gathered.
+    #[inline]
+    pub(super) fn send_if_full(&mut self, socket: u32) {
+        if self.core.outboxes.get(socket as usize).is_some_and(|outbox| outbox.is_full()) {
+            self.send_gathered();
         }
-        queue.bytes += payload.len();
-        queue.waiting.push_back(Waiting { to, from, payload: Bytes::copy_from_slice(payload) });
+    }
+
+    /// Sends what has been gathered: once there are no further datagrams to be told of, so before
+    /// any other event, and at the end of whatever else has written some. Also when a panic ends the
+    /// loop: that is not the fault of those who were answered before it.
+    #[inline]
+    pub(crate) fn send_gathered(&mut self) {
+        while let Some(socket) = self.core.gathered.pop() {
+            self.send_datagrams(socket);
+        }
     }
 
     /// The socket takes datagrams again.
     pub(super) fn flush_datagrams(&mut self, socket: u32) {
-        let metrics = &self.core.shared.metrics;
-        let Some(queue) = self.datagram_queues.get_mut(socket as usize) else { return };
-        queue.blocked = false;
-        while let Some(first) = queue.waiting.front() {
-            match self.driver.send_datagram(socket, &first.payload, first.to, first.from) {
-                Ok(()) => metrics.datagrams_out.add(1),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    queue.blocked = true;
-                    return;
-                }
-                Err(_) => metrics.datagrams_dropped.add(1),
-            }
-            queue.bytes -= first.payload.len();
-            queue.waiting.pop_front();
+        if let Some(outbox) = self.core.outboxes.get_mut(socket as usize) {
+            outbox.unblock();
+            self.send_datagrams(socket);
         }
+    }
+
+    fn send_datagrams(&mut self, socket: u32) {
+        let metrics = &self.core.shared.metrics;
+        let Some(outbox) = self.core.outboxes.get_mut(socket as usize) else { return };
+        if outbox.is_blocked() {
+            return;
+        }
+        let mut done = 0;
+        loop {
+            let (bytes, datagrams) = outbox.behind(done);
+            let Some(first) = datagrams.first() else { break };
+            let to = first.to;
+            match self.driver.send_datagrams(socket, bytes, datagrams) {
+                Ok(sent) => {
+                    debug_assert!((1..=datagrams.len()).contains(&sent));
+                    metrics.datagrams_out.add(sent as u64);
+                    done += sent;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let dropped = outbox.block_behind(done);
+                    return metrics.datagrams_dropped.add(dropped as u64);
+                }
+                Err(error) => {
+                    metrics.datagrams_dropped.add(1);
+                    log::debug!("a datagram to {to} was refused: {error}");
+                    done += 1;
+                }
+            }
+        }
+        outbox.clear();
     }
 }

@@ -9,6 +9,10 @@ use crate::reactor::callback::Fed;
 
 impl<D: Driver, H: Handler> Reactor<D, H> {
     pub(super) fn dispatch(&mut self, event: Event<D::Stream>) {
+        let is_datagram = matches!(event, Event::Datagram { .. });
+        if !is_datagram && !self.core.gathered.is_empty() {
+            self.send_gathered();
+        }
         match event {
             Event::Received { token, buffer } => self.received(token, buffer),
             Event::Writable { token } => {
@@ -23,12 +27,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             Event::AcceptFailed { listener, error } => self.accept_failed(listener, &error),
             Event::Connected { token, result } => self.connected(token, result),
             Event::Datagram { socket, buffer, peer, local } => {
-                self.core.shared.metrics.datagrams_in.add(1);
-                let action = self.with_datagram(socket, &buffer, peer, local);
-                self.driver.recycle(buffer);
-                if action == Action::Shutdown {
-                    self.core.server.stop();
-                }
+                self.datagram_arrived(socket, buffer, peer, local);
             }
             Event::DatagramTruncated { socket } => {
                 self.core.shared.metrics.datagrams_truncated.add(1);
@@ -66,6 +65,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             return self.offer(token);
         }
         let fed = self.feed_buffer(token, &buffer);
+        self.send_lent(&buffer);
         if fed.consumed == buffer.length {
             self.driver.recycle(buffer);
             return self.act(token, fed.action);

@@ -1,6 +1,7 @@
 //! For simulations: what must hold between two turns, whatever has happened.
 
 use crate::conn::core::{Core, Timer};
+use crate::conn::outbox::Outbox;
 use crate::conn::state::{ConnCore, Phase};
 use crate::conn::timeouts::Silence;
 use crate::driver::{Driver, Token};
@@ -59,6 +60,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         }
         if core.pool.held() != held {
             return Err(format!("{} bytes count as held, {held} are", core.pool.held()));
+        }
+        let unsent = |outbox: &Outbox| !outbox.is_empty() && !outbox.is_blocked();
+        if core.outboxes.iter().any(unsent) {
+            return Err("a datagram was not sent in the turn that wrote it".to_owned());
         }
         // It walks all timers there have ever been: not in each turn.
         if !self.core.shared.metrics.turns.get().is_multiple_of(16) {

@@ -26,6 +26,7 @@ use crate::conn::admission::Ticket;
 use crate::conn::command::Command;
 use crate::conn::context::{Job, LocalJobs, States};
 use crate::conn::core::{Core, Timer};
+use crate::conn::outbox::Outbox;
 use crate::conn::table::Table;
 use crate::conn::timeouts::Patience;
 use crate::control::{LoopShared, ServerHandle};
@@ -49,6 +50,7 @@ mod encrypt;
 mod guard;
 #[cfg(any(test, feature = "sim"))]
 mod inspect;
+mod lent;
 pub(crate) mod opening;
 mod pieces;
 mod secure;
@@ -57,7 +59,6 @@ mod stop;
 mod timers;
 
 use accept::Arrival;
-use datagram::DatagramQueue;
 use opening::ListenerPolicy;
 use secure::{Handshakes, Secured};
 
@@ -105,7 +106,6 @@ pub(crate) struct Reactor<D: Driver, H: Handler> {
     /// The TLS sessions, by slot; where nobody uses TLS there is no memory for them.
     sessions: Pages<Option<Box<Secured>>>,
     handshakes: Handshakes,
-    datagram_queues: Vec<DatagramQueue>,
     stage: Stage,
     /// Commands taken from the mailbox and not yet carried out.
     commands: VecDeque<Command>,
@@ -149,10 +149,11 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             current: None,
             pre_writing: false,
             dirty: Vec::new(),
+            lent: None,
             urgent: Vec::new(),
             connects: Vec::new(),
-            datagrams: Vec::new(),
-            datagram_bytes: Vec::new(),
+            outboxes: Vec::new(),
+            gathered: Vec::new(),
             stop_requested: false,
             stopping: false,
             shared: parts.shared,
@@ -175,7 +176,6 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             policies: parts.policies,
             sessions: Pages::new(),
             handshakes: Handshakes::default(),
-            datagram_queues: Vec::new(),
             stage: Stage::Running,
             commands: VecDeque::new(),
             command_batch: Vec::new(),
@@ -197,8 +197,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             reactor.listeners.push(number);
         }
         for socket in parts.datagram_sockets {
-            reactor.driver.open_datagram(reactor.datagram_queues.len() as u32, socket)?;
-            reactor.datagram_queues.push(DatagramQueue::default());
+            reactor.driver.open_datagram(reactor.core.outboxes.len() as u32, socket)?;
+            reactor.core.outboxes.push(Outbox::default());
         }
         Ok(reactor)
     }
@@ -297,6 +297,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             self.dispatch(event);
             self.attend_urgent();
         }
+        self.send_gathered();
     }
 
     fn run_commands(&mut self) {
@@ -309,6 +310,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             self.core.shared.metrics.commands.add(1);
             self.carry_out(command);
         }
+        self.send_gathered();
     }
 
     pub(super) fn run_jobs(&mut self) {

@@ -5,7 +5,7 @@
 use crate::conn::command::Completion;
 use crate::conn::core::Core;
 use crate::conn::state::{ConnCore, Phase};
-use crate::driver::{Driver, Token};
+use crate::driver::{Buffer, Driver, Token};
 use crate::error::CloseReason;
 use crate::handler::{Action, Handler};
 use crate::reactor::Reactor;
@@ -22,7 +22,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let open = matches!(conn.phase, Phase::Open | Phase::Closing);
         let sends = (open && !conn.outbound.is_empty()) | conn.wire_pending;
         if sends && !conn.want_end && !conn.send_blocked {
-            self.flush(token);
+            self.flush(token, false);
         }
         if self.core.table.get(token).is_some_and(|conn| !conn.is_at_rest()) {
             self.settle_all(token);
@@ -49,8 +49,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     /// Gives pending output to the socket. At most one stretch a call: what a fast peer could
-    /// still take waits for the end of the turn, so that the others get theirs.
-    fn flush(&mut self, token: Token) {
+    /// still take waits for the end of the turn, so that the others get theirs. `told`: pre_write
+    /// knows of it already.
+    pub(super) fn flush(&mut self, token: Token, mut told: bool) {
         let Some(conn) = self.core.table.get(token) else { return };
         if conn.secured | conn.want_tls | conn.datagrams {
             let datagrams = conn.datagrams;
@@ -58,8 +59,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         }
         let mut budget = self.core.options.turn.write_bytes;
         loop {
-            self.before_write(token);
-            let Core { table, pool, shared, now_ms, options, .. } = &mut self.core;
+            if !std::mem::take(&mut told) {
+                self.before_write(token);
+            }
+            let Core { table, pool, options, .. } = &mut self.core;
             let Some(conn) = table.get_mut(token) else { return };
             // As in `settle`: pre_write may have written.
             conn.above_high |= conn.outbound.len() > options.high_watermark;
@@ -77,28 +80,41 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                 Ok(sent) => sent,
                 Err(error) => return self.output_lost(token, CloseReason::from_io(error)),
             };
-            conn.send_blocked = sent.blocked;
             if sent.blocked {
-                shared.metrics.partial_writes.add(1);
-                return self.begin_waiting_for_output(token);
+                return self.socket_is_full(token);
             }
-            shared.metrics.bytes_out.add(sent.bytes as u64);
             conn.outbound.advance(sent.bytes, pool);
-            conn.sent += sent.bytes as u64;
-            conn.last_sent = *now_ms;
             budget = budget.saturating_sub(sent.bytes);
-            let done = conn.outbound.is_empty();
-            if conn.extra.is_some() {
-                self.tell_completions(token);
-            }
+            self.socket_took(token, sent.bytes);
             // One of those that were told may have panicked.
-            if done || self.core.table.get(token).is_none_or(|conn| conn.want_end) {
+            let conn = self.core.table.get(token);
+            if conn.is_none_or(|conn| conn.outbound.is_empty() || conn.want_end) {
                 return;
             }
             if budget == 0 {
                 return self.core.touch(token);
             }
         }
+    }
+
+    /// Counts what the socket took, and tells those who wait for it.
+    #[inline]
+    pub(super) fn socket_took(&mut self, token: Token, bytes: usize) {
+        self.core.shared.metrics.bytes_out.add(bytes as u64);
+        let Some(conn) = self.core.table.get_mut(token) else { return };
+        conn.sent += bytes as u64;
+        conn.last_sent = self.core.now_ms;
+        if conn.extra.is_some() {
+            self.tell_completions(token);
+        }
+    }
+
+    /// A send came back blocked: `Writable` will tell when to go on.
+    pub(super) fn socket_is_full(&mut self, token: Token) {
+        let Some(conn) = self.core.table.get_mut(token) else { return };
+        conn.send_blocked = true;
+        self.core.shared.metrics.partial_writes.add(1);
+        self.begin_waiting_for_output(token);
     }
 
     /// The socket is full: from now on the peer has to take something.
@@ -127,6 +143,16 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let pending = self.core.table.get(token).map_or(0, |conn| conn.outbound.len());
         self.core.pre_writing = true;
         self.with_state("pre_write", token, |handler, conn, state| {
+            handler.pre_write(conn, state, pending);
+        });
+        self.core.pre_writing = false;
+    }
+
+    /// The same where the output still lies in the receive buffer.
+    pub(super) fn before_write_lent(&mut self, token: Token, buffer: &Buffer) {
+        let pending = self.core.lent_to(token);
+        self.core.pre_writing = true;
+        self.with_state_lent("pre_write", token, Some(buffer), |handler, conn, state| {
             handler.pre_write(conn, state, pending);
         });
         self.core.pre_writing = false;

@@ -94,7 +94,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             self.with_context("a job of another thread", job);
         }
         self.with_context("on_shutdown", |handler, cx| handler.on_shutdown(cx));
-        for socket in 0..self.datagram_queues.len() {
+        for socket in 0..self.core.outboxes.len() {
             self.flush_datagrams(socket as u32);
         }
     }

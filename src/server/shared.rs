@@ -99,8 +99,9 @@ for_both! {
     // ---- memory and limits --------------------------------------------------------------
 
     /// Bytes of each loop's one receive buffer: the most that a callback is offered at once when
-    /// nothing was left over, and the longest datagram. Default 64 KiB, which holds every
-    /// datagram whole. Between 1 KiB and 16 MiB.
+    /// nothing was left over, and the longest datagram. Default 68 KiB, which holds every
+    /// datagram whole; a message that fills the buffer costs one more system call. Between 1 KiB
+    /// and 16 MiB.
     #[doc(alias = "WithReadBufferCap")]
     pub fn receive_buffer(mut self, bytes: usize) -> Self {
         self.options.receive_buffer = bytes;

@@ -208,6 +208,11 @@ fn a_datagram_that_is_told_too_often_is_noticed() {
 }
 
 #[test]
+fn a_datagram_that_is_lost_among_others_is_noticed() {
+    assert_found(Sabotage::LoseDatagram, "answers to datagrams were lost");
+}
+
+#[test]
 fn a_slot_that_is_used_again_while_it_is_open_is_noticed() {
     let network = Network::new(Random::new(1), Weather::by_chance(&mut Random::new(1)), None);
     let network = Rc::new(RefCell::new(network));

@@ -10,6 +10,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 
 use socket2::Socket;
 
@@ -41,6 +42,16 @@ pub(crate) struct Received {
     pub(crate) local: SocketAddr,
     /// The datagram was longer than the buffer, and the rest is lost.
     pub(crate) truncated: bool,
+}
+
+/// One of several datagrams to be sent; their payloads lie in memory that goes with them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Outgoing {
+    pub(crate) to: SocketAddr,
+    /// The source address, where the socket is bound to all and one is wanted.
+    pub(crate) from: Option<IpAddr>,
+    /// Where its payload lies.
+    pub(crate) payload: Range<usize>,
 }
 
 /// Asks the system to tell the local address of each datagram. Does nothing where it cannot.

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 
 use mio::Interest;
 use mio::event::Event as Readiness;
@@ -11,7 +11,7 @@ use socket2::SockRef;
 
 use crate::driver::ready::{Place, Ready};
 use crate::driver::{Buffer, Event};
-use crate::sys::udp;
+use crate::sys::udp::{self, Outgoing};
 
 /// Errors of earlier datagrams that are passed over before the others get their turn.
 const ERRORS_PER_EVENT: usize = 64;
@@ -111,24 +111,25 @@ impl Ready {
         None
     }
 
-    pub(super) fn send_one_datagram(
+    pub(super) fn send_to_peers(
         &mut self,
         number: u32,
-        payload: &[u8],
-        to: SocketAddr,
-        from: Option<IpAddr>,
-    ) -> io::Result<()> {
+        bytes: &[u8],
+        datagrams: &mut [Outgoing],
+    ) -> io::Result<usize> {
         let entry = self.datagrams.get_mut(number as usize).and_then(Option::as_mut);
-        let Some(entry) = entry else {
+        let (Some(entry), Some(first)) = (entry, datagrams.first()) else {
             return Err(io::ErrorKind::NotConnected.into());
         };
+        let payload = &bytes[first.payload.clone()];
         let socket = &entry.socket;
-        let sent =
-            socket.try_io(|| udp::send(&SockRef::from(socket), payload, to, from, entry.bound));
+        let sent = socket.try_io(|| {
+            udp::send(&SockRef::from(socket), payload, first.to, first.from, entry.bound)
+        });
         if sent.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
             entry.blocked = true;
             entry.writable = false;
         }
-        sent.map(drop)
+        sent.map(|_| 1)
     }
 }

@@ -13,7 +13,8 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,9 @@ use socket2::SockRef;
 use crate::addr::Address;
 use crate::buf::outbound::Outbound;
 use crate::buf::pages::Pages;
-use crate::driver::{Buffer, CloseMode, Driver, Event, MAX_STREAMS, Sent, Sockets, Token, Waker};
+use crate::driver::{
+    Buffer, CloseMode, Driver, Event, MAX_STREAMS, Outgoing, Sent, Sockets, Token, Waker,
+};
 use crate::sys::socket::{Listener, Stream, connect_udp, start_connect};
 use crate::sys::sockopt::SocketOptions;
 
@@ -335,6 +338,23 @@ impl Driver for Ready {
         Ok(sent)
     }
 
+    fn send_received(
+        &mut self,
+        token: Token,
+        buffer: &Buffer,
+        stretch: Range<usize>,
+    ) -> io::Result<Sent> {
+        let Self { streams, receive, spare, .. } = self;
+        let entry = streams.get_mut(token.index);
+        let Some(entry) = entry.filter(|e| e.socket.is_some() && e.generation == token.generation)
+        else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        let sent = entry.send_slice(&receive[..buffer.length][stretch])?;
+        *spare = spare.saturating_sub(sent.bytes / BYTES_PER_PLACE);
+        Ok(sent)
+    }
+
     fn shutdown_write(&mut self, token: Token) -> io::Result<()> {
         match self.stream(token).and_then(|entry| entry.socket.as_ref()) {
             Some(socket) => socket.shutdown_write(),
@@ -359,13 +379,12 @@ impl Driver for Ready {
         self.add_datagram(number, socket)
     }
 
-    fn send_datagram(
+    fn send_datagrams(
         &mut self,
         number: u32,
-        payload: &[u8],
-        to: SocketAddr,
-        from: Option<IpAddr>,
-    ) -> io::Result<()> {
-        self.send_one_datagram(number, payload, to, from)
+        bytes: &[u8],
+        datagrams: &mut [Outgoing],
+    ) -> io::Result<usize> {
+        self.send_to_peers(number, bytes, datagrams)
     }
 }

@@ -163,20 +163,34 @@ impl StreamEntry {
     /// Gives the socket what it takes.
     #[inline]
     pub(super) fn send(&mut self, output: &Outbound, limit: usize) -> io::Result<Sent> {
+        if output.chunks() == 1 {
+            let first = output.first();
+            return self.send_slice(&first[..first.len().min(limit)]);
+        }
         let Some(socket) = self.socket.as_ref() else {
             return Err(io::ErrorKind::NotConnected.into());
         };
-        let result = if output.chunks() == 1 {
-            let first = output.first();
-            retry(|| socket.send(&first[..first.len().min(limit)]))
-        } else {
-            let mut slices = [IoSlice::new(&[]); SLICES_PER_SEND];
-            let filled = match socket.udp() {
-                Some(_) => output.first_slices(limit, &mut slices),
-                None => output.slices(&mut slices),
-            };
-            retry(|| socket.send_vectored(&slices[..filled]))
+        let mut slices = [IoSlice::new(&[]); SLICES_PER_SEND];
+        let filled = match socket.udp() {
+            Some(_) => output.first_slices(limit, &mut slices),
+            None => output.slices(&mut slices),
         };
+        let result = retry(|| socket.send_vectored(&slices[..filled]));
+        self.sent(result)
+    }
+
+    /// Gives the socket what it takes of one slice.
+    #[inline]
+    pub(super) fn send_slice(&mut self, bytes: &[u8]) -> io::Result<Sent> {
+        let Some(socket) = self.socket.as_ref() else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        let result = retry(|| socket.send(bytes));
+        self.sent(result)
+    }
+
+    #[inline]
+    fn sent(&mut self, result: io::Result<usize>) -> io::Result<Sent> {
         match result {
             Ok(bytes) => Ok(Sent { bytes, blocked: false }),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use super::network::{Item, Network, address_of};
 use super::weather::Sabotage;
-use crate::driver::{Buffer, Event};
+use crate::driver::{Buffer, Event, Outgoing};
 
 #[derive(Debug, Default)]
 pub(crate) struct DatagramSocket {
@@ -119,13 +119,14 @@ impl Network {
         entry.replied += 1;
     }
 
-    /// The loop sends one.
-    pub(crate) fn take_datagram(
+    /// The loop sends some: the first of them, and as many behind it as chance wants, in another
+    /// order if it wants so.
+    pub(crate) fn take_datagrams(
         &mut self,
         socket: usize,
-        payload: &[u8],
-        to: SocketAddr,
-    ) -> io::Result<()> {
+        bytes: &[u8],
+        datagrams: &mut [Outgoing],
+    ) -> io::Result<usize> {
         if self.random.chance(self.weather.blocked) {
             let entry = &mut self.datagram_sockets[socket];
             (entry.blocked, entry.has_room) = (true, false);
@@ -133,16 +134,36 @@ impl Network {
             self.schedule(after, Item::DatagramRoom { socket });
             return Err(io::ErrorKind::WouldBlock.into());
         }
+        if self.random.chance(300) {
+            // Stable, so that what goes to one peer stays in order.
+            datagrams.sort_by_key(|datagram| datagram.to.port());
+        }
+        let count = 1 + self.random.below(datagrams.len() as u64) as usize;
+        for (taken, datagram) in datagrams[..count].iter().enumerate() {
+            let refused = self.random.chance(self.weather.refused_datagram);
+            if refused && taken > 0 {
+                return Ok(taken);
+            }
+            self.take_datagram(socket, &bytes[datagram.payload.clone()], datagram.to);
+            if refused {
+                self.datagram_sockets[socket].refused += 1;
+                return Err(io::ErrorKind::HostUnreachable.into());
+            }
+            if self.sabotages(Sabotage::LoseDatagram) {
+                break;
+            }
+        }
+        Ok(count)
+    }
+
+    fn take_datagram(&mut self, socket: usize, payload: &[u8], to: SocketAddr) {
         self.note("datagram sent", socket, payload.len());
-        let first = self.datagram_sockets[socket].replies.pop_front();
-        if !first.is_some_and(|(address, bytes)| address == to && bytes == payload) {
+        let replies = &mut self.datagram_sockets[socket].replies;
+        let next = replies.iter().position(|(address, _)| *address == to);
+        let next = next.and_then(|next| replies.remove(next));
+        if !next.is_some_and(|(_, bytes)| bytes == payload) {
             self.fail("a datagram is sent that is not the handler's next answer".to_owned());
         }
-        if self.random.chance(self.weather.refused_datagram) {
-            self.datagram_sockets[socket].refused += 1;
-            return Err(io::ErrorKind::HostUnreachable.into());
-        }
-        Ok(())
     }
 
     /// Answers that the loop still owes.

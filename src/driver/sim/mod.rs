@@ -13,8 +13,8 @@
 //! simulation brings (`set_threads`).
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::rc::Rc;
+use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ use socket2::SockRef;
 
 use crate::addr::Address;
 use crate::buf::outbound::Outbound;
-use crate::driver::{Buffer, CloseMode, Driver, Event, Sent, Sockets, Token, Waker};
+use crate::driver::{Buffer, CloseMode, Driver, Event, Outgoing, Sent, Sockets, Token, Waker};
 use crate::sys::sockopt::SocketOptions;
 
 mod datagram;
@@ -359,6 +359,15 @@ impl Driver for Sim {
         self.network.borrow_mut().take_output(link, output, limit)
     }
 
+    fn send_received(
+        &mut self,
+        token: Token,
+        buffer: &Buffer,
+        stretch: Range<usize>,
+    ) -> io::Result<Sent> {
+        self.send_from(token, &self.bytes(buffer)[stretch])
+    }
+
     fn shutdown_write(&mut self, token: Token) -> io::Result<()> {
         let link = self.link(token).ok_or(io::ErrorKind::NotConnected)?;
         self.network.borrow_mut().shut(link)
@@ -375,23 +384,12 @@ impl Driver for Sim {
         Ok(())
     }
 
-    fn send_datagram(
+    fn send_datagrams(
         &mut self,
         number: u32,
-        payload: &[u8],
-        to: SocketAddr,
-        _: Option<IpAddr>,
-    ) -> io::Result<()> {
-        self.network.borrow_mut().take_datagram(number as usize, payload, to)
-    }
-}
-
-impl Drop for Sim {
-    /// The sockets of a loop that has ended are closed.
-    fn drop(&mut self) {
-        let network = Rc::clone(&self.network);
-        for (_, link) in self.streams.drain(..) {
-            network.borrow_mut().close_stream(link, CloseMode::Orderly);
-        }
+        bytes: &[u8],
+        datagrams: &mut [Outgoing],
+    ) -> io::Result<usize> {
+        self.network.borrow_mut().take_datagrams(number as usize, bytes, datagrams)
     }
 }

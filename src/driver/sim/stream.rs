@@ -49,6 +49,16 @@ impl Drop for SimStream {
 }
 
 impl Sim {
+    /// Sends from a receive buffer, which must not have been recycled.
+    pub(super) fn send_from(&self, token: Token, bytes: &[u8]) -> io::Result<Sent> {
+        let link = self.link(token).ok_or(io::ErrorKind::NotConnected)?;
+        let mut network = self.network.borrow_mut();
+        if !self.lent {
+            network.fail("output lies in a buffer that was recycled".to_owned());
+        }
+        network.take_slices(link, &[IoSlice::new(bytes)], usize::MAX)
+    }
+
     pub(super) fn open_stream(
         &mut self,
         token: Token,
@@ -197,6 +207,18 @@ impl Network {
         output: &Outbound,
         limit: usize,
     ) -> io::Result<Sent> {
+        let mut slices = [IoSlice::new(&[]); SLICES_PER_SEND];
+        let filled = output.slices(&mut slices);
+        self.take_slices(link, &slices[..filled], limit)
+    }
+
+    fn take_slices(
+        &mut self,
+        link: usize,
+        output: &[IoSlice<'_>],
+        limit: usize,
+    ) -> io::Result<Sent> {
+        let length: usize = output.iter().map(|slice| slice.len()).sum();
         let connection = &mut self.links[link];
         let fault = if connection.blocked {
             "it is blocked"
@@ -204,7 +226,7 @@ impl Network {
             "FIN was sent"
         } else if connection.connecting.is_some() {
             "it is not connected"
-        } else if output.is_empty() {
+        } else if length == 0 {
             "there is nothing to send"
         } else {
             ""
@@ -233,13 +255,11 @@ impl Network {
             self.note("blocked", link, room);
             return Ok(Sent { bytes: 0, blocked: true });
         }
-        let mut slices = [IoSlice::new(&[]); SLICES_PER_SEND];
-        let filled = output.slices(&mut slices);
-        let most = output.len().min(limit).min(room);
+        let most = length.min(limit).min(room);
         let short = self.random.chance(self.weather.short);
         let most = if short { self.random.size(most) } else { most };
         let mut bytes = Vec::with_capacity(most);
-        for slice in &slices[..filled] {
+        for slice in output {
             bytes.extend_from_slice(&slice[..slice.len().min(most - bytes.len())]);
         }
         let taken = bytes.len();
@@ -291,5 +311,15 @@ impl Network {
         }
         self.links[link].stage = Stage::Closed;
         self.reset_down(link);
+    }
+}
+
+impl Drop for Sim {
+    /// The sockets of a loop that has ended are closed.
+    fn drop(&mut self) {
+        let network = Rc::clone(&self.network);
+        for (_, link) in self.streams.drain(..) {
+            network.borrow_mut().close_stream(link, CloseMode::Orderly);
+        }
     }
 }

@@ -75,6 +75,8 @@ pub(crate) enum Sabotage {
     KeepBuffer,
     /// A datagram is told twice.
     RepeatDatagram,
+    /// Of datagrams that are sent together only the first is.
+    LoseDatagram,
 }
 
 impl Weather {
