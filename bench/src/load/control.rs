@@ -33,9 +33,9 @@ const GLANCE: Duration = Duration::from_millis(5);
 const LATE: Duration = Duration::from_secs(1);
 /// The connections have this time to be closed at the end.
 const STOPPING: Duration = Duration::from_millis(500);
-/// Bytes of one receive; from the second size of a message on the larger one.
-const RECEIVE_BUFFERS: [usize; 2] = [64 << 10, 256 << 10];
-
+/// Messages of this size and more are received in pieces of that size.
+const LARGE: usize = 64 << 10;
+const LARGE_BUFFER: usize = 260 << 10;
 /// Why there is no report.
 #[derive(Debug)]
 pub enum Failure {
@@ -50,13 +50,13 @@ pub fn run(plan: &Arc<Plan>) -> Result<Report, Failure> {
     if plan.target.endpoint.is_datagram() {
         return drive(plan, Datagrams::new);
     }
-    match (plan.work, plan.target.work) {
+    match (plan.work, plan.spoken) {
         (Work::Broadcast, _) => drive(plan, Broadcast::new),
-        (Work::Http, _) | (_, Work::Http) => drive(plan, |seat| {
+        (_, Work::Http) => drive(plan, |seat| {
             let http = Http::new(&seat.plan);
             Requests::new(seat, http)
         }),
-        (Work::Resp, _) | (_, Work::Resp) => drive(plan, |seat| {
+        (_, Work::Resp) => drive(plan, |seat| {
             let resp = Resp::new(&seat.plan);
             Requests::new(seat, resp)
         }),
@@ -76,13 +76,15 @@ fn client(plan: &Plan) -> Result<Client, Failure> {
             return Err(Failure::Usage(reason.to_owned()));
         }
     }
-    let is_large = plan.size >= RECEIVE_BUFFERS[0];
     let window = plan.size * plan.pipeline;
-    Ok(Client::new()
+    let mut client = Client::new()
         .loops(plan.loops)
-        .receive_buffer(RECEIVE_BUFFERS[usize::from(is_large)])
         .max_pending_output(window.max(16 << 20) * 4)
-        .handshake_timeout(plan.connect_timeout))
+        .handshake_timeout(plan.connect_timeout);
+    if plan.size >= LARGE {
+        client = client.receive_buffer(LARGE_BUFFER);
+    }
+    Ok(client)
 }
 
 fn drive<H, F>(plan: &Arc<Plan>, make: F) -> Result<Report, Failure>
@@ -107,6 +109,7 @@ where
             counters: Arc::clone(counters),
             clock,
             loop_index,
+            loops: plan.loops,
         })
         .collect();
     let client = client(plan)?

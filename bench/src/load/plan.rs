@@ -29,6 +29,8 @@ const MAX_KEYS: u64 = 100_000_000;
 pub struct Plan {
     pub target: Target,
     pub work: Work,
+    /// Echo, Http or Resp.
+    pub spoken: Work,
     pub connections: usize,
     pub size: usize,
     pub pipeline: usize,
@@ -59,8 +61,13 @@ impl Plan {
     pub fn new(options: Options) -> Result<Plan, String> {
         let mut target = Target::parse(&options.url)?;
         let work = options.work.unwrap_or(target.work);
+        let spoken = match work {
+            Work::Http | Work::Resp => work,
+            _ => target.work,
+        };
         check_numbers(&options)?;
         check_work(&options, &target, work)?;
+        check_protocol(&options, &target, work, spoken)?;
         if let Some(path) = &options.path {
             if !path.starts_with('/')
                 || path.contains(|c: char| c.is_whitespace() || c.is_control())
@@ -87,6 +94,7 @@ impl Plan {
         Ok(Plan {
             target,
             work,
+            spoken,
             connections: options.connections,
             size: options.size,
             pipeline: if work == Work::Churn { 1 } else { options.pipeline },
@@ -100,7 +108,11 @@ impl Plan {
             driver: options.driver,
             headers: options.headers,
             expect_body: options.expect_body,
-            command: options.command.unwrap_or(RespCommand::Get),
+            command: options.command.unwrap_or(match work {
+                Work::Resp => RespCommand::Get,
+                // One command in a life needs no values.
+                _ => RespCommand::Ping,
+            }),
             keys: options.keys.unwrap_or(KEYS),
             sources: options.source,
             server_pid: options.server_pid,
@@ -182,10 +194,6 @@ fn check_work(options: &Options, target: &Target, work: Work) -> Result<(), Stri
     if is_datagram && options.active.is_some() {
         return Err("--active: a connection less or more is nothing to udp; use -c".to_owned());
     }
-    if target.work != Work::Echo && work != target.work && work != Work::Churn && work != Work::Idle
-    {
-        return refused(&format!("{} is not what is spoken", target.url));
-    }
     let works_with_active = matches!(work, Work::Echo | Work::Http | Work::Resp);
     if options.active.is_some() && (!works_with_active || options.rate.is_some()) {
         return Err("--active: for echo, http and resp, in a closed loop".to_owned());
@@ -199,9 +207,24 @@ fn check_work(options: &Options, target: &Target, work: Work) -> Result<(), Stri
     if work == Work::Broadcast && options.connections < 2 {
         return Err("--work broadcast: at least 2 connections".to_owned());
     }
+    Ok(())
+}
+
+/// What is spoken fits the URL and the work, and the options fit what is spoken.
+fn check_protocol(
+    options: &Options,
+    target: &Target,
+    work: Work,
+    spoken: Work,
+) -> Result<(), String> {
+    let refused = |what: &str| Err(format!("{what} with --work {}", name_of(work)));
+    let is_other = spoken != target.work || matches!(work, Work::Echo | Work::Broadcast);
+    if target.work != Work::Echo && is_other {
+        return refused(&format!("{} is not what is spoken", target.url));
+    }
     let http =
         options.path.is_some() || !options.headers.is_empty() || options.expect_body.is_some();
-    if http && work != Work::Http {
+    if http && spoken != Work::Http {
         return refused("--path, --header and --expect-body make no sense");
     }
     if (options.command.is_some() || options.keys.is_some()) && work != Work::Resp {

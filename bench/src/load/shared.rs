@@ -88,6 +88,7 @@ pub struct Seat {
     pub counters: Arc<LoopCounters>,
     pub clock: Clock,
     pub loop_index: usize,
+    pub loops: usize,
 }
 
 impl Seat {
@@ -98,7 +99,7 @@ impl Seat {
 
     /// The number of a connection of this loop among all.
     pub fn number(&self, slot: u32) -> u64 {
-        u64::from(slot) * self.plan.loops as u64 + self.loop_index as u64
+        u64::from(slot) * self.loops as u64 + self.loop_index as u64
     }
 }
 

@@ -58,6 +58,10 @@ impl<P: Protocol> Requests<P> {
                 self.seat.shared.give_up(|| what.to_owned());
             }
             if let Some((mut conn, _)) = cx.conn(id) {
+                if self.work == Work::Idle {
+                    // The others would take their time too, one after the other.
+                    self.to_do = self.begun;
+                }
                 let what = format!("no reply for {:?}", self.seat.plan.timeout);
                 self.fail(&mut conn, index, Kind::Timeout, &what);
             }
