@@ -162,10 +162,15 @@ fn measure_all(options: &Options) -> Result<ExitCode, String> {
     // A quick run is not worth going on with: it would be quicker done again.
     let mut journal = Journal::open(&out, setting, options.restart || options.quick)?;
     let mut progress = Progress::new(journal.records.header.plan.seconds(), options.quiet);
-    let client =
-        Client { program: load_program(options)?, cores: vec![client_core], logs: logs.clone() };
     let time_limit = options.minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0));
     let time_limit = if options.quick { Some(QUICK) } else { time_limit };
+    let deadline = time_limit.map(|limit| started + limit);
+    let client = Client {
+        program: load_program(options)?,
+        cores: vec![client_core],
+        logs: logs.clone(),
+        deadline,
+    };
     let runner =
         Runner { systems: &systems, client: &client, server_cores: &[server_core], logs, deadline };
     let outcome = runner.run(&mut journal, &mut progress)?;
