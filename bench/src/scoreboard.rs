@@ -171,8 +171,14 @@ fn measure_all(options: &Options) -> Result<ExitCode, String> {
         logs: logs.clone(),
         deadline,
     };
-    let runner =
-        Runner { systems: &systems, client: &client, server_cores: &[server_core], logs, deadline };
+    let runner = Runner {
+        systems: &systems,
+        client: &client,
+        server_cores: &[server_core],
+        logs,
+        deadline,
+        repeats: options.repeats as usize,
+    };
     let outcome = runner.run(&mut journal, &mut progress)?;
     progress.end();
     end(options, outcome, &journal.records, &out)

@@ -61,7 +61,7 @@ impl Bench {
         command.arg("scoreboard").arg("--out").arg(self.out());
         command.arg("--peers").arg(&self.directory);
         command.arg("--load-program").arg(self.directory.join("load.sh"));
-        command.args(["--no-calls", "--quiet"]).args(arguments);
+        command.args(["--no-calls", "--quiet", "--repeats", "0"]).args(arguments);
         command.current_dir(&self.directory).stdin(Stdio::null());
         command
     }
@@ -122,7 +122,7 @@ fn failed(output: &Output) -> String {
     text(&output.stderr)
 }
 
-/// Work, system and round of each line; a disturbed round that was repeated counts once.
+/// Work, system and round of each line.
 fn rounds_of(raw: &str) -> BTreeSet<(String, String, u64)> {
     let of_line = |line: &str| {
         let line: Value = serde_json::from_str(line).unwrap();

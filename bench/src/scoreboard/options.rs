@@ -32,6 +32,10 @@ pub struct Options {
     #[arg(long, value_name = "S", value_parser = positive)]
     pub(super) seconds: Option<f64>,
 
+    /// How often at most a round that others disturb is measured again
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub(super) repeats: u32,
+
     /// Let systems that warm up for more than 5 s live through all rounds of a work (with --quick
     /// always)
     #[arg(long)]

@@ -18,8 +18,6 @@ use super::statistics::median;
 use super::systems::{System, original_of};
 use super::workload::{REFERENCE, Workload};
 
-/// A round that others disturb is measured this many times at most.
-const ATTEMPTS_MAX: usize = 3;
 /// Two ways to give all cores to both sides.
 const SHARED_FROM: usize = 2;
 
@@ -38,6 +36,8 @@ pub struct Runner<'a> {
     pub server_cores: &'a [usize],
     pub logs: PathBuf,
     pub deadline: Option<Instant>,
+    /// How often a round that others disturb is measured again.
+    pub repeats: usize,
 }
 
 /// Servers that live over the rounds of a workload, by system.
@@ -122,8 +122,9 @@ impl Runner<'_> {
         progress: &mut Progress,
     ) -> Result<(), String> {
         let (workload, system) = (&turn.entry.workload.name, &participant.name);
+        let attempts_max = (self.repeats + 1).max(FAILURES_MAX);
         let mut failures = 0;
-        for attempt in 1..=ATTEMPTS_MAX {
+        for attempt in 1..=attempts_max {
             let measured = self.measure(turn, participant, kept);
             if process::interrupted() {
                 return Ok(());
@@ -136,11 +137,14 @@ impl Runner<'_> {
                     let round =
                         Round { workload, system, round, attempt, noise, rss_kib_at_start, load };
                     journal.add_round(round)?;
-                    if !noise.is_too_much() || !self.has_time_to_repeat(turn, participant, progress)
-                    {
+                    let again = attempt <= self.repeats
+                        && self.has_time_to_repeat(turn, participant, progress);
+                    if noise.is_too_much() {
+                        progress.say_quietly(&disturbed(turn, participant, noise, again));
+                    }
+                    if !noise.is_too_much() || !again {
                         return Ok(());
                     }
-                    progress.say_quietly(&repeats(turn, participant, noise, attempt));
                 }
                 Err(reason) => {
                     kept.remove(system);
@@ -268,7 +272,7 @@ struct Turn<'a> {
     rate: Option<f64>,
 }
 
-fn repeats(turn: &Turn<'_>, participant: &Participant, noise: Noise, attempt: usize) -> String {
+fn disturbed(turn: &Turn<'_>, participant: &Participant, noise: Noise, again: bool) -> String {
     format!(
         "{}, round {}, {}: disturbed (steal {:.1} %, others {:.1} %){}",
         turn.entry.workload.name,
@@ -276,7 +280,7 @@ fn repeats(turn: &Turn<'_>, participant: &Participant, noise: Noise, attempt: us
         participant.name,
         100.0 * noise.steal,
         100.0 * noise.foreign,
-        if attempt < ATTEMPTS_MAX { ", once more" } else { "" }
+        if again { ", once more" } else { "" }
     )
 }
 
