@@ -60,7 +60,7 @@ build() {
         ;;
     netty)
         lacks netty "apt-get install -y openjdk-17-jdk-headless maven" java mvn ||
-            (cd netty && mvn --quiet --batch-mode package)
+            { (cd netty && mvn --quiet --batch-mode package) && cp netty/run.sh target/netty/netty; }
         ;;
     tokio | monoio | compio | may)
         lacks "$1" "the Rust toolchain" cargo gcc || rust_program "$1"
