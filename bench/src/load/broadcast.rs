@@ -331,6 +331,8 @@ impl Load for Broadcast {
 
     fn send_due(&mut self, _: &mut Context<'_, Self>) {}
 
+    fn drop_due(&mut self) {}
+
     fn is_quiet(&self) -> bool {
         self.publication().delivered.load(Ordering::Acquire) == self.seat.plan.connections
     }

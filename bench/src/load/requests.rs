@@ -64,6 +64,8 @@ struct Slot<Progress> {
     ends_in_order: bool,
     /// When the connection was begun.
     dialled_ns: u64,
+    /// When the reply that is awaited became the next one: by its request, or by the reply before.
+    awaited_since_ns: u64,
 }
 
 impl<P: Protocol> Requests<P> {
@@ -77,6 +79,7 @@ impl<P: Protocol> Requests<P> {
             progress: P::Progress::default(),
             ends_in_order: false,
             dialled_ns: 0,
+            awaited_since_ns: 0,
         };
         Requests {
             work: plan.work,
@@ -121,8 +124,10 @@ impl<P: Protocol> Requests<P> {
     /// Counts the first `whole` requests of a connection as done.
     #[inline]
     fn count(&mut self, index: u32, whole: usize, now_ns: u64) {
-        let first = self.slots[index as usize].answered;
-        self.slots[index as usize].answered += whole as u64;
+        let slot = &mut self.slots[index as usize];
+        let first = slot.answered;
+        slot.answered += whole as u64;
+        slot.awaited_since_ns = now_ns;
         self.under_way -= whole;
         if self.stage == Stage::Preparing {
             return;
