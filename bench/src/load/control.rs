@@ -61,7 +61,7 @@ pub fn run(plan: &Arc<Plan>) -> Result<Report, Failure> {
             Requests::new(seat, resp)
         }),
         _ => drive(plan, |seat| {
-            let echo = Echo::new(seat.plan.size);
+            let echo = Echo::new(seat.plan.size, seat.plan.pipeline);
             Requests::new(seat, echo)
         }),
     }

@@ -276,7 +276,7 @@ impl Handler for Datagrams {
                 let now_ns = self.seat.clock.now_ns();
                 let begun_ns = self.lanes[lane as usize].begun_ns;
                 self.release(lane);
-                self.meter.done(begun_ns, now_ns);
+                self.meter.done(begun_ns, now_ns, 1);
                 self.meter.publish();
                 self.employ(conn, lane, now_ns);
             }

@@ -23,9 +23,7 @@ impl<P: Protocol> Requests<P> {
         let (protocol, first) = (&mut self.protocol, slot.written);
         let connection = self.seat.number(index);
         let is_written = reach.reach(id, |conn| {
-            for sequence in first..first + count as u64 {
-                protocol.write(conn, Place { connection, sequence });
-            }
+            protocol.write(conn, Place { connection, sequence: first }, count);
         });
         if !is_written {
             return false;
