@@ -22,7 +22,10 @@ fn a_stall_is_seen_by_all_requests_that_were_due_in_it() {
     let at_90 = latency("p90");
     assert!(at_90 > 20_000.0, "13 % waited: {at_90}");
     let throughput = json["throughput"].as_f64().unwrap();
-    assert!((throughput / 1000.0 - 1.0).abs() < 0.02, "{throughput}");
+    assert!(
+        (throughput / 1000.0 - 1.0).abs() < 0.05,
+        "what was held up is made up for: {throughput}"
+    );
 }
 
 #[test]

@@ -118,7 +118,7 @@ impl Broadcast {
         let now_ns = self.seat.clock.now_ns();
         let published_ns = publication.published_ns.load(Ordering::Relaxed);
         let delivered = publication.delivered.fetch_add(1, Ordering::AcqRel) + 1;
-        self.meter.done(published_ns, now_ns);
+        self.meter.done(published_ns, now_ns, 1);
         self.meter.publish();
         if delivered < self.seat.plan.connections {
             return;
@@ -330,6 +330,8 @@ impl Load for Broadcast {
     }
 
     fn send_due(&mut self, _: &mut Context<'_, Self>) {}
+
+    fn drop_due(&mut self) {}
 
     fn is_quiet(&self) -> bool {
         self.publication().delivered.load(Ordering::Acquire) == self.seat.plan.connections

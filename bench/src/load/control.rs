@@ -61,7 +61,7 @@ pub fn run(plan: &Arc<Plan>) -> Result<Report, Failure> {
             Requests::new(seat, resp)
         }),
         _ => drive(plan, |seat| {
-            let echo = Echo::new(seat.plan.size);
+            let echo = Echo::new(seat.plan.size, seat.plan.pipeline);
             Requests::new(seat, echo)
         }),
     }
@@ -267,14 +267,18 @@ impl<H: Load> Run<'_, H> {
 
     /// Waits for the replies that are under way.
     fn drain(&self) -> Result<(), String> {
-        let most =
-            if self.plan.rate.is_some() { LATE.max(self.plan.timeout) } else { self.plan.timeout };
-        let deadline = Instant::now() + most + GLANCE;
+        let began = Instant::now();
+        let deadline = began + self.plan.timeout.max(LATE) + GLANCE;
+        let mut is_late = false;
         // Idle connections are asked in turn; each of them has its own time.
         while Instant::now() < deadline || self.plan.work == Work::Idle {
             self.check()?;
             if self.shared.ends_early() {
                 return Ok(());
+            }
+            if !is_late && began.elapsed() > LATE {
+                is_late = true;
+                self.on_each_loop(|handler, _| handler.drop_due())?;
             }
             if self.ask_each_loop(|handler, _| handler.is_quiet())?.into_iter().all(|quiet| quiet) {
                 return Ok(());

@@ -61,7 +61,9 @@ struct Socket {
 struct Lane {
     /// The number of the datagram that is under way, or of the next one.
     number: u64,
+    /// When it was to be sent, and when it was.
     begun_ns: u64,
+    sent_ns: u64,
     is_busy: bool,
 }
 
@@ -69,7 +71,12 @@ impl Datagrams {
     pub fn new(seat: Seat) -> Self {
         let (count, plan) = (seat.connections(), &seat.plan);
         let pipeline = plan.pipeline;
-        let lane = |index| Lane { number: (index % pipeline) as u64, begun_ns: 0, is_busy: false };
+        let lane = |index| Lane {
+            number: (index % pipeline) as u64,
+            begun_ns: 0,
+            sent_ns: 0,
+            is_busy: false,
+        };
         Datagrams {
             stage: Stage::Opening,
             dialer: Dialer::new(seat.clone()),
@@ -87,7 +94,7 @@ impl Datagrams {
     }
 
     /// Sends the next datagram of a lane that has none under way.
-    fn send(&mut self, reach: &mut impl Reach, lane: u32, begun_ns: u64) -> bool {
+    fn send(&mut self, reach: &mut impl Reach, lane: u32, begun_ns: u64, now_ns: u64) -> bool {
         let socket = lane / self.pipeline as u32;
         let Some(id) = self.sockets[socket as usize].id else { return false };
         let number = self.lanes[lane as usize].number;
@@ -96,7 +103,7 @@ impl Datagrams {
         if !reach.reach(id, |conn| _ = conn.write(datagram)) {
             return false;
         }
-        self.lanes[lane as usize] = Lane { number, begun_ns, is_busy: true };
+        self.lanes[lane as usize] = Lane { number, begun_ns, sent_ns: now_ns, is_busy: true };
         self.under_way += 1;
         true
     }
@@ -107,7 +114,7 @@ impl Datagrams {
             free.push_back(lane);
             self.send_what_is_due(reach, now_ns);
         } else if self.stage == Stage::Going {
-            self.send(reach, lane, now_ns);
+            self.send(reach, lane, now_ns, now_ns);
         }
     }
 
@@ -117,7 +124,7 @@ impl Datagrams {
             let Some(due_ns) = schedule.take(now_ns) else { break };
             free.pop_front();
             // Otherwise the lane comes back with its socket.
-            if !self.send(reach, lane, due_ns)
+            if !self.send(reach, lane, due_ns, now_ns)
                 && let Some((schedule, _)) = &mut self.open_loop
             {
                 schedule.give_back();
@@ -185,8 +192,8 @@ impl Datagrams {
         }
         let timeout_ns = self.seat.plan.timeout.as_nanos() as u64;
         for lane in 0..self.lanes.len() as u32 {
-            let Lane { number, begun_ns, is_busy } = self.lanes[lane as usize];
-            if !is_busy || now_ns.saturating_sub(begun_ns) <= timeout_ns {
+            let Lane { number, begun_ns, sent_ns, is_busy } = self.lanes[lane as usize];
+            if !is_busy || now_ns.saturating_sub(sent_ns) <= timeout_ns {
                 continue;
             }
             let socket = lane / self.pipeline as u32;
@@ -269,7 +276,7 @@ impl Handler for Datagrams {
                 let now_ns = self.seat.clock.now_ns();
                 let begun_ns = self.lanes[lane as usize].begun_ns;
                 self.release(lane);
-                self.meter.done(begun_ns, now_ns);
+                self.meter.done(begun_ns, now_ns, 1);
                 self.meter.publish();
                 self.employ(conn, lane, now_ns);
             }
@@ -350,16 +357,21 @@ impl Load for Datagrams {
         self.under_way == 0 && !has_due
     }
 
-    fn finish(&mut self) -> Totals {
+    fn drop_due(&mut self) {
         let now_ns = self.seat.clock.now_ns();
-        for lane in self.lanes.iter().filter(|lane| lane.is_busy) {
-            self.meter.latency(lane.begun_ns, now_ns);
-        }
         if let Some((schedule, _)) = &mut self.open_loop {
             while let Some(due_ns) = schedule.take(now_ns) {
                 self.meter.latency(due_ns, now_ns);
             }
         }
+    }
+
+    fn finish(&mut self) -> Totals {
+        let now_ns = self.seat.clock.now_ns();
+        for lane in self.lanes.iter().filter(|lane| lane.is_busy) {
+            self.meter.latency(lane.begun_ns, now_ns);
+        }
+        self.drop_due();
         self.meter.take()
     }
 }

@@ -64,18 +64,22 @@ impl Meter {
         }
     }
 
-    /// An operation is done that was to begin at `begun_ns`.
+    /// `count` operations are done that were to begin at `begun_ns`.
     #[inline]
-    pub fn done(&mut self, begun_ns: u64, now_ns: u64) {
-        self.operations += 1;
-        self.latency(begun_ns, now_ns);
+    pub fn done(&mut self, begun_ns: u64, now_ns: u64, count: u64) {
+        self.operations += count;
+        self.latencies(begun_ns, now_ns, count);
     }
 
     /// Keeps a latency, if the operation was to begin in the window.
-    #[inline]
     pub fn latency(&mut self, begun_ns: u64, now_ns: u64) {
+        self.latencies(begun_ns, now_ns, 1);
+    }
+
+    #[inline]
+    fn latencies(&mut self, begun_ns: u64, now_ns: u64, count: u64) {
         if begun_ns >= self.begin_ns && begun_ns < self.end_ns {
-            self.latency.saturating_record(now_ns.saturating_sub(begun_ns));
+            self.latency.saturating_record_n(now_ns.saturating_sub(begun_ns), count);
         }
     }
 

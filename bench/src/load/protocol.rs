@@ -16,15 +16,20 @@ pub struct Place {
     pub sequence: u64,
 }
 
-/// How far a reply is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reply {
-    /// What came is right, and it is not all.
-    Partial,
-    /// It is whole.
-    Whole,
-    /// It is whole, and the server closes the connection, as it has said in the reply.
-    Last,
+/// What was read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Replies {
+    /// Replies that became whole.
+    pub whole: usize,
+    /// The server closes the connection behind the last of them, as it has said there.
+    pub is_last: bool,
+}
+
+impl Replies {
+    /// What came is right, and no reply is whole.
+    pub const NONE: Replies = Replies { whole: 0, is_last: false };
+    /// One more.
+    pub const ONE: Replies = Replies { whole: 1, is_last: false };
 }
 
 /// One protocol, for all connections of a loop.
@@ -32,17 +37,19 @@ pub trait Protocol: 'static {
     /// How far a connection is within the reply that is coming.
     type Progress: Default;
 
-    /// Writes a request.
-    fn write(&mut self, conn: &mut Conn<'_>, place: Place);
+    /// Writes `count` requests, of which `first` is the first.
+    fn write(&mut self, conn: &mut Conn<'_>, first: Place, count: usize);
 
-    /// Reads and consumes what there is of one reply. What is not consumed of a partial one is
-    /// offered again with more behind it.
+    /// Reads and consumes what there is of the next reply, or of the next ones up to `most`. None
+    /// whole means that more is needed: what was not consumed is then offered again with more
+    /// behind it.
     fn read(
         &mut self,
         progress: &mut Self::Progress,
-        place: Place,
+        first: Place,
+        most: usize,
         input: &mut Input<'_>,
-    ) -> Result<Reply, Wrong>;
+    ) -> Result<Replies, Wrong>;
 
     /// Requests to be made before the load begins.
     fn preparations(&self) -> u64 {

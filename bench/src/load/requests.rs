@@ -14,7 +14,7 @@ use super::faults::{Kind, closing};
 use super::flow::Flow;
 use super::meter::Meter;
 use super::options::Work;
-use super::protocol::{Place, Protocol, Reply};
+use super::protocol::{Place, Protocol, Replies};
 use super::shared::Seat;
 
 /// How often it is looked whether a reply is overdue, or a connection is to be made again.
@@ -64,6 +64,8 @@ struct Slot<Progress> {
     ends_in_order: bool,
     /// When the connection was begun.
     dialled_ns: u64,
+    /// When the reply that is awaited became the next one: by its request, or by the reply before.
+    awaited_since_ns: u64,
 }
 
 impl<P: Protocol> Requests<P> {
@@ -77,6 +79,7 @@ impl<P: Protocol> Requests<P> {
             progress: P::Progress::default(),
             ends_in_order: false,
             dialled_ns: 0,
+            awaited_since_ns: 0,
         };
         Requests {
             work: plan.work,
@@ -95,41 +98,52 @@ impl<P: Protocol> Requests<P> {
         }
     }
 
-    /// Reads the replies that there are: answers how many are whole, and whether the connection
-    /// ends.
+    /// Reads the replies that there are.
     #[inline]
-    fn read(&mut self, index: u32, input: &mut Input<'_>) -> Result<(usize, bool), String> {
+    fn read(&mut self, index: u32, input: &mut Input<'_>) -> Result<Replies, String> {
         let connection = self.seat.number(index);
         let slot = &mut self.slots[index as usize];
-        let (mut whole, mut is_last) = (0, false);
-        while !input.is_empty() && !is_last {
-            let sequence = slot.answered + whole as u64;
-            if sequence == slot.written {
+        let mut all = Replies::NONE;
+        while !input.is_empty() && !all.is_last {
+            let sequence = slot.answered + all.whole as u64;
+            let most = (slot.written - sequence) as usize;
+            if most == 0 {
                 return Err(format!("{} bytes that nobody asked for", input.len()));
             }
             let place = Place { connection, sequence };
-            match self.protocol.read(&mut slot.progress, place, input) {
-                Ok(Reply::Whole) => whole += 1,
-                Ok(Reply::Last) => (whole, is_last) = (whole + 1, true),
-                Ok(Reply::Partial) => break,
+            match self.protocol.read(&mut slot.progress, place, most, input) {
+                Ok(Replies { whole: 0, .. }) => break,
+                Ok(read) => {
+                    all = Replies { whole: all.whole + read.whole, is_last: read.is_last };
+                }
                 Err(wrong) => return Err(wrong.what),
             }
         }
-        Ok((whole, is_last))
+        Ok(all)
     }
 
-    /// Counts the first `whole` requests of a connection as done.
+    /// Counts the first `whole` requests of a connection, at least one, as done.
     #[inline]
     fn count(&mut self, index: u32, whole: usize, now_ns: u64) {
-        let first = self.slots[index as usize].answered;
-        self.slots[index as usize].answered += whole as u64;
+        let slot = &mut self.slots[index as usize];
+        let first = slot.answered;
+        slot.answered += whole as u64;
+        slot.awaited_since_ns = now_ns;
         self.under_way -= whole;
         if self.stage == Stage::Preparing {
             return;
         }
-        for sequence in first..first + whole as u64 {
-            self.meter.done(self.begun_ns[self.place(index, sequence)], now_ns);
+        // Requests that were begun together are counted together.
+        let (mut begun_ns, mut count) = (self.begun_ns[self.place(index, first)], 1);
+        for sequence in first + 1..first + whole as u64 {
+            let next_ns = self.begun_ns[self.place(index, sequence)];
+            if next_ns != begun_ns {
+                self.meter.done(begun_ns, now_ns, count);
+                (begun_ns, count) = (next_ns, 0);
+            }
+            count += 1;
         }
+        self.meter.done(begun_ns, now_ns, count);
         self.meter.publish();
     }
 
@@ -185,8 +199,8 @@ impl<P: Protocol> Handler for Requests<P> {
         let index = *index;
         let read = self.read(index, input);
         self.meter.received(input.consumed());
-        let (whole, is_last) = match read {
-            Ok((0, _)) => return Action::Continue,
+        let Replies { whole, is_last } = match read {
+            Ok(Replies { whole: 0, .. }) => return Action::Continue,
             Ok(read) => read,
             Err(what) => {
                 input.take_all();

@@ -117,6 +117,9 @@ pub trait Load: Handler {
     /// Sends what is due in an open loop.
     fn send_due(&mut self, cx: &mut Context<'_, Self>);
 
+    /// Sends nothing any more of what was due in the window: it counts with the time it has waited.
+    fn drop_due(&mut self);
+
     /// Whether nothing is under way any more.
     fn is_quiet(&self) -> bool;
 

@@ -6,16 +6,21 @@ use tightloop::{Conn, Input};
 
 use super::super::payload::{Wrong, difference};
 use super::super::plan::Plan;
-use super::{Place, Protocol, Reply};
+use super::{Place, Protocol, Replies};
 
 /// Most bytes of a head, or of a line between chunks.
 const MAX_HEAD: usize = 64 << 10;
 const MAX_LINE: usize = 1 << 10;
 const MAX_HEADERS: usize = 96;
 
+/// Requests that are written at a time.
+const BATCH: usize = 64;
+
 /// The same request each time.
 pub struct Http {
-    request: Vec<u8>,
+    /// Several times the request.
+    requests: Vec<u8>,
+    request_length: usize,
     body: Option<Vec<u8>>,
     /// The last head and what it says: most are the same as the one before.
     last: (Vec<u8>, Head),
@@ -71,7 +76,8 @@ impl Http {
         request.push_str("\r\n");
         let body = plan.expect_body.as_ref().map(|body| body.clone().into_bytes());
         let none = Head { body: Body::None, closes: false };
-        Http { request: request.into_bytes(), body, last: (Vec::new(), none) }
+        let requests = request.repeat(plan.pipeline.min(BATCH)).into_bytes();
+        Http { requests, request_length: request.len(), body, last: (Vec::new(), none) }
     }
 
     /// Reads a head; `None` if it is not whole.
@@ -110,12 +116,12 @@ impl Http {
     }
 
     /// The end of a reply.
-    fn end(&self, progress: &mut Progress) -> Result<Reply, Wrong> {
+    fn end(&self, progress: &mut Progress) -> Result<Replies, Wrong> {
         let Progress { closes, body, .. } = std::mem::take(progress);
         if self.is_wrong_length(body as u64) {
             return wrong(format!("a body of {body} bytes, which is not --expect-body"));
         }
-        Ok(if closes { Reply::Last } else { Reply::Whole })
+        Ok(Replies { whole: 1, is_last: closes })
     }
 
     /// Takes up to `left` bytes of a body or chunk; answers how many are still to come.
@@ -137,20 +143,26 @@ impl Protocol for Http {
     type Progress = Progress;
 
     #[inline]
-    fn write(&mut self, conn: &mut Conn<'_>, _: Place) {
-        conn.write(&self.request);
+    fn write(&mut self, conn: &mut Conn<'_>, _: Place, count: usize) {
+        let mut left = count * self.request_length;
+        while left > 0 {
+            let length = left.min(self.requests.len());
+            conn.write(&self.requests[..length]);
+            left -= length;
+        }
     }
 
     fn read(
         &mut self,
         progress: &mut Progress,
         _: Place,
+        _: usize,
         input: &mut Input<'_>,
-    ) -> Result<Reply, Wrong> {
+    ) -> Result<Replies, Wrong> {
         loop {
             match progress.stage {
                 Stage::Head => {
-                    let Some(head) = self.head(input)? else { return Ok(Reply::Partial) };
+                    let Some(head) = self.head(input)? else { return Ok(Replies::NONE) };
                     progress.closes |= head.closes;
                     progress.stage = match head.body {
                         Body::Length(length) => Stage::Body(length),
@@ -164,17 +176,17 @@ impl Protocol for Http {
                         return self.end(progress);
                     }
                     progress.stage = Stage::Body(left);
-                    return Ok(Reply::Partial);
+                    return Ok(Replies::NONE);
                 }
                 Stage::Chunk(left) => {
                     let left = self.body(progress, left, input)?;
                     progress.stage = if left == 0 { Stage::ChunkEnd } else { Stage::Chunk(left) };
                     if left > 0 {
-                        return Ok(Reply::Partial);
+                        return Ok(Replies::NONE);
                     }
                 }
                 Stage::ChunkSize | Stage::ChunkEnd | Stage::Trailer => {
-                    let Some(line) = line(input)? else { return Ok(Reply::Partial) };
+                    let Some(line) = line(input)? else { return Ok(Replies::NONE) };
                     if progress.stage == Stage::Trailer && line.is_empty() {
                         return self.end(progress);
                     }
@@ -182,7 +194,7 @@ impl Protocol for Http {
                 }
             }
             if input.is_empty() && !matches!(progress.stage, Stage::Body(0)) {
-                return Ok(Reply::Partial);
+                return Ok(Replies::NONE);
             }
         }
     }
@@ -283,24 +295,30 @@ fn beginning(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
+    const LAST: Replies = Replies { whole: 1, is_last: true };
     const NOBODY: Place = Place { connection: 0, sequence: 0 };
 
     fn http(body: Option<&str>) -> Http {
         let none = Head { body: Body::None, closes: false };
-        Http { request: Vec::new(), body: body.map(|b| b.into()), last: (Vec::new(), none) }
+        Http {
+            requests: Vec::new(),
+            request_length: 0,
+            body: body.map(|b| b.into()),
+            last: (Vec::new(), none),
+        }
     }
 
     /// Reads `text` in pieces of `piece` bytes, as a connection would offer them.
-    fn read(http: &mut Http, text: &str, piece: usize) -> Result<Vec<Reply>, Wrong> {
+    fn read(http: &mut Http, text: &str, piece: usize) -> Result<Vec<Replies>, Wrong> {
         let mut progress = Progress::default();
         let (mut replies, mut kept) = (Vec::new(), Vec::new());
         for bytes in text.as_bytes().chunks(piece) {
             kept.extend_from_slice(bytes);
             let mut input = Input::new(&kept);
             while !input.is_empty() {
-                match http.read(&mut progress, NOBODY, &mut input)? {
-                    Reply::Partial => break,
-                    reply => replies.push(reply),
+                match http.read(&mut progress, NOBODY, 1, &mut input)? {
+                    Replies::NONE => break,
+                    read => replies.push(read),
                 }
             }
             let consumed = input.consumed();
@@ -320,7 +338,7 @@ mod tests {
                     HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello";
         for piece in 1..text.len() {
             let replies = read(&mut http(Some("hello")), text, piece);
-            let expected = [Reply::Whole, Reply::Whole, Reply::Whole, Reply::Last];
+            let expected = [Replies::ONE, Replies::ONE, Replies::ONE, LAST];
             assert_eq!(replies.as_deref(), Ok(&expected[..]), "pieces of {piece}");
         }
     }
@@ -328,7 +346,7 @@ mod tests {
     #[test]
     fn an_empty_body_ends_with_the_head() {
         let text = "HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
-        assert_eq!(read(&mut http(None), text, 7), Ok(vec![Reply::Whole, Reply::Whole]));
+        assert_eq!(read(&mut http(None), text, 7), Ok(vec![Replies::ONE, Replies::ONE]));
     }
 
     #[test]

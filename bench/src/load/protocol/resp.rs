@@ -6,7 +6,7 @@ use tightloop::{Conn, Input};
 use super::super::options::RespCommand;
 use super::super::payload::{Pattern, Wrong, difference};
 use super::super::plan::Plan;
-use super::{Place, Protocol, Reply};
+use super::{Place, Protocol, Replies};
 
 const DIGITS: usize = 8;
 /// Most digits of an integer, its sign included.
@@ -68,6 +68,17 @@ impl Resp {
         }
     }
 
+    fn write_one(&mut self, conn: &mut Conn<'_>, place: Place) {
+        let key = self.key(place);
+        let command = match self.command {
+            RespCommand::Get => self.get.of_key(key),
+            RespCommand::Incr => self.incr.of_key(key),
+            RespCommand::Ping => b"*1\r\n$4\r\nPING\r\n",
+            RespCommand::Set => return self.write_set(conn, key),
+        };
+        conn.write(command);
+    }
+
     fn write_set(&mut self, conn: &mut Conn<'_>, key: u64) {
         conn.write(self.set.of_key(key));
         self.pattern.write(conn, key, 0, self.size);
@@ -87,7 +98,7 @@ impl Resp {
         progress: &mut usize,
         parts: [&[u8]; 3],
         input: &mut Input<'_>,
-    ) -> Result<Reply, Wrong> {
+    ) -> Result<Replies, Wrong> {
         let mut begin = 0;
         for part in parts {
             let end = begin + part.len();
@@ -104,10 +115,10 @@ impl Resp {
             begin = end;
         }
         if *progress < begin {
-            return Ok(Reply::Partial);
+            return Ok(Replies::NONE);
         }
         *progress = 0;
-        Ok(Reply::Whole)
+        Ok(Replies::ONE)
     }
 }
 
@@ -115,23 +126,19 @@ impl Protocol for Resp {
     /// Bytes of the reply that have come.
     type Progress = usize;
 
-    fn write(&mut self, conn: &mut Conn<'_>, place: Place) {
-        let key = self.key(place);
-        let command = match self.command {
-            RespCommand::Get => self.get.of_key(key),
-            RespCommand::Incr => self.incr.of_key(key),
-            RespCommand::Ping => b"*1\r\n$4\r\nPING\r\n",
-            RespCommand::Set => return self.write_set(conn, key),
-        };
-        conn.write(command);
+    fn write(&mut self, conn: &mut Conn<'_>, first: Place, count: usize) {
+        for sequence in first.sequence..first.sequence + count as u64 {
+            self.write_one(conn, Place { sequence, ..first });
+        }
     }
 
     fn read(
         &mut self,
         progress: &mut usize,
         place: Place,
+        _: usize,
         input: &mut Input<'_>,
-    ) -> Result<Reply, Wrong> {
+    ) -> Result<Replies, Wrong> {
         match self.command {
             _ if self.is_preparing => self.known(progress, [b"+OK\r\n", b"", b""], input),
             RespCommand::Set => self.known(progress, [b"+OK\r\n", b"", b""], input),
@@ -158,19 +165,19 @@ impl Protocol for Resp {
 }
 
 /// Reads a positive integer, as INCR answers.
-fn integer(input: &mut Input<'_>) -> Result<Reply, Wrong> {
+fn integer(input: &mut Input<'_>) -> Result<Replies, Wrong> {
     let bytes = input.as_slice();
     let Some(end) = bytes.iter().position(|byte| *byte == b'\r') else {
         let may_become_one = bytes[0] == b':' && bytes.len() <= MAX_INTEGER;
-        return if may_become_one { Ok(Reply::Partial) } else { Err(unexpected(0, b":", bytes)) };
+        return if may_become_one { Ok(Replies::NONE) } else { Err(unexpected(0, b":", bytes)) };
     };
     let digits = std::str::from_utf8(&bytes[..end]).ok().and_then(|text| text.strip_prefix(':'));
     let value: Option<i64> = digits.and_then(|digits| digits.parse().ok());
     match (value, bytes.get(end + 1)) {
-        (Some(1..), None) => Ok(Reply::Partial),
+        (Some(1..), None) => Ok(Replies::NONE),
         (Some(1..), Some(b'\n')) => {
             input.consume(end + 2);
-            Ok(Reply::Whole)
+            Ok(Replies::ONE)
         }
         _ => Err(unexpected(0, b":", bytes)),
     }
@@ -205,13 +212,13 @@ mod tests {
 
     const PLACE: Place = Place { connection: 3, sequence: 9 };
 
-    fn read(resp: &mut Resp, reply: &[u8], piece: usize) -> Result<Reply, Wrong> {
+    fn read(resp: &mut Resp, reply: &[u8], piece: usize) -> Result<Replies, Wrong> {
         let (mut progress, mut kept) = (0, Vec::new());
-        let mut last = Ok(Reply::Partial);
+        let mut last = Ok(Replies::NONE);
         for bytes in reply.chunks(piece) {
             kept.extend_from_slice(bytes);
             let mut input = Input::new(&kept);
-            last = resp.read(&mut progress, PLACE, &mut input);
+            last = resp.read(&mut progress, PLACE, 1, &mut input);
             last.as_ref().map_err(|wrong| Wrong { what: wrong.what.clone() })?;
             let consumed = input.consumed();
             kept.drain(..consumed);
@@ -225,7 +232,7 @@ mod tests {
         let value = resp.pattern.slice(resp.key(PLACE), 0, 20).to_vec();
         let reply = [b"$20\r\n", &value[..], b"\r\n"].concat();
         for piece in 1..=reply.len() {
-            assert_eq!(read(&mut resp, &reply, piece), Ok(Reply::Whole), "pieces of {piece}");
+            assert_eq!(read(&mut resp, &reply, piece), Ok(Replies::ONE), "pieces of {piece}");
         }
         let mut other = reply.clone();
         other[10] ^= 1;
@@ -244,7 +251,7 @@ mod tests {
     fn counters_are_positive_integers() {
         let mut incr = resp(RespCommand::Incr);
         for piece in 1..6 {
-            assert_eq!(read(&mut incr, b":12\r\n", piece), Ok(Reply::Whole));
+            assert_eq!(read(&mut incr, b":12\r\n", piece), Ok(Replies::ONE));
         }
         for wrong in [&b":0\r\n"[..], b":-1\r\n", b":x\r\n", b"+OK\r\n", b":123456789012345678901"]
         {

@@ -8,6 +8,7 @@ use super::{Requests, Stage};
 
 impl<P: Protocol> Requests<P> {
     /// Writes `count` requests to a connection, for which there is room. False if it is closing.
+    /// They were to begin at `begun_ns`, which in an open loop may be long ago.
     #[inline]
     pub(super) fn ask(
         &mut self,
@@ -15,15 +16,14 @@ impl<P: Protocol> Requests<P> {
         index: u32,
         count: usize,
         begun_ns: u64,
+        now_ns: u64,
     ) -> bool {
         let slot = &mut self.slots[index as usize];
         let Some(id) = slot.id else { return false };
         let (protocol, first) = (&mut self.protocol, slot.written);
         let connection = self.seat.number(index);
         let is_written = reach.reach(id, |conn| {
-            for sequence in first..first + count as u64 {
-                protocol.write(conn, Place { connection, sequence });
-            }
+            protocol.write(conn, Place { connection, sequence: first }, count);
         });
         if !is_written {
             return false;
@@ -32,7 +32,11 @@ impl<P: Protocol> Requests<P> {
             let place = self.place(index, sequence);
             self.begun_ns[place] = begun_ns;
         }
-        self.slots[index as usize].written += count as u64;
+        let slot = &mut self.slots[index as usize];
+        if slot.written == slot.answered {
+            slot.awaited_since_ns = now_ns;
+        }
+        slot.written += count as u64;
         self.under_way += count;
         true
     }
@@ -69,7 +73,7 @@ impl<P: Protocol> Requests<P> {
         match &mut self.flow {
             Flow::Closed => {
                 if is_going && room > 0 {
-                    self.ask(reach, index, room, now_ns);
+                    self.ask(reach, index, room, now_ns, now_ns);
                 }
             }
             Flow::Active { idle, .. } => {
@@ -93,7 +97,7 @@ impl<P: Protocol> Requests<P> {
         if self.work == Work::Churn {
             // An operation begins with connecting.
             let dialled_ns = self.slots[index as usize].dialled_ns;
-            self.ask(reach, index, 1, dialled_ns);
+            self.ask(reach, index, 1, dialled_ns, now_ns);
         } else if let Flow::Active { idle, vacant, .. } = &mut self.flow {
             idle.push(index);
             if *vacant > 0 {
@@ -114,7 +118,7 @@ impl<P: Protocol> Requests<P> {
                 return;
             }
             let chosen = idle.swap_remove(random.below(idle.len()));
-            if self.ask(reach, chosen, self.pipeline, now_ns) {
+            if self.ask(reach, chosen, self.pipeline, now_ns, now_ns) {
                 return;
             }
         }
@@ -128,7 +132,7 @@ impl<P: Protocol> Requests<P> {
             let Some(due_ns) = schedule.take(now_ns) else { break };
             free.pop_front();
             is_queued[index as usize] = false;
-            if !self.ask(reach, index, 1, due_ns) {
+            if !self.ask(reach, index, 1, due_ns, now_ns) {
                 // It comes back when its connection is open again.
                 let Flow::Open { schedule, .. } = &mut self.flow else { return };
                 schedule.give_back();
@@ -157,10 +161,8 @@ impl<P: Protocol> Requests<P> {
         if reach.reach(id, |conn| protocol.prepare(conn, key)) {
             let now_ns = self.seat.clock.now_ns();
             let slot = &mut self.slots[index as usize];
-            let sequence = slot.written;
             slot.written += 1;
-            let place = self.place(index, sequence);
-            self.begun_ns[place] = now_ns;
+            slot.awaited_since_ns = now_ns;
             self.under_way += 1;
             self.begun += 1;
         }
@@ -172,7 +174,8 @@ impl<P: Protocol> Requests<P> {
             let next = self.begun as u32;
             self.begun += 1;
             // One that is closed has been counted as an error already.
-            if self.ask(reach, next, 1, self.seat.clock.now_ns()) {
+            let now_ns = self.seat.clock.now_ns();
+            if self.ask(reach, next, 1, now_ns, now_ns) {
                 return;
             }
         }

@@ -49,8 +49,7 @@ impl<P: Protocol> Requests<P> {
             if slot.written == slot.answered {
                 continue;
             }
-            let oldest_ns = self.begun_ns[self.place(index, slot.answered)];
-            if now_ns.saturating_sub(oldest_ns) <= timeout_ns {
+            if now_ns.saturating_sub(slot.awaited_since_ns) <= timeout_ns {
                 continue;
             }
             if self.stage == Stage::Preparing {
@@ -123,6 +122,15 @@ impl<P: Protocol> Load for Requests<P> {
         self.under_way == 0 && !has_due
     }
 
+    fn drop_due(&mut self) {
+        let now_ns = self.seat.clock.now_ns();
+        if let Flow::Open { schedule, .. } = &mut self.flow {
+            while let Some(due_ns) = schedule.take(now_ns) {
+                self.meter.latency(due_ns, now_ns);
+            }
+        }
+    }
+
     fn finish(&mut self) -> Totals {
         let now_ns = self.seat.clock.now_ns();
         // What is still under way took at least so long; without it, the worst would be left out.
@@ -132,11 +140,7 @@ impl<P: Protocol> Load for Requests<P> {
                 self.meter.latency(self.begun_ns[self.place(index, sequence)], now_ns);
             }
         }
-        if let Flow::Open { schedule, .. } = &mut self.flow {
-            while let Some(due_ns) = schedule.take(now_ns) {
-                self.meter.latency(due_ns, now_ns);
-            }
-        }
+        self.drop_due();
         if self.work == Work::Idle { self.meter.take_all() } else { self.meter.take() }
     }
 }
