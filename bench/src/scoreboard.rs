@@ -11,7 +11,7 @@
 //! can be made again, and a run that was interrupted goes on.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -159,8 +159,22 @@ fn measure_all(options: &Options) -> Result<ExitCode, String> {
         systems: statuses,
         plan,
     };
+    let place = (server_core, client_core);
+    carry_out(options, &systems, setting, place, &out, logs, started)
+}
+
+/// Measures what the plan of `setting` says, on the server's and the client's core.
+fn carry_out(
+    options: &Options,
+    systems: &[System],
+    setting: Setting,
+    (server_core, client_core): (usize, usize),
+    out: &Path,
+    logs: PathBuf,
+    started: Instant,
+) -> Result<ExitCode, String> {
     // A quick run is not worth going on with: it would be quicker done again.
-    let mut journal = Journal::open(&out, setting, options.restart || options.quick)?;
+    let mut journal = Journal::open(out, setting, options.restart || options.quick)?;
     let mut progress = Progress::new(journal.records.header.plan.seconds(), options.quiet);
     let time_limit = options.minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0));
     let time_limit = if options.quick { Some(QUICK) } else { time_limit };
@@ -172,7 +186,7 @@ fn measure_all(options: &Options) -> Result<ExitCode, String> {
         deadline,
     };
     let runner = Runner {
-        systems: &systems,
+        systems,
         client: &client,
         server_cores: &[server_core],
         logs,
@@ -181,7 +195,7 @@ fn measure_all(options: &Options) -> Result<ExitCode, String> {
     };
     let outcome = runner.run(&mut journal, &mut progress)?;
     progress.end();
-    end(options, outcome, &journal.records, &out)
+    end(options, outcome, &journal.records, out)
 }
 
 fn end(
