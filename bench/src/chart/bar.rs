@@ -56,7 +56,6 @@ impl BarChart {
         let mut svg = Svg::new(WIDTH, bottom + 52.0, &self.title);
         for (value, name) in x.ticks() {
             let Some(place) = x.place(value) else { continue };
-            svg.line("grid", (place, top), (place, bottom));
             svg.text("faint", (place, bottom + 18.0), "middle", &name);
         }
         let colours = self.names();
@@ -65,7 +64,6 @@ impl BarChart {
             draw(&mut svg, group, &x, y, &colours);
             y += height_of(group);
         }
-        svg.line("axis", (left, top), (left, bottom));
         svg.text("ink", ((left + right) / 2.0, bottom + 40.0), "middle", &self.x_label);
         svg.finish()
     }
@@ -94,6 +92,11 @@ fn draw(svg: &mut Svg, group: &BarGroup, x: &Scale, top: f64, colours: &[&str]) 
         y += BAR + BAR_GAP;
     }
     let Some(zero) = x.place(0.0) else { return };
+    // Only beside the bars: a group's name has the whole width.
+    let end = y + group.bars.len() as f64 * (BAR + BAR_GAP);
+    for place in x.ticks().iter().filter_map(|(value, _)| x.place(*value)) {
+        svg.line(if place == zero { "axis" } else { "grid" }, (place, y - 2.0), (place, end));
+    }
     for bar in &group.bars {
         let middle = y + BAR / 2.0;
         svg.text("faint", (zero - 8.0, middle + 4.0), "end", &shortened(&bar.name));
