@@ -43,6 +43,7 @@ class Server:
     """A system under test: started, waited for, and ended whatever happens."""
 
     def __init__(self, argv, mode, host="127.0.0.1", options=()):
+        self.largest_datagram = 2048 if "--mmsg" in argv else 65_507
         self.address = (host, free_port(host))
         place = f"[{host}]" if ":" in host else host
         self.process = subprocess.Popen(
@@ -220,6 +221,8 @@ def udp_echo(server, dice):
         client.settimeout(PATIENCE_SECONDS)
         client.connect(server.address)
     for size in (1, 64, 64, 512, 1472, 9000, 60_000):
+        if size > server.largest_datagram:
+            continue
         sent = {}
         in_flight = 8 if size < 10_000 else 1
         for client in clients[: 20 if size < 2000 else 1]:
