@@ -12,7 +12,7 @@ const USAGE: i32 = 2;
 const MAX_THREADS: usize = 256;
 /// The kernel takes the smaller of this and somaxconn.
 const BACKLOG: i32 = 65_535;
-const UDP_RECEIVE_BYTES: usize = 1 << 20;
+pub const UDP_RECEIVE_BYTES: usize = 1 << 20;
 /// One receive: what the other systems of the bench read at once.
 pub const READ_BYTES: usize = 64 * 1024;
 /// Where a buffer that a connection owns begins; it doubles up to READ_BYTES while it is filled.

@@ -8,6 +8,7 @@ use std::io;
 use std::time::Duration;
 
 use compio::BufResult;
+use compio::driver::ProactorBuilder;
 use compio::io::{AsyncRead, AsyncWriteExt};
 use compio::net::{TcpListener, TcpStream, UdpSocket};
 use compio::runtime::Runtime;
@@ -33,8 +34,12 @@ fn main() {
     }
 }
 
+/// The flags that the documentation of ProactorBuilder recommends for a runtime of one thread.
 fn block_on(work: impl Future<Output = ()>) {
-    let runtime = Runtime::new().unwrap_or_else(|error| fatal("io_uring", error));
+    let mut proactor = ProactorBuilder::new();
+    proactor.single_issuer(true).coop_taskrun(true).taskrun_flag(true);
+    let built = Runtime::builder().with_proactor(proactor).build();
+    let runtime = built.unwrap_or_else(|error| fatal("io_uring", error));
     runtime.block_on(work);
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use may::net::{TcpListener, TcpStream, UdpSocket};
 use may::{coroutine, go};
 use may_minihttp::{HttpServer, HttpService, Request, Response};
+use socket2::SockRef;
 
 use crate::peer::{Arguments, FIRST_BYTES, Program, READ_BYTES, fatal};
 
@@ -19,12 +20,14 @@ const PROGRAM: Program = Program {
     modes: &["echo", "udp", "http"],
     takes_threads: true,
 };
+/// Coroutines kept for use again, as its TechEmpower entry has it.
+const POOL: usize = 10_000;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
 fn main() {
     let arguments = peer::arguments(&PROGRAM);
     peer::raise_descriptor_limit();
-    may::config().set_workers(arguments.threads);
+    may::config().set_workers(arguments.threads).set_pool_capacity(POOL);
     match arguments.mode.as_str() {
         "udp" => serve_datagrams(&arguments),
         "http" => serve_http(&arguments),
@@ -66,6 +69,8 @@ fn echo(mut stream: TcpStream) -> io::Result<()> {
 fn serve_datagrams(arguments: &Arguments) {
     let bound = UdpSocket::bind(arguments.address);
     let socket = bound.unwrap_or_else(|error| fatal("cannot bind", error));
+    let buffer = SockRef::from(socket.inner()).set_recv_buffer_size(peer::UDP_RECEIVE_BYTES);
+    buffer.unwrap_or_else(|error| fatal("receive buffer", error));
     peer::ready();
     let echoing = go!(move || {
         let mut buffer = vec![0; READ_BYTES];

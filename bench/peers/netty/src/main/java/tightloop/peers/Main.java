@@ -25,8 +25,9 @@ public final class Main {
     /** The kernel takes the smaller of this and somaxconn. */
     private static final int BACKLOG = 65_535;
     private static final int DATAGRAM_BYTES = 65_536;
-    /** Datagrams of one recvmmsg: netty divides one buffer of this many times the largest. */
-    private static final int DATAGRAMS = Integer.getInteger("peer.datagrams", 16);
+    /** With --mmsg: the size that netty takes for the largest by default, and how many at once. */
+    private static final int BATCH_DATAGRAM_BYTES = 2048;
+    private static final int BATCH = 32;
     private static final int UDP_RECEIVE_BYTES = 1 << 20;
     /** Beyond the second, a connection is not read; the default is less than a bulk message. */
     private static final WriteBufferWaterMark MARKS = new WriteBufferWaterMark(512 << 10, 1 << 20);
@@ -37,6 +38,7 @@ public final class Main {
         String mode = null;
         String place = null;
         int threads = 1;
+        boolean isBatched = false;
         for (int i = 0; i < arguments.length; i++) {
             String argument = arguments[i];
             if (argument.equals("--version")) {
@@ -45,6 +47,8 @@ public final class Main {
             } else if (argument.equals("--threads")) {
                 i++;
                 threads = threads(i < arguments.length ? arguments[i] : "");
+            } else if (argument.equals("--mmsg")) {
+                isBatched = true;
             } else if (argument.startsWith("-") || place != null) {
                 usage("unknown argument: " + argument);
             } else if (mode == null) {
@@ -56,10 +60,11 @@ public final class Main {
         if (place == null) {
             usage("MODE and HOST:PORT are needed");
         }
-        serve(mode, address(place), threads);
+        serve(mode, address(place), threads, isBatched);
     }
 
-    private static void serve(String mode, InetSocketAddress address, int threads)
+    private static void serve(
+            String mode, InetSocketAddress address, int threads, boolean isBatched)
             throws InterruptedException {
         if (mode.equals("broadcast") && threads > 1) {
             usage("broadcast has one thread: its state is not shared");
@@ -73,7 +78,7 @@ public final class Main {
                 Broadcast.Room room = new Broadcast.Room(loops.next());
                 streams(loops, address, channel -> channel.pipeline().addLast(new Broadcast(room)));
             }
-            case "udp" -> datagrams(loops, address, threads);
+            case "udp" -> datagrams(loops, address, threads, isBatched);
             default -> usage("unknown mode: " + mode);
         }
         System.out.println("ready");
@@ -103,7 +108,8 @@ public final class Main {
                 .sync();
     }
 
-    private static void datagrams(EventLoopGroup loops, InetSocketAddress address, int threads)
+    private static void datagrams(
+            EventLoopGroup loops, InetSocketAddress address, int threads, boolean isBatched)
             throws InterruptedException {
         Bootstrap bootstrap = new Bootstrap()
                 .group(loops)
@@ -112,10 +118,11 @@ public final class Main {
                 .option(ChannelOption.SO_RCVBUF, UDP_RECEIVE_BYTES)
                 .option(
                         ChannelOption.RECVBUF_ALLOCATOR,
-                        new FixedRecvByteBufAllocator(DATAGRAM_BYTES * DATAGRAMS))
+                        new FixedRecvByteBufAllocator(
+                                isBatched ? BATCH_DATAGRAM_BYTES * BATCH : DATAGRAM_BYTES))
                 .handler(new DatagramEcho());
-        if (DATAGRAMS > 1) {
-            bootstrap.option(EpollChannelOption.MAX_DATAGRAM_PAYLOAD_SIZE, DATAGRAM_BYTES);
+        if (isBatched) {
+            bootstrap.option(EpollChannelOption.MAX_DATAGRAM_PAYLOAD_SIZE, BATCH_DATAGRAM_BYTES);
         }
         for (int i = 0; i < threads; i++) {
             bootstrap.bind(address).sync();
@@ -158,7 +165,7 @@ public final class Main {
     }
 
     private static void usage(String what) {
-        System.err.println("netty: " + what + "; usage: netty MODE HOST:PORT [--threads N],"
+        System.err.println("netty: " + what + "; usage: netty MODE HOST:PORT [--threads N] [--mmsg],"
                 + " MODE one of: echo udp http broadcast");
         System.exit(USAGE);
     }
