@@ -149,7 +149,7 @@ impl ServerHandle {
         let bytes = bytes.into();
         let mut result = Ok(());
         for shared in &self.shared.loops {
-            let sent = shared.send(Command::Broadcast(bytes.clone()));
+            let sent = shared.send(Command::Broadcast { bytes: bytes.clone(), from: 0 });
             result = result.and(sent.map_err(|(error, _)| error));
         }
         result

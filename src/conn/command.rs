@@ -99,7 +99,11 @@ pub(crate) enum Command {
     },
     /// A connection has closed, and this loop may have one that waits for its place.
     Admit,
-    Broadcast(Bytes),
+    Broadcast {
+        bytes: Bytes,
+        /// Connections in slots before this one have it already.
+        from: u32,
+    },
     Datagram {
         socket: u32,
         to: SocketAddr,

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use crate::addr::{Address, Endpoint};
 use crate::conn::core::Core;
+use crate::conn::extra::Extra;
 use crate::conn::handle::Promise;
 use crate::conn::id::ConnId;
-use crate::conn::state::{ConnCore, Extra, Phase};
+use crate::conn::state::{ConnCore, Phase};
 use crate::driver::Token;
 use crate::error::{Error, Result};
 use crate::proxy_protocol::ProxyHeader;

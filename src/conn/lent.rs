@@ -40,25 +40,20 @@ impl Core {
     /// Notes a stretch as a connection's output, or answers that it has to be copied.
     #[inline]
     fn lend(&mut self, token: Token, start: usize, end: usize) -> bool {
+        let from = match self.lent {
+            Some(lent) if lent.token == token && lent.end == start => lent.start,
+            Some(_) => return false,
+            None => start,
+        };
+        let is_own = self.current == Some(token.index);
+        if !is_own && end - from < LENT_TO_PEER_MIN_BYTES {
+            return false;
+        }
         let Some(conn) = self.table.get_mut(token) else { return false };
         if !conn.may_be_lent_output() {
             return false;
         }
-        let from = match &mut self.lent {
-            Some(lent) if lent.token != token || lent.end != start => return false,
-            Some(lent) => {
-                lent.end = end;
-                lent.start
-            }
-            None => {
-                let is_own = self.current == Some(token.index);
-                if !is_own && end - start < LENT_TO_PEER_MIN_BYTES {
-                    return false;
-                }
-                self.lent = Some(Lent { token, start, end });
-                start
-            }
-        };
+        self.lent = Some(Lent { token, start: from, end });
         if end - from > self.options.max_pending_output {
             conn.end(CloseReason::OutputLimit);
         }

@@ -28,6 +28,7 @@ pub(crate) mod context;
 pub(crate) mod core;
 pub(crate) mod datagram;
 pub(crate) mod dial;
+pub(crate) mod extra;
 mod framing;
 pub(crate) mod handle;
 pub(crate) mod id;

@@ -56,7 +56,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             }
             Command::Resolved { token, result } => self.resolved(token, result),
             Command::Admit => self.admit_waiting(),
-            Command::Broadcast(bytes) => self.core.broadcast(&bytes),
+            Command::Broadcast { bytes, from } => self.broadcast(bytes, from),
             Command::Datagram { socket, to, payload } => {
                 self.core.send_datagram(socket, to, None, &payload);
                 self.send_if_full(socket);
@@ -66,6 +66,36 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                 // Jobs that were accepted before find the connections that were open then.
                 self.run_jobs();
                 self.begin_stop(deadline);
+            }
+        }
+    }
+
+    /// Writes to every open connection, of which one turn attends to so many only: the rest comes
+    /// first in the next one, so that what was asked for later stays behind it. Each is sent to at
+    /// once. The same small buffer serves them all then; thousands, filled first and sent from
+    /// later, would not stay in the cache.
+    fn broadcast(&mut self, bytes: Bytes, from: u32) {
+        let mut left = self.core.options.turn.attended;
+        for index in from..self.core.table.bound() {
+            let Some(token) = self.core.table.token_at(index) else { continue };
+            if left == 0 {
+                self.commands.push_front(Command::Broadcast { bytes, from: index });
+                return;
+            }
+            left -= 1;
+            let Some(conn) = self.core.table.get_mut(token) else { continue };
+            if conn.phase != Phase::Open {
+                continue;
+            }
+            // What waits for the end of the turn anyway goes with it.
+            let waits = std::mem::replace(&mut conn.dirty, true);
+            let bytes = bytes.clone();
+            self.core.write_with(token, |conn, pool| conn.outbound.append_bytes(bytes, pool));
+            if let Some(conn) = self.core.table.get_mut(token) {
+                conn.dirty = waits;
+            }
+            if !waits {
+                self.settle(token);
             }
         }
     }

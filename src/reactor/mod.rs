@@ -331,6 +331,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             };
             self.core.shared.metrics.commands.add(1);
             self.carry_out(command);
+            if matches!(self.commands.front(), Some(Command::Broadcast { from: 1.., .. })) {
+                // It is not done yet, and goes on in the next turn.
+                break;
+            }
         }
         self.send_gathered();
     }

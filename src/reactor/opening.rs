@@ -9,7 +9,8 @@
 //! All of it together may take the option `handshake_timeout`, by the connection's watch. What is
 //! received meanwhile lies in `inbound`, and what is left over when it opens is offered as input.
 
-use crate::conn::state::{ConnCore, NO_LISTENER, Phase, Proxied};
+use crate::conn::extra::Proxied;
+use crate::conn::state::{ConnCore, NO_LISTENER, Phase};
 use crate::driver::{Buffer, CloseMode, Driver, Token};
 use crate::error::CloseReason;
 use crate::handler::Handler;

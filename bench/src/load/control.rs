@@ -13,7 +13,7 @@ use super::broadcast::Broadcast;
 use super::clock::Clock;
 use super::datagrams::Datagrams;
 use super::meter::Totals;
-use super::options::{DriverChoice, Work};
+use super::options::Work;
 use super::pacer::Pacer;
 use super::plan::Plan;
 use super::progress::Progress;
@@ -67,24 +67,18 @@ pub fn run(plan: &Arc<Plan>) -> Result<Report, Failure> {
     }
 }
 
-/// The client with its options. The one place that knows drivers.
-fn client(plan: &Plan) -> Result<Client, Failure> {
-    match plan.driver {
-        DriverChoice::Auto | DriverChoice::Poll => {}
-        DriverChoice::IoUring => {
-            let reason = "--driver io-uring: this build has only poll";
-            return Err(Failure::Usage(reason.to_owned()));
-        }
-    }
+/// The client with its options.
+fn client(plan: &Plan) -> Client {
     let window = plan.size * plan.pipeline;
     let mut client = Client::new()
         .loops(plan.loops)
+        .driver(plan.driver)
         .max_pending_output(window.max(16 << 20) * 4)
         .handshake_timeout(plan.connect_timeout);
     if plan.size >= LARGE {
         client = client.receive_buffer(LARGE_BUFFER);
     }
-    Ok(client)
+    client
 }
 
 fn drive<H, F>(plan: &Arc<Plan>, make: F) -> Result<Report, Failure>
@@ -112,8 +106,12 @@ where
             loops: plan.loops,
         })
         .collect();
-    let client = client(plan)?
-        .start(move |info| make(seats[info.index].clone()))
+    let client = client(plan)
+        .start(move |info| {
+            let seat = seats[info.index].clone();
+            let _ = seat.shared.driver.set(info.driver);
+            make(seat)
+        })
         .map_err(|error| Failure::Load(error.to_string()))?;
     let run = Run {
         plan,
@@ -202,6 +200,7 @@ impl<H: Load> Run<'_, H> {
             faults: self.shared.faults.counts(),
             told: self.shared.faults.told(),
             is_interrupted: self.is_interrupted(),
+            driver: self.shared.driver.get().map_or_else(String::new, ToString::to_string),
         };
         Ok(Report::new(plan, measured))
     }

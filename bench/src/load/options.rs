@@ -66,17 +66,6 @@ pub enum RespCommand {
     Incr,
 }
 
-/// What the client's loops wait with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum DriverChoice {
-    /// The best there is
-    Auto,
-    /// Readiness: epoll on Linux
-    Poll,
-    /// Completions: io_uring
-    IoUring,
-}
-
 /// What the command line says.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES, after_help = "See --help for examples.")]
@@ -130,9 +119,9 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub loops: usize,
 
-    /// What the client's loops wait with
-    #[arg(long, value_enum, default_value = "auto")]
-    pub driver: DriverChoice,
+    /// What the client's loops wait with: auto, poll or io-uring
+    #[arg(long, value_name = "DRIVER", default_value = "auto")]
+    pub driver: tightloop::Driver,
 
     /// HTTP: what is asked for
     #[arg(long, value_name = "PATH")]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tightloop::Connect;
 
-use super::options::{DriverChoice, Options, RespCommand, Work};
+use super::options::{Options, RespCommand, Work};
 use super::target::Target;
 use super::{limits, sample, security};
 
@@ -42,7 +42,7 @@ pub struct Plan {
     pub timeout: Duration,
     pub connect_timeout: Duration,
     pub loops: usize,
-    pub driver: DriverChoice,
+    pub driver: tightloop::Driver,
     pub headers: Vec<String>,
     pub expect_body: Option<String>,
     pub command: RespCommand,

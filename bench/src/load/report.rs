@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::faults::Counts;
 use super::meter::{Totals, histogram};
-use super::options::{DriverChoice, Work};
+use super::options::Work;
 use super::plan::{Plan, name_of};
 use super::sample::Sample;
 
@@ -22,6 +22,8 @@ pub struct Measured {
     pub faults: Counts,
     pub told: Vec<String>,
     pub is_interrupted: bool,
+    /// What the client's loops had.
+    pub driver: String,
 }
 
 /// Operations that were done since the point before.
@@ -42,7 +44,7 @@ pub struct Numbers {
     pub size: Option<usize>,
     pub pipeline: usize,
     pub rate: Option<f64>,
-    pub driver: &'static str,
+    pub driver: String,
     pub seconds: f64,
     pub operations: u64,
     /// Of replies.
@@ -117,7 +119,7 @@ impl Report {
             size: (plan.work != Work::Http).then_some(plan.size),
             pipeline: plan.pipeline,
             rate: plan.rate,
-            driver: driver_name(plan.driver),
+            driver: measured.driver,
             seconds,
             operations,
             bytes,
@@ -155,13 +157,6 @@ fn notes(numbers: &Numbers, told: Vec<String>, is_interrupted: bool) -> Vec<Stri
         ));
     }
     notes
-}
-
-fn driver_name(driver: DriverChoice) -> &'static str {
-    match driver {
-        DriverChoice::Auto | DriverChoice::Poll => "poll",
-        DriverChoice::IoUring => "io-uring",
-    }
 }
 
 fn server(begin: Sample, end: Sample, operations: u64, is_idle: bool) -> Server {

@@ -1,9 +1,9 @@
 //! What the loops and the main thread share, and what a loop's handler is made from.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use tightloop::{Conn, ConnId, Connect, Context, Handler};
+use tightloop::{Conn, ConnId, Connect, Context, Driver, Handler};
 
 use super::broadcast::Publication;
 use super::clock::Clock;
@@ -43,6 +43,8 @@ impl LoopCounters {
 #[derive(Debug, Default)]
 pub struct Shared {
     pub faults: Faults,
+    /// What the first loop that was ready has come to wait with; the others have the same.
+    pub driver: OnceLock<Driver>,
     /// Connections that were opened for the first time.
     pub opened: AtomicUsize,
     /// Loops that are ready to go.

@@ -24,20 +24,20 @@ use socket2::SockRef;
 use crate::addr::Address;
 use crate::buf::outbound::Outbound;
 use crate::buf::pages::Pages;
-use crate::driver::{
-    Buffer, CloseMode, Driver, Event, MAX_STREAMS, Outgoing, Sent, Sockets, Token, Waker,
-};
+use crate::driver::{Buffer, CloseMode, Driver, Event, Outgoing, Sent, Sockets, Token, Waker};
 use crate::sys::socket::{Listener, Stream, connect_udp, start_connect};
 use crate::sys::sockopt::SocketOptions;
 
 mod datagram;
 mod listener;
+mod place;
 mod registration;
 mod socket;
 mod stream;
 
 use datagram::Datagrams;
 use listener::ListenerEntry;
+use place::Place;
 use stream::{StreamEntry, requeue};
 
 /// Events fetched by one system call; more wait in the kernel for the next turn.
@@ -51,42 +51,6 @@ const LEAST_PLACES_PER_TURN: usize = 32;
 /// So many bytes, received or sent, take the place of a further round's event: where much is
 /// moved, asking the kernel costs nothing beside it, and whoever has become ready should not wait.
 const BYTES_PER_PLACE: usize = 2048;
-
-/// Where a socket is found: two bits for its kind, the rest its index.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Stream(u32),
-    Listener(u32),
-    Datagram(u32),
-    Waker,
-}
-
-impl Place {
-    fn pack(self, generation: u32) -> mio::Token {
-        let low = match self {
-            Place::Stream(index) => index,
-            Place::Listener(index) => MAX_STREAMS | index,
-            Place::Datagram(index) => (2 << 30) | index,
-            Place::Waker => 3 << 30,
-        };
-        // Where usize has 32 bits the generation falls away; a late event then finds a younger
-        // stream, whose receive answers WouldBlock.
-        mio::Token(((u64::from(generation) << 32) | u64::from(low)) as usize)
-    }
-
-    fn unpack(token: mio::Token) -> (Self, Option<u32>) {
-        let low = token.0 as u32;
-        let index = low & (MAX_STREAMS - 1);
-        let place = match low >> 30 {
-            0 => Place::Stream(index),
-            1 => Place::Listener(index),
-            2 => Place::Datagram(index),
-            _ => Place::Waker,
-        };
-        let generation = (usize::BITS == 64).then_some((token.0 as u64 >> 32) as u32);
-        (place, generation)
-    }
-}
 
 /// The readiness driver.
 ///
