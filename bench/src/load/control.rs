@@ -112,7 +112,7 @@ where
             let _ = seat.shared.driver.set(info.driver);
             make(seat)
         })
-        .map_err(|error| Failure::Load(error.to_string()))?;
+        .map_err(|error| Failure::Usage(error.to_string()))?;
     let run = Run {
         plan,
         shared: &shared,
