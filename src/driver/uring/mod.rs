@@ -81,14 +81,6 @@ use ring::{Ring, Wait};
 use send::Stage;
 use stream::StreamEntry;
 
-/// Entries that leave with one call, at most; they are used round and round, and should stay in the
-/// nearest cache.
-const SUBMISSIONS: u32 = 256;
-
-/// Room for completions: each stream may have some at once. What does not fit is kept by the
-/// kernel, more slowly.
-const COMPLETIONS: u32 = 4096;
-
 /// The io_uring driver.
 pub(crate) struct Uring {
     /// Dropped before all that the kernel may refer to.
@@ -119,16 +111,12 @@ pub(crate) struct Uring {
 
 impl Uring {
     /// A driver whose large receive buffer holds `receive_buffer` bytes, and its shared ones
-    /// `buffers` together. It belongs to the thread that calls.
-    pub(crate) fn new(receive_buffer: usize, buffers: usize) -> Result<Self, DriverFallback> {
-        Self::with_ring(receive_buffer, buffers, SUBMISSIONS, COMPLETIONS)
-    }
-
-    fn with_ring(
+    /// `buffers` together. It belongs to the thread that calls. More completions than have an entry
+    /// are kept by the kernel, more slowly.
+    pub(crate) fn new(
         receive_buffer: usize,
         buffers: usize,
-        submissions: u32,
-        completions: u32,
+        (submissions, completions): (u32, u32),
     ) -> Result<Self, DriverFallback> {
         let ring = Ring::new(submissions, completions)?;
         let buffers = Buffers::new(&ring.submitter(), buffers, BUFFER_BYTES.min(receive_buffer))?;
