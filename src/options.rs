@@ -76,8 +76,15 @@ pub(crate) struct TurnLimits {
 /// messages of just that size are common.
 const RECEIVE_BUFFER: usize = (64 + 4) * 1024;
 
+/// As in `ConnCore`, what every message touches comes first and together.
 #[derive(Clone)]
+#[repr(C)]
 pub(crate) struct Options {
+    /// None: callbacks are not timed.
+    pub(crate) stall_threshold: Option<Duration>,
+    pub(crate) high_watermark: usize,
+    pub(crate) max_pending_output: usize,
+    pub(crate) turn: TurnLimits,
     /// Number of event loops; 0 means one a core.
     pub(crate) loops: usize,
     pub(crate) pin_loops: bool,
@@ -92,10 +99,8 @@ pub(crate) struct Options {
     pub(crate) connection_hook: Option<SocketHook>,
     pub(crate) receive_buffer: usize,
     pub(crate) pool_retain: usize,
-    pub(crate) high_watermark: usize,
     pub(crate) low_watermark: usize,
     pub(crate) auto_pause: bool,
-    pub(crate) max_pending_output: usize,
     pub(crate) max_unconsumed_input: usize,
     pub(crate) mailbox_capacity: usize,
     pub(crate) half_close: bool,
@@ -121,10 +126,7 @@ pub(crate) struct Options {
     pub(crate) max_connections_per_ip: usize,
     /// Connections per second.
     pub(crate) accept_rate: Option<u32>,
-    pub(crate) turn: TurnLimits,
     pub(crate) on_panic: PanicPolicy,
-    /// None: callbacks are not timed.
-    pub(crate) stall_threshold: Option<Duration>,
 }
 
 impl Default for Options {

@@ -2,48 +2,19 @@
 
 mod closures;
 mod common;
+mod packets;
 
 use std::collections::HashSet;
-use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use closures::{Script, TCP, ended};
-use tightloop::{Action, DatagramHandle, HandleError, RunningServer, Server, Stats};
-
-const UDP: &str = "udp://127.0.0.1:0";
-const LARGEST: usize = 65_507;
+use packets::{LARGEST, UDP, client, counted, has_nothing, held, number_of, numbered, receive};
+use tightloop::{Action, DatagramHandle, HandleError, RunningServer, Server};
 
 fn echo(server: Server) -> RunningServer<Script> {
     common::start(server, |_| Script::new())
-}
-
-/// A client on loopback whose every call fails after the deadline instead of hanging.
-fn client(address: &str) -> UdpSocket {
-    let socket = UdpSocket::bind(address).unwrap();
-    socket.set_read_timeout(Some(common::DEADLINE)).unwrap();
-    socket
-}
-
-fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
-    let mut buffer = vec![0; 1 << 16];
-    let (length, from) = socket.recv_from(&mut buffer).expect("a datagram arrives");
-    buffer.truncate(length);
-    (buffer, from)
-}
-
-/// Whether nothing has arrived, once everything before it has been answered.
-fn has_nothing(socket: &UdpSocket) -> bool {
-    socket.set_nonblocking(true).unwrap();
-    let outcome = socket.recv_from(&mut [0; 1]);
-    socket.set_nonblocking(false).unwrap();
-    outcome.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
-}
-
-/// Waits for numbers of the loops: a datagram is counted as sent after it has arrived.
-fn counted(server: &RunningServer<Script>, what: &str, holds: impl Fn(Stats) -> bool) {
-    common::eventually(what, || holds(server.handle().stats()));
 }
 
 /// Reports each datagram's length, sender and destination.
@@ -339,6 +310,40 @@ every_driver! {
             handle.send_to(client.local_addr().unwrap(), "you").unwrap();
             assert_eq!(receive(&client).0, b"you");
         }
+        common::stop(server);
+    }
+
+    fn answers_and_what_handles_send_are_all_sent(driver) {
+        const EACH: u32 = 100; // Both together fit a socket's buffer.
+        let (give, handles) = common::events();
+        let server = common::start(common::server(driver).listen(UDP), move |_| {
+            let give = give.clone();
+            Script::new().datagram(move |datagram| {
+                give.send(datagram.handle()).unwrap();
+                datagram.reply(datagram.payload());
+                Action::Continue
+            })
+        });
+        let client = client("127.0.0.1:0");
+        let own = client.local_addr().unwrap();
+        client.send_to(&numbered(0, 20), common::address(&server, 0)).unwrap();
+        let handle = handles.next();
+        receive(&client);
+        held(&server, || {
+            for number in 0..EACH {
+                handle.send_to(own, numbered(1_000 + number, 20)).unwrap();
+                client.send_to(&numbered(number, 20), common::address(&server, 0)).unwrap();
+            }
+        });
+        let (mut by_handle, mut answers) = (Vec::new(), Vec::new());
+        for _ in 0..2 * EACH {
+            match number_of(&receive(&client).0) {
+                number if number >= 1_000 => by_handle.push(number - 1_000),
+                number => answers.push(number),
+            }
+        }
+        let all: Vec<u32> = (0..EACH).collect();
+        assert_eq!((by_handle, answers), (all.clone(), all));
         common::stop(server);
     }
 }

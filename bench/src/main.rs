@@ -3,8 +3,10 @@
 
 use clap::{Parser, Subcommand};
 
+mod chart;
 mod load;
 mod scoreboard;
+mod units;
 
 #[derive(Debug, Parser)]
 #[command(name = "tightloop-bench", version, about)]
@@ -16,14 +18,14 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Put load on a server and tell what it did
-    Load(load::Options),
+    Load(Box<load::Options>),
     /// Compare tightloop with its peers on this machine
     Scoreboard(scoreboard::Options),
 }
 
 fn main() -> std::process::ExitCode {
     match Arguments::parse().command {
-        Command::Load(options) => load::run(options),
+        Command::Load(options) => load::run(*options),
         Command::Scoreboard(options) => scoreboard::run(options),
     }
 }

@@ -107,7 +107,7 @@ pub fn run() {
 fn one_round(system: System, configs: &Configs, options: &Options) -> f64 {
     let server = match system {
         System::Bare | System::Control => bare::start(Arc::clone(&configs.server)),
-        System::Tightloop => {
+        System::Tightloop | System::Uring => {
             let config = Arc::clone(&configs.server);
             start_tightloop(Server::new().listen("tls://0.0.0.0:0").tls(config))
         }

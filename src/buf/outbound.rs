@@ -10,6 +10,9 @@
 //! A driver may therefore leave slices of it with the kernel while more is appended.
 //! INVARIANT 2: `len` is the sum of the unsent bytes of the chunks; no chunk is empty; `sent` is
 //! less than the length of the first chunk; there is a queue exactly while `len > 0`.
+//!
+//! The first chunk has a place of its own: the only one of nearly every message is found without the
+//! detour by the others' queue.
 
 use super::pool::{CLASS_BYTES, Pool};
 use super::writer::Writer;
@@ -43,22 +46,30 @@ pub(crate) struct Outbound {
 /// What a non-empty [`Outbound`] points to; the pool recycles it with its allocation.
 #[derive(Default)]
 pub(super) struct Queue {
-    chunks: VecDeque<Chunk>,
+    first: Chunk,
+    /// Those behind the first.
+    others: VecDeque<Chunk>,
     /// Unsent bytes in all chunks.
     len: usize,
     /// Bytes of the first chunk that are already sent.
     sent: usize,
 }
 
-enum Chunk {
+pub(super) enum Chunk {
     Owned(Vec<u8>),
     Shared(Bytes),
+}
+
+impl Default for Chunk {
+    fn default() -> Self {
+        Chunk::Owned(Vec::new())
+    }
 }
 
 impl Outbound {
     /// Bytes of memory that it holds, used or not. Looks at each chunk.
     pub(crate) fn held(&self) -> usize {
-        let chunks = self.queue.iter().flat_map(|queue| &queue.chunks);
+        let chunks = self.queue.iter().flat_map(|queue| queue.chunks());
         chunks
             .map(|chunk| match chunk {
                 Chunk::Owned(buffer) => buffer.capacity(),
@@ -78,19 +89,20 @@ impl Outbound {
     }
 
     /// Copies `data` behind the bytes already there.
-    #[inline]
+    #[inline(always)] // Once a message.
     pub(crate) fn append(&mut self, data: &[u8], pool: &mut Pool) {
         if data.is_empty() {
             return;
         }
         let queue = self.queue.get_or_insert_with(|| pool.take_warm_queue());
         queue.len += data.len();
-        let rest = match queue.chunks.back_mut() {
-            Some(Chunk::Owned(tail)) => fill(tail, data),
-            _ => data,
-        };
-        if !rest.is_empty() {
-            queue.append_chunks(rest, pool);
+        match &mut queue.first {
+            Chunk::Owned(only)
+                if queue.others.is_empty() && data.len() <= only.capacity() - only.len() =>
+            {
+                only.extend_from_slice(data);
+            }
+            _ => queue.append_behind(data, pool),
         }
     }
 
@@ -103,9 +115,9 @@ impl Outbound {
         queue.len += data.len();
         pool.hold(data.len());
         while data.len() > SHARED_MAX_BYTES {
-            queue.chunks.push_back(Chunk::Shared(data.split_to(SHARED_MAX_BYTES)));
+            queue.push(Chunk::Shared(data.split_to(SHARED_MAX_BYTES)));
         }
-        queue.chunks.push_back(Chunk::Shared(data));
+        queue.push(Chunk::Shared(data));
         self.assert_invariants();
     }
 
@@ -120,19 +132,19 @@ impl Outbound {
         let Some(queue) = &self.queue else {
             return &[];
         };
-        queue.chunks.front().map_or(&[][..], |first| &first.as_slice()[queue.sent..])
+        &queue.first.as_slice()[queue.sent..]
     }
 
     /// How many slices everything would take.
     #[inline]
     pub(crate) fn chunks(&self) -> usize {
-        self.queue.as_ref().map_or(0, |queue| queue.chunks.len())
+        self.queue.as_ref().map_or(0, |queue| 1 + queue.others.len())
     }
 
     /// How many of them are buffers of the pool.
     #[cfg(any(test, feature = "sim"))]
     pub(crate) fn owned_chunks(&self) -> usize {
-        let chunks = self.queue.iter().flat_map(|queue| &queue.chunks);
+        let chunks = self.queue.iter().flat_map(|queue| queue.chunks());
         chunks.filter(|chunk| matches!(chunk, Chunk::Owned(_))).count()
     }
 
@@ -142,11 +154,11 @@ impl Outbound {
             return 0;
         };
         let mut skipped = queue.sent;
-        for (slice, chunk) in out.iter_mut().zip(&queue.chunks) {
+        for (slice, chunk) in out.iter_mut().zip(queue.chunks()) {
             *slice = IoSlice::new(&chunk.as_slice()[skipped..]);
             skipped = 0;
         }
-        out.len().min(queue.chunks.len())
+        out.len().min(self.chunks())
     }
 
     /// As `slices`, of the first `limit` bytes only.
@@ -154,7 +166,7 @@ impl Outbound {
         let filled = self.slices(out);
         let Some(queue) = &self.queue else { return 0 };
         let mut skipped = queue.sent;
-        for (index, (slice, chunk)) in out.iter_mut().zip(&queue.chunks).enumerate() {
+        for (index, (slice, chunk)) in out.iter_mut().zip(queue.chunks()).enumerate() {
             if limit == 0 {
                 return index;
             }
@@ -172,7 +184,7 @@ impl Outbound {
         debug_assert!(count <= self.len(), "copied {count} of {} bytes", self.len());
         let Some(queue) = &self.queue else { return };
         let mut skipped = queue.sent;
-        for chunk in &queue.chunks {
+        for chunk in queue.chunks() {
             let unsent = &chunk.as_slice()[skipped..];
             let part = &unsent[..unsent.len().min(count)];
             other.append(part, pool);
@@ -182,7 +194,7 @@ impl Outbound {
     }
 
     /// Drops the first `count` bytes, which have been sent; `count <= len()`.
-    #[inline]
+    #[inline(always)] // Once a message.
     pub(crate) fn advance(&mut self, count: usize, pool: &mut Pool) {
         debug_assert!(count <= self.len(), "sent {count} of {} bytes", self.len());
         let Some(queue) = &mut self.queue else { return };
@@ -196,19 +208,21 @@ impl Outbound {
     }
 
     /// Drops everything and gives the memory back. Not while a slice of it is with the kernel.
-    #[inline]
+    #[inline(always)] // Once a message.
     pub(crate) fn clear(&mut self, pool: &mut Pool) {
         if let Some(mut queue) = self.queue.take() {
             queue.len = 0;
             queue.sent = 0;
-            if let Some(tail) = queue.only_first_class_chunk() {
-                tail.clear();
-                return pool.give_warm_queue(queue);
+            match &mut queue.first {
+                // Of the size that a small message takes.
+                Chunk::Owned(only)
+                    if queue.others.is_empty() && only.capacity() == CLASS_BYTES[0] =>
+                {
+                    only.clear();
+                    pool.give_warm_queue(queue);
+                }
+                _ => queue.recycle(pool),
             }
-            while let Some(chunk) = queue.chunks.pop_front() {
-                chunk.recycle(pool);
-            }
-            pool.give_queue(queue);
         }
     }
 
@@ -234,7 +248,7 @@ impl Outbound {
         let queue = self.queue.get_or_insert_with(|| pool.take_queue());
         queue.len += count;
         if queue.tail_with_room().is_none() {
-            queue.chunks.push_back(Chunk::Owned(pool.take_prepared()));
+            queue.push(Chunk::Owned(pool.take_prepared()));
         }
         // An owned chunk with room is last: it was there, or it has just been pushed.
         queue.tail_with_room().expect("the last chunk has room")
@@ -246,11 +260,11 @@ impl Outbound {
         if cfg!(debug_assertions)
             && let Some(queue) = &self.queue
         {
-            let total: usize = queue.chunks.iter().map(|chunk| chunk.as_slice().len()).sum();
+            let total: usize = queue.chunks().map(|chunk| chunk.as_slice().len()).sum();
             assert_eq!(queue.len, total - queue.sent);
             assert!(queue.len > 0);
-            assert!(queue.chunks.iter().all(|chunk| !chunk.as_slice().is_empty()));
-            assert!(queue.chunks.front().is_some_and(|first| queue.sent < first.as_slice().len()));
+            assert!(queue.chunks().all(|chunk| !chunk.as_slice().is_empty()));
+            assert!(queue.sent < queue.first.as_slice().len());
         }
     }
 }
@@ -259,64 +273,80 @@ impl Queue {
     /// Bytes of memory it occupies itself, without its chunks' buffers.
     #[inline]
     pub(super) fn memory(&self) -> usize {
-        size_of::<Self>() + self.chunks.capacity() * size_of::<Chunk>()
+        size_of::<Self>() + self.others.capacity() * size_of::<Chunk>()
     }
 
-    /// Appends chunks with all of `data`, which is already counted. The last chunk has no room.
-    fn append_chunks(&mut self, mut data: &[u8], pool: &mut Pool) {
+    fn chunks(&self) -> impl Iterator<Item = &Chunk> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+
+    /// The first chunk is empty only in a queue that has none.
+    fn push(&mut self, chunk: Chunk) {
+        if self.first.as_slice().is_empty() {
+            self.first = chunk;
+        } else {
+            self.others.push_back(chunk);
+        }
+    }
+
+    fn last_mut(&mut self) -> &mut Chunk {
+        self.others.back_mut().unwrap_or(&mut self.first)
+    }
+
+    /// Appends all of `data`, which is already counted, to the last chunk and behind it.
+    #[inline(never)]
+    fn append_behind(&mut self, mut data: &[u8], pool: &mut Pool) {
+        if let Chunk::Owned(last) = self.last_mut() {
+            data = fill(last, data);
+        }
         while !data.is_empty() {
             let mut buffer = pool.take(self.next_capacity(data.len()));
             data = fill(&mut buffer, data);
-            self.chunks.push_back(Chunk::Owned(buffer));
+            self.push(Chunk::Owned(buffer));
         }
     }
 
     /// The capacity of the next owned chunk, when `wanted` bytes are known to follow. It grows from
     /// chunk to chunk so that much pending output is in few of them.
     fn next_capacity(&self, wanted: usize) -> usize {
-        let grown = match self.chunks.back() {
-            Some(Chunk::Owned(tail)) => tail.capacity() * CHUNK_GROWTH,
-            Some(Chunk::Shared(_)) | None => FIRST_CHUNK_BYTES,
+        let grown = match self.others.back().unwrap_or(&self.first) {
+            Chunk::Owned(last) => last.capacity() * CHUNK_GROWTH,
+            Chunk::Shared(_) => 0,
         };
-        wanted.max(grown).min(LARGEST_CHUNK_BYTES)
+        wanted.max(grown).clamp(FIRST_CHUNK_BYTES, LARGEST_CHUNK_BYTES)
     }
 
-    /// The chunk of a queue that has just one, of the size that a small message takes.
-    #[inline]
-    fn only_first_class_chunk(&mut self) -> Option<&mut Vec<u8>> {
-        match (self.chunks.len(), self.chunks.front_mut()) {
-            (1, Some(Chunk::Owned(only))) if only.capacity() == CLASS_BYTES[0] => Some(only),
-            _ => None,
+    /// Gives all chunks and then the queue back.
+    #[inline(never)]
+    fn recycle(mut self: Box<Self>, pool: &mut Pool) {
+        self.take_first().recycle(pool);
+        while let Some(chunk) = self.others.pop_front() {
+            chunk.recycle(pool);
         }
+        pool.give_queue(self);
     }
 
-    /// Takes the queue's only chunk apart from it.
-    pub(super) fn take_chunk(&mut self) -> Option<Vec<u8>> {
-        match self.chunks.pop_front() {
-            Some(Chunk::Owned(buffer)) => Some(buffer),
-            Some(Chunk::Shared(_)) | None => None,
-        }
+    /// Takes the first chunk, the only one, out of the queue.
+    pub(super) fn take_first(&mut self) -> Chunk {
+        std::mem::take(&mut self.first)
     }
 
     #[inline]
     fn tail_with_room(&mut self) -> Option<&mut Vec<u8>> {
-        match self.chunks.back_mut() {
-            Some(Chunk::Owned(tail)) if tail.len() < tail.capacity() => Some(tail),
+        match self.last_mut() {
+            Chunk::Owned(tail) if tail.len() < tail.capacity() => Some(tail),
             _ => None,
         }
     }
 
+    /// Something of the last chunk is unsent.
     #[inline]
     fn drop_sent_chunks(&mut self, pool: &mut Pool) {
-        while let Some(first) = self.chunks.front() {
-            let length = first.as_slice().len();
-            if self.sent < length {
-                return;
-            }
-            self.sent -= length;
-            if let Some(chunk) = self.chunks.pop_front() {
-                chunk.recycle(pool);
-            }
+        while self.sent >= self.first.as_slice().len()
+            && let Some(next) = self.others.pop_front()
+        {
+            self.sent -= self.first.as_slice().len();
+            std::mem::replace(&mut self.first, next).recycle(pool);
         }
     }
 }
@@ -331,7 +361,7 @@ impl Chunk {
     }
 
     #[inline]
-    fn recycle(self, pool: &mut Pool) {
+    pub(super) fn recycle(self, pool: &mut Pool) {
         match self {
             Self::Owned(buffer) => pool.give(buffer),
             Self::Shared(bytes) => pool.let_go(bytes.len()),

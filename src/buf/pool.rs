@@ -153,18 +153,23 @@ impl Pool {
     }
 
     /// Takes back a queue with one empty chunk of the first class.
-    #[inline]
-    pub(super) fn give_warm_queue(&mut self, mut queue: Box<Queue>) {
+    #[inline(always)] // Once a message.
+    pub(super) fn give_warm_queue(&mut self, queue: Box<Queue>) {
         let memory = queue.memory() + CLASS_BYTES[0];
         if self.warm.len() < WARM_QUEUES && self.retained + memory <= self.retain_limit {
             self.retained += memory;
             self.lent = self.lent.saturating_sub(1);
             self.held = self.held.saturating_sub(CLASS_BYTES[0]);
-            return self.warm.push(queue);
+            self.warm.push(queue);
+        } else {
+            self.give_cold_queue(queue);
         }
-        if let Some(chunk) = queue.take_chunk() {
-            self.give(chunk);
-        }
+    }
+
+    /// The same where there is no place for it as it is.
+    #[inline(never)]
+    fn give_cold_queue(&mut self, mut queue: Box<Queue>) {
+        queue.take_first().recycle(self);
         self.give_queue(queue);
     }
 

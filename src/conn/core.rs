@@ -46,42 +46,44 @@ pub(crate) enum Timer {
     StopDeadline,
 }
 
+/// As in `ConnCore`, what every message touches comes first and together.
+#[repr(C)]
 pub(crate) struct Core {
-    pub(crate) index: u16,
     pub(crate) table: Table,
-    pub(crate) pool: Pool,
-    pub(crate) wheel: Wheel<Timer>,
-    /// The moment at which this turn's events were fetched.
-    pub(crate) now: Instant,
     /// `now` in milliseconds since the loop started, wrapping after 49 days: for differences.
     pub(crate) now_ms: u32,
-    /// Beginning and end of the last turn that took more than a millisecond. Events are stamped
-    /// with the beginning of their turn, which after a long callback is not when they happened.
-    pub(crate) long_turn_ms: (u32, u32),
-    pub(crate) started: Instant,
     /// The connection whose callback runs: the reactor attends to it afterwards anyway.
     pub(crate) current: Option<u32>,
     /// The running callback is pre_write: what it appends leaves with the rest, also from a
     /// connection that is closing.
     pub(crate) pre_writing: bool,
-    /// Connections to attend at the end of the turn.
-    pub(crate) dirty: Vec<Token>,
     /// Output of the running callback that lies in the receive buffer.
     pub(crate) lent: Option<Lent>,
+    pub(crate) stop_requested: bool,
+    pub(crate) shared: Arc<LoopShared>,
+    pub(crate) options: Arc<Options>,
+    /// The datagram sockets whose outbox has something that is not waiting for a full socket.
+    pub(crate) gathered: Vec<u32>,
     /// Connections to attend right after the running callback.
     pub(crate) urgent: Vec<Token>,
+    /// Connections to attend at the end of the turn.
+    pub(crate) dirty: Vec<Token>,
+    pub(crate) pool: Pool,
+    pub(crate) index: u16,
+    pub(crate) wheel: Wheel<Timer>,
+    /// The moment at which this turn's events were fetched.
+    pub(crate) now: Instant,
+    /// Beginning and end of the last turn that took more than a millisecond. Events are stamped
+    /// with the beginning of their turn, which after a long callback is not when they happened.
+    pub(crate) long_turn_ms: (u32, u32),
+    pub(crate) started: Instant,
     /// Outgoing connections to start at the end of the turn.
     pub(crate) connects: Vec<Token>,
     /// One for each datagram socket of the loop.
     pub(crate) outboxes: Vec<Outbox>,
-    /// The datagram sockets whose outbox has something that is not waiting for a full socket.
-    pub(crate) gathered: Vec<u32>,
-    pub(crate) stop_requested: bool,
     /// No new connections: the loop is stopping.
     pub(crate) stopping: bool,
-    pub(crate) shared: Arc<LoopShared>,
     pub(crate) server: ServerHandle,
-    pub(crate) options: Arc<Options>,
     pub(crate) patience: Patience,
     /// Bytes that this loop's connections may hold now; `usize::MAX` without a budget.
     pub(crate) allowance: usize,
@@ -146,11 +148,16 @@ impl Core {
         if pending > self.options.max_pending_output {
             conn.end(CloseReason::OutputLimit);
         }
-        self.touch(token);
+        // As `touch` does, without looking for it again.
+        if self.current != Some(token.index) && !conn.dirty {
+            conn.dirty = true;
+            self.dirty.push(token);
+        }
         pending
     }
 
     /// Whether a connection that has just been given input may be given more of it now.
+    #[inline]
     pub(crate) fn may_go_on(&mut self, token: Token) -> bool {
         let high = self.options.high_watermark;
         let lent = self.lent_to(token);

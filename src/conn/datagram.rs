@@ -64,7 +64,7 @@ impl<'a> Datagram<'a> {
     /// which there is no room, is dropped and counted, as on the way.
     #[doc(alias = "SendTo")]
     pub fn reply(&mut self, payload: &[u8]) {
-        self.send_to(self.peer, payload);
+        self.core.send_datagram(self.socket, self.peer, Some(self.local.ip()), payload);
     }
 
     /// Sends `payload` to any address from this socket; otherwise as [`reply`](Datagram::reply).

@@ -27,6 +27,7 @@ pub struct Input<'a> {
 
 impl<'a> Input<'a> {
     /// Input of one's own, to test a handler or a codec without a connection.
+    #[inline]
     pub fn new(bytes: &'a [u8]) -> Self {
         Input { bytes, length: bytes.len() }
     }
@@ -34,6 +35,7 @@ impl<'a> Input<'a> {
     /// What is not consumed yet, without consuming it.
     #[doc(alias = "Read")]
     #[doc(alias = "Peek")]
+    #[inline]
     pub fn as_slice(&self) -> &'a [u8] {
         self.bytes
     }
@@ -41,16 +43,19 @@ impl<'a> Input<'a> {
     /// Bytes that are not consumed yet.
     #[doc(alias = "BufferLength")]
     #[doc(alias = "InboundBuffered")]
+    #[inline]
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
 
     /// Whether everything is consumed.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
     /// Bytes consumed since the callback began.
+    #[inline]
     pub fn consumed(&self) -> usize {
         self.length - self.bytes.len()
     }
@@ -58,6 +63,7 @@ impl<'a> Input<'a> {
     /// The next `n` bytes without consuming them; `None` when there are fewer.
     #[doc(alias = "ReadN")]
     #[doc(alias = "Peek")]
+    #[inline]
     pub fn peek(&self, n: usize) -> Option<&'a [u8]> {
         self.bytes.get(..n)
     }
@@ -65,6 +71,7 @@ impl<'a> Input<'a> {
     /// Consumes and returns the next `n` bytes; `None`, consuming nothing, when there are fewer.
     #[doc(alias = "Next")]
     #[doc(alias = "ReadN")]
+    #[inline]
     pub fn take(&mut self, n: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.bytes.split_at_checked(n)?;
         self.bytes = rest;
@@ -74,6 +81,7 @@ impl<'a> Input<'a> {
     /// Consumes and returns everything.
     #[doc(alias = "ResetBuffer")]
     #[doc(alias = "Next")]
+    #[inline]
     pub fn take_all(&mut self) -> &'a [u8] {
         std::mem::take(&mut self.bytes)
     }
@@ -81,6 +89,7 @@ impl<'a> Input<'a> {
     /// Consumes `n` bytes, or everything when there are fewer. Returns how many were consumed.
     #[doc(alias = "ShiftN")]
     #[doc(alias = "Discard")]
+    #[inline]
     pub fn consume(&mut self, n: usize) -> usize {
         let n = n.min(self.bytes.len());
         self.bytes = &self.bytes[n..];

@@ -56,6 +56,7 @@ pub struct Conn<'a> {
 }
 
 impl<'a> Conn<'a> {
+    #[inline]
     pub(crate) fn new(core: &'a mut Core, sockets: &'a dyn Sockets, token: Token) -> Self {
         Conn { core, sockets, token, received: &[] }
     }

@@ -151,38 +151,34 @@ impl Extra {
 
 /// One connection. The fields named `want_*` are what callbacks asked for and the reactor has
 /// yet to do.
+///
+/// What every message touches comes first and together, and is laid out in this order: the kernel's
+/// work between two messages leaves little in the processor's caches, and each line costs to fetch.
+#[repr(C)]
 pub(crate) struct ConnCore {
+    pub(crate) inbound: Inbound,
+    pub(crate) outbound: Outbound,
+    /// What most connections never have.
+    pub(crate) extra: Option<Box<Extra>>,
+    /// Bytes that the socket took since the connection opened.
+    pub(crate) sent: u64,
+    /// Milliseconds of the loop's clock, wrapping, when input was last received, or reading began.
+    pub(crate) last_received: u32,
+    /// The same for when the socket last took output, or was found full.
+    pub(crate) last_sent: u32,
     pub(crate) phase: Phase,
-    pub(crate) outgoing: bool,
-    /// A connected datagram socket: reads and writes are datagrams.
-    pub(crate) datagrams: bool,
-    /// Which `listen` it came from, counted from 0; `NO_LISTENER` if from none.
-    pub(crate) listener: u16,
     /// What the driver was told last.
     pub(crate) receiving: bool,
-    /// A PROXY header has to come next, or may.
-    pub(crate) awaits_header: Option<Sender>,
-    /// Something was received; a PROXY header and a TLS handshake do not count.
-    pub(crate) heard: bool,
-    /// A TLS session stands between the socket and the handler.
-    pub(crate) secured: bool,
-    /// The session has bytes for the socket beyond what the handler wrote.
-    pub(crate) wire_pending: bool,
-    /// Its handshake is under way: what is received is the session's alone, and is read whatever
-    /// else is paused.
-    pub(crate) handshaking: bool,
-    /// A step of its handshake waits for its turn, with what was received.
-    pub(crate) parked: bool,
-    /// The peer's end came without a close_notify.
-    pub(crate) truncated: bool,
     /// The handler asked for no input.
     pub(crate) paused: bool,
-    /// Reading is to rest while the output is above the high watermark.
-    pub(crate) auto_pause: bool,
     /// Reading rests because the output is above the high watermark.
     pub(crate) auto_paused: bool,
     /// Reading rests because all connections together hold more than the memory budget.
     pub(crate) held_back: bool,
+    /// A TLS session stands between the socket and the handler.
+    pub(crate) secured: bool,
+    /// The session has bytes for the socket beyond what the handler wrote.
+    pub(crate) wire_pending: bool,
     /// The output has passed the high watermark and not yet fallen to the low one.
     pub(crate) above_high: bool,
     /// The driver will tell when the socket takes more.
@@ -191,17 +187,11 @@ pub(crate) struct ConnCore {
     pub(crate) eof: bool,
     /// Our FIN was sent.
     pub(crate) write_shut: bool,
-    /// The peer takes no output any more (it has reset), but may have sent input before.
-    pub(crate) output_lost: bool,
-    /// The handler has set SO_LINGER.
-    pub(crate) linger_set: bool,
-    /// The user's timer was due before the connection was open: it fires behind on_open.
-    pub(crate) timer_was_due: bool,
-    /// On the loop's list of connections to attend.
-    pub(crate) dirty: bool,
     pub(crate) want_close: bool,
     /// A TLS session is to begin in mid-stream.
     pub(crate) want_tls: bool,
+    /// The connection is to end now, without delivering what is pending.
+    pub(crate) want_end: bool,
     pub(crate) want_shutdown_write: bool,
     /// Leftover input is to be offered once more.
     pub(crate) want_offer: bool,
@@ -209,28 +199,42 @@ pub(crate) struct ConnCore {
     pub(crate) want_drain: bool,
     /// The handler is to be told of the peer's FIN, once it has been offered all input.
     pub(crate) want_eof: bool,
-    /// The connection is to end now, without delivering what is pending.
-    pub(crate) want_end: bool,
+    /// Something was received; a PROXY header and a TLS handshake do not count.
+    pub(crate) heard: bool,
+    /// A connected datagram socket: reads and writes are datagrams.
+    pub(crate) datagrams: bool,
+    /// The session's handshake is under way: what is received is the session's alone, and is read whatever
+    /// else is paused.
+    pub(crate) handshaking: bool,
+    /// The peer takes no output any more (it has reset), but may have sent input before.
+    pub(crate) output_lost: bool,
+    pub(crate) outgoing: bool,
+    /// A PROXY header has to come next, or may.
+    pub(crate) awaits_header: Option<Sender>,
+    /// A step of the handshake waits for its turn, with what was received.
+    pub(crate) parked: bool,
+    /// The peer's end came without a close_notify.
+    pub(crate) truncated: bool,
+    /// Reading is to rest while the output is above the high watermark.
+    pub(crate) auto_pause: bool,
+    /// The handler has set SO_LINGER.
+    pub(crate) linger_set: bool,
+    /// The user's timer was due before the connection was open: it fires behind on_open.
+    pub(crate) timer_was_due: bool,
+    /// On the loop's list of connections to attend.
+    pub(crate) dirty: bool,
+    /// Which `listen` it came from, counted from 0; `NO_LISTENER` if from none.
+    pub(crate) listener: u16,
     /// What on_close will be told. The first reason stays, but for one that ends a close that
     /// was under way.
     pub(crate) reason: Option<CloseReason>,
     pub(crate) peer: Address,
-    pub(crate) inbound: Inbound,
-    pub(crate) outbound: Outbound,
-    /// Bytes that the socket took since the connection opened.
-    pub(crate) sent: u64,
-    /// What most connections never have.
-    pub(crate) extra: Option<Box<Extra>>,
     /// The user's timer.
     pub(crate) timer: Option<TimerKey>,
     /// The watch: the time that is left while Connecting and Opening, silence while Open (see
     /// `timeouts.rs`), progress while Closing, patience while Lingering.
     pub(crate) watch: Option<TimerKey>,
     pub(crate) timeouts: Timeouts,
-    /// Milliseconds of the loop's clock, wrapping, when input was last received, or reading began.
-    pub(crate) last_received: u32,
-    /// The same for when the socket last took output, or was found full.
-    pub(crate) last_sent: u32,
     /// When the watch is due, on the same clock. Valid while there is a watch.
     pub(crate) watch_due: u32,
     /// Valid in Closing, and in Open while `send_blocked`: bytes that the peer had taken at the
@@ -317,36 +321,49 @@ impl ConnCore {
         self.extra.get_or_insert_default()
     }
 
+    /// The socket took some output.
+    #[inline]
+    pub(crate) fn note_sent(&mut self, bytes: usize, now_ms: u32) {
+        self.sent += bytes as u64;
+        self.last_sent = now_ms;
+    }
+
     /// Whether the handler may still be given input. What comes behind the wish for TLS is the
     /// session's.
+    #[inline]
     pub(crate) fn takes_input(&self) -> bool {
         let rests = self.paused | self.auto_paused | self.want_tls;
         self.phase == Phase::Open && !rests && !self.is_ending()
     }
 
     /// Whether others may still speak to it: it is open, or on the way to it, and not ending.
+    #[inline]
     pub(crate) fn takes_commands(&self) -> bool {
         matches!(self.phase, Phase::Open | Phase::Opening | Phase::Connecting) && !self.is_ending()
     }
 
     /// Whether what is written now can still be sent.
+    #[inline]
     pub(crate) fn takes_output(&self) -> bool {
         self.takes_commands() && !self.want_shutdown_write && !self.write_shut && !self.output_lost
     }
 
     /// Whether a close of any kind was asked for and is yet to be done.
+    #[inline]
     pub(crate) fn is_ending(&self) -> bool {
         self.want_close || self.want_end
     }
 
     /// Whether there is nothing to do for it but to wait for the peer: the state of nearly every
     /// connection after nearly every callback, told by one look.
-    #[inline]
+    #[inline(always)] // Once a message.
     pub(crate) fn is_at_rest(&self) -> bool {
+        // In the order of the fields: side by side they are looked at together.
         let busy = self.paused
             | self.auto_paused
             | self.held_back
             | self.secured
+            | self.wire_pending
             | self.above_high
             | self.send_blocked
             | self.eof
@@ -356,7 +373,8 @@ impl ConnCore {
             | self.want_end
             | self.want_shutdown_write
             | self.want_offer
-            | self.want_drain;
+            | self.want_drain
+            | self.want_eof;
         self.phase == Phase::Open
             && self.receiving
             && !busy

@@ -9,6 +9,7 @@ use crate::driver::{MAX_STREAMS, Token};
 const NONE: u32 = u32::MAX;
 
 #[derive(Default)]
+#[repr(C)] // As `ConnCore`: the beginning is what every message touches.
 struct Slot {
     generation: u32,
     /// Valid while the slot is free.

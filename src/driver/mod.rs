@@ -248,7 +248,8 @@ pub(crate) trait Driver: Sockets {
 
     /// Sends from the front of `datagrams`, at least one, as many as it can; the payloads lie in
     /// `bytes`. It may bring them into another order first, but not those to the same peer.
-    /// Answers how many have been sent, and is called again for those behind them.
+    /// Answers how many have been sent, and is called again for those behind them. One of these
+    /// that turns out later to be refused is lost as on the way.
     ///
     /// # Errors
     /// Is about the first one, and nothing was sent: `WouldBlock` if the socket takes no more

@@ -29,26 +29,26 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         token: Token,
         code: impl FnOnce(&mut H, &mut Conn<'_>, &mut H::State) -> R,
     ) -> Option<R> {
-        self.with_state_lent(name, token, None, code)
+        self.core.table.get(token)?;
+        self.with_state_of_living(name, token, None, code)
     }
 
-    /// As `with_state`, while output of that connection may lie in a receive buffer.
+    /// The same for a connection that is known to be there. Some of its output may lie in a receive
+    /// buffer.
     #[inline]
-    pub(super) fn with_state_lent<R>(
+    pub(super) fn with_state_of_living<R>(
         &mut self,
         name: &'static str,
         token: Token,
         buffer: Option<&Buffer>,
         code: impl FnOnce(&mut H, &mut Conn<'_>, &mut H::State) -> R,
     ) -> Option<R> {
-        self.core.table.get(token)?;
         let begun = self.callback_begins();
         let state = self.states.get_mut(token.index)?.as_mut()?;
         self.core.current = Some(token.index);
-        let policy = self.core.options.on_panic;
         let received = buffer.map_or(&[][..], |buffer| self.driver.bytes(buffer));
         let mut conn = Conn::lent(&mut self.core, &self.driver, token, received);
-        let result = guard::call(policy, || code(&mut self.handler, &mut conn, state));
+        let result = guard::call(|| code(&mut self.handler, &mut conn, state));
         self.core.current = None;
         let answer = self.callback_ended(name, Some(token), begun, result);
         self.after_callback();
@@ -64,9 +64,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     ) -> Option<R> {
         let begun = self.callback_begins();
         self.core.current = Some(token.index);
-        let policy = self.core.options.on_panic;
         let mut conn = Conn::new(&mut self.core, &self.driver, token);
-        let result = guard::call(policy, || code(&mut self.handler, &mut conn));
+        let result = guard::call(|| code(&mut self.handler, &mut conn));
         self.core.current = None;
         let answer = self.callback_ended(name, Some(token), begun, result);
         self.after_callback();
@@ -81,9 +80,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     ) -> Option<R> {
         let begun = self.callback_begins();
         let Self { driver, handler, core, states, local_jobs, .. } = self;
-        let policy = core.options.on_panic;
         let mut context = Context::new(core, &*driver, states, local_jobs);
-        let result = guard::call(policy, || code(handler, &mut context));
+        let result = guard::call(|| code(handler, &mut context));
         let answer = self.callback_ended(name, None, begun, result);
         self.after_callback();
         answer
@@ -97,7 +95,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         code: impl FnOnce() -> R,
     ) -> Option<R> {
         let begun = self.callback_begins();
-        let result = guard::call(self.core.options.on_panic, code);
+        let result = guard::call(code);
         self.callback_ended(name, token, begun, result)
     }
 
@@ -110,16 +108,15 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     ) -> Action {
         let begun = self.callback_begins();
         let payload = self.driver.bytes(buffer);
-        let policy = self.core.options.on_panic;
         let mut datagram = Datagram::new(&mut self.core, socket, payload, peer, local);
-        let result = guard::call(policy, || self.handler.on_datagram(&mut datagram));
+        let result = guard::call(|| self.handler.on_datagram(&mut datagram));
         let action = self.callback_ended("on_datagram", None, begun, result);
         self.after_callback();
         action.unwrap_or(Action::Continue)
     }
 
     /// Offers the bytes of a receive buffer where they lie.
-    #[inline]
+    #[inline(always)] // Once a message.
     pub(super) fn feed_buffer(&mut self, token: Token, buffer: &Buffer) -> Fed {
         let begun = self.callback_begins();
         let Self { driver, handler, core, states, .. } = self;
@@ -129,6 +126,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     /// Offers the next stretch that a connection's session has decrypted, where it lies.
+    #[inline(never)]
     pub(super) fn feed_plaintext(&mut self, token: Token) -> Fed {
         let begun = self.callback_begins();
         let Self { driver, handler, core, states, sessions, .. } = self;
@@ -140,6 +138,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     /// Offers bytes that lie outside of the driver.
+    #[inline(never)]
     pub(super) fn feed_bytes(&mut self, token: Token, bytes: &[u8]) -> Fed {
         let begun = self.callback_begins();
         let Self { driver, handler, core, states, .. } = self;
@@ -175,7 +174,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
 /// Calls on_traffic as long as it consumes something and may have more. `received` is the receive
 /// buffer, if that is where the bytes lie.
-#[inline]
+#[inline(always)] // Once a message.
 fn feed<H: Handler>(
     handler: &mut H,
     core: &mut Core,
@@ -189,7 +188,7 @@ fn feed<H: Handler>(
         return Ok(Fed { consumed: bytes.len(), action: Action::Continue });
     };
     core.current = Some(token.index);
-    guard::call(core.options.on_panic, || {
+    guard::call(|| {
         let mut input = Input::new(bytes);
         loop {
             let before = input.len();

@@ -48,13 +48,16 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// No more input for the handler; the watch now looks after the output's progress.
     fn begin_closing(&mut self, token: Token) {
-        let taken = self.taken_by_peer(token);
         let Some(conn) = self.core.table.get_mut(token) else { return };
         conn.phase = Phase::Closing;
-        conn.mark = taken;
         conn.inbound.clear(&mut self.core.pool);
         let delivered = conn.outbound.is_empty() && self.seal(token) && self.is_committed(token);
         if !delivered {
+            // A system call, that most connections do not need.
+            let taken = self.taken_by_peer(token);
+            if let Some(conn) = self.core.table.get_mut(token) {
+                conn.mark = taken;
+            }
             let patience = self.core.options.close_timeout;
             self.core.set_watch_from(token, self.driver.now(), Some(patience));
             self.settle_reading(token);

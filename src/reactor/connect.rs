@@ -39,6 +39,9 @@ const MAX_ATTEMPTS: usize = 8;
 impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Starts the connections that callbacks asked for in this turn.
     pub(super) fn start_connects(&mut self) {
+        if self.core.connects.is_empty() {
+            return;
+        }
         for token in std::mem::take(&mut self.core.connects) {
             let default = self.core.options.connect_timeout;
             let Some(dial) = self.dial(token) else { continue };

@@ -8,11 +8,21 @@ use crate::reactor::Reactor;
 use crate::reactor::callback::Fed;
 
 impl<D: Driver, H: Handler> Reactor<D, H> {
+    #[inline(always)] // Once a message.
     pub(super) fn dispatch(&mut self, event: Event<D::Stream>) {
         let is_datagram = matches!(event, Event::Datagram { .. });
         if !is_datagram && !self.core.gathered.is_empty() {
             self.send_gathered();
         }
+        match event {
+            Event::Received { token, buffer } => self.received(token, buffer),
+            event => self.dispatch_other(event),
+        }
+    }
+
+    /// Apart, so that the event of nearly every message, a small one, is not moved as a large one.
+    #[inline(never)]
+    fn dispatch_other(&mut self, event: Event<D::Stream>) {
         match event {
             Event::Received { token, buffer } => self.received(token, buffer),
             Event::Writable { token } => {
@@ -40,6 +50,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         }
     }
 
+    #[inline(always)] // Once a message.
     fn received(&mut self, token: Token, buffer: Buffer) {
         self.core.shared.metrics.bytes_in.add(buffer.length as u64);
         let now = self.core.now_ms;
@@ -49,6 +60,35 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         conn.last_received = now;
         // A handshake is not the first byte.
         conn.heard |= !conn.handshaking;
+        let is_plain = !(conn.secured | conn.datagrams);
+        if !(is_plain & conn.inbound.is_empty() && conn.takes_input()) {
+            return self.received_otherwise(token, buffer);
+        }
+        let fed = self.feed_buffer(token, &buffer);
+        self.send_lent(&buffer);
+        if fed.consumed < buffer.length {
+            return self.left_over(token, buffer, fed);
+        }
+        self.driver.recycle(buffer);
+        self.act(token, fed.action);
+    }
+
+    /// What the handler has left of a receive buffer is kept.
+    fn left_over(&mut self, token: Token, buffer: Buffer, fed: Fed) {
+        if let Some(conn) = self.core.table.get_mut(token) {
+            let left = &self.driver.bytes(&buffer)[fed.consumed..];
+            conn.inbound.append(left, &mut self.core.pool);
+        }
+        self.driver.recycle(buffer);
+        self.after_traffic(token, fed.action);
+    }
+
+    /// Bytes that are not the handler's at once and as they are.
+    #[inline(never)]
+    fn received_otherwise(&mut self, token: Token, buffer: Buffer) {
+        let Some(conn) = self.core.table.get_mut(token) else {
+            return self.driver.recycle(buffer);
+        };
         if (conn.secured | conn.datagrams) && matches!(conn.phase, Phase::Open | Phase::Opening) {
             let datagrams = conn.datagrams;
             return if datagrams {
@@ -60,23 +100,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         if !conn.takes_input() {
             return self.received_out_of_turn(token, buffer);
         }
-        if !conn.inbound.is_empty() {
-            conn.inbound.append(self.driver.bytes(&buffer), &mut self.core.pool);
-            self.driver.recycle(buffer);
-            return self.offer(token);
-        }
-        let fed = self.feed_buffer(token, &buffer);
-        self.send_lent(&buffer);
-        if fed.consumed == buffer.length {
-            self.driver.recycle(buffer);
-            return self.act(token, fed.action);
-        }
-        if let Some(conn) = self.core.table.get_mut(token) {
-            let left = &self.driver.bytes(&buffer)[fed.consumed..];
-            conn.inbound.append(left, &mut self.core.pool);
-        }
+        // Something was left over before.
+        conn.inbound.append(self.driver.bytes(&buffer), &mut self.core.pool);
         self.driver.recycle(buffer);
-        self.after_traffic(token, fed.action);
+        self.offer(token);
     }
 
     /// Offers leftover input to the handler.

@@ -1,5 +1,6 @@
 //! What stands around every call of user code: its panics end here, and its stalls are noticed.
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Instant;
 
@@ -9,19 +10,15 @@ use crate::options::PanicPolicy;
 use crate::reactor::Reactor;
 use crate::workers::panic_message;
 
-/// The message of a panic that was caught.
-pub(super) struct Panicked(String);
+/// What a panic that was caught has left.
+pub(super) struct Panicked(Box<dyn Any + Send>);
 
 /// Calls user code. Unwinding past this point is safe to go on from: what user code can reach are
 /// its own values and marks and buffers of connections, which no call leaves half changed; the
 /// callers bring back what they have moved out, whatever the answer.
 #[inline]
-pub(super) fn call<R>(policy: PanicPolicy, code: impl FnOnce() -> R) -> Result<R, Panicked> {
-    catch_unwind(AssertUnwindSafe(code)).map_err(|payload| match policy {
-        PanicPolicy::CloseConnection => Panicked(panic_message(payload)),
-        // The thread's body tells of it.
-        PanicPolicy::StopServer => resume_unwind(payload),
-    })
+pub(super) fn call<R>(code: impl FnOnce() -> R) -> Result<R, Panicked> {
+    catch_unwind(AssertUnwindSafe(code)).map_err(Panicked)
 }
 
 impl<D: Driver, H: Handler> Reactor<D, H> {
@@ -63,7 +60,12 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     #[cold]
-    fn panicked(&mut self, name: &'static str, token: Option<Token>, Panicked(message): Panicked) {
+    fn panicked(&mut self, name: &'static str, token: Option<Token>, Panicked(payload): Panicked) {
+        let message = match self.core.options.on_panic {
+            PanicPolicy::CloseConnection => panic_message(payload),
+            // The thread's body tells of it.
+            PanicPolicy::StopServer => resume_unwind(payload),
+        };
         self.core.shared.metrics.panics.add(1);
         log::error!("{name} panicked: {message}");
         if let Some(conn) = token.and_then(|token| self.core.table.get_mut(token)) {

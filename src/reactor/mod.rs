@@ -321,8 +321,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     fn run_commands(&mut self) {
-        self.core.shared.commands.swap_into(&mut self.command_batch);
-        self.commands.extend(self.command_batch.drain(..));
+        if !self.core.shared.commands.is_empty() {
+            self.core.shared.commands.swap_into(&mut self.command_batch);
+            self.commands.extend(self.command_batch.drain(..));
+        }
         for _ in 0..self.core.options.turn.commands {
             let Some(command) = self.commands.pop_front() else {
                 break;

@@ -219,7 +219,6 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let mut at = 0;
         while at < length {
             let begun = self.callback_begins();
-            let policy = self.core.options.on_panic;
             if self.secured(token).is_none() {
                 return;
             }
@@ -231,7 +230,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             let Some(Some(secured)) = sessions.get_mut(token.index) else { return };
             let was_handshaking = secured.session.is_handshaking();
             // The configuration has callbacks of the user's: to choose certificates, to judge them.
-            let read = guard::call(policy, || secured.session.read(&bytes[at..]));
+            let read = guard::call(|| secured.session.read(&bytes[at..]));
             let is_done = was_handshaking && !secured.session.is_handshaking();
             let Some(read) = self.callback_ended(TLS_CALLBACK, Some(token), begun, read) else {
                 return self.settle(token);

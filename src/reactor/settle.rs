@@ -15,7 +15,7 @@ use crate::sys::send_queue::queued_bytes;
 
 impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Brings a connection's socket in line with what was asked of the connection.
-    #[inline]
+    #[inline(never)]
     pub(super) fn settle(&mut self, token: Token) {
         let high = self.core.options.high_watermark;
         let Some(conn) = self.core.table.get_mut(token) else { return };
@@ -23,10 +23,15 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         conn.above_high |= conn.outbound.len() > high;
         let open = matches!(conn.phase, Phase::Open | Phase::Closing);
         let sends = (open && !conn.outbound.is_empty()) | conn.wire_pending;
-        if sends && !conn.want_end && !conn.send_blocked {
-            self.flush(token, false);
-        }
-        if self.core.table.get(token).is_some_and(|conn| !conn.is_at_rest()) {
+        let is_at_rest = if sends && !conn.want_end && !conn.send_blocked {
+            match conn.secured | conn.want_tls | conn.datagrams {
+                false => self.flush(token, false),
+                true => self.flush_otherwise(token),
+            }
+        } else {
+            conn.is_at_rest()
+        };
+        if !is_at_rest {
             self.settle_all(token);
         }
     }
@@ -50,65 +55,78 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         }
     }
 
-    /// Gives pending output to the socket. At most one stretch a call: what a fast peer could
-    /// still take waits for the end of the turn, so that the others get theirs. `told`: pre_write
-    /// knows of it already.
-    pub(super) fn flush(&mut self, token: Token, mut told: bool) {
-        let Some(conn) = self.core.table.get(token) else { return };
-        if conn.secured | conn.want_tls | conn.datagrams {
-            let datagrams = conn.datagrams;
-            return if datagrams { self.flush_pieces(token) } else { self.flush_secured(token) };
+    /// Gives pending output to the socket, where that is not bytes as they are.
+    #[inline(never)]
+    fn flush_otherwise(&mut self, token: Token) -> bool {
+        match self.core.table.get(token).is_some_and(|conn| conn.datagrams) {
+            true => self.flush_pieces(token),
+            false => self.flush_secured(token),
         }
+        self.core.table.get(token).is_none_or(ConnCore::is_at_rest)
+    }
+
+    /// Gives pending output to the socket, and answers whether nothing else is to be done for the
+    /// connection. At most one stretch a call: what a fast peer could still take waits for the end
+    /// of the turn, so that the others get theirs. `told`: pre_write knows of it already.
+    #[inline(always)] // Once a message.
+    fn flush(&mut self, token: Token, mut told: bool) -> bool {
         let mut budget = self.core.options.turn.write_bytes;
         loop {
             if !std::mem::take(&mut told) {
                 self.before_write(token);
             }
-            let Core { table, pool, options, .. } = &mut self.core;
-            let Some(conn) = table.get_mut(token) else { return };
+            let Core { table, pool, shared, now_ms, options, .. } = &mut self.core;
+            let Some(conn) = table.get_mut(token) else { return true };
             // As in `settle`: pre_write may have written.
-            conn.above_high |= conn.outbound.len() > options.high_watermark;
-            if conn.outbound.len() > options.max_pending_output {
-                conn.end(CloseReason::OutputLimit);
+            if conn.outbound.len() > options.high_watermark {
+                conn.above_high = true;
+                if conn.outbound.len() > options.max_pending_output {
+                    conn.end(CloseReason::OutputLimit);
+                }
             }
             if conn.want_end {
-                return;
+                return false;
             }
             // What pre_write has written behind its wish for TLS must not leave like this.
             if conn.want_tls {
-                return self.begin_start_tls(token);
+                self.begin_start_tls(token);
+                return false;
             }
             let sent = match self.driver.send(token, &conn.outbound, budget) {
                 Ok(sent) => sent,
-                Err(error) => return self.output_lost(token, CloseReason::from_io(error)),
+                Err(error) => {
+                    self.output_lost(token, CloseReason::from_io(error));
+                    return false;
+                }
             };
             if sent.blocked {
-                return self.socket_is_full(token);
+                self.socket_is_full(token);
+                return false;
             }
+            shared.metrics.bytes_out.add(sent.bytes as u64);
+            conn.note_sent(sent.bytes, *now_ms);
             conn.outbound.advance(sent.bytes, pool);
             budget = budget.saturating_sub(sent.bytes);
-            self.socket_took(token, sent.bytes);
+            let done = conn.outbound.is_empty();
+            if done && conn.extra.is_none() {
+                return conn.is_at_rest();
+            }
+            self.tell_completions(token);
             // One of those that were told may have panicked.
-            let conn = self.core.table.get(token);
-            if conn.is_none_or(|conn| conn.outbound.is_empty() || conn.want_end) {
-                return;
+            if done || self.core.table.get(token).is_none_or(|conn| conn.want_end) {
+                return self.core.table.get(token).is_none_or(ConnCore::is_at_rest);
             }
             if budget == 0 {
-                return self.core.touch(token);
+                self.core.touch(token);
+                return false;
             }
         }
     }
 
-    /// Counts what the socket took, and tells those who wait for it.
-    #[inline]
-    pub(super) fn socket_took(&mut self, token: Token, bytes: usize) {
-        self.core.shared.metrics.bytes_out.add(bytes as u64);
-        let Some(conn) = self.core.table.get_mut(token) else { return };
-        conn.sent += bytes as u64;
-        conn.last_sent = self.core.now_ms;
-        if conn.extra.is_some() {
-            self.tell_completions(token);
-        }
+    /// As `flush`, where pre_write knows of the output already or only a part has left.
+    #[inline(never)]
+    pub(super) fn flush_rest(&mut self, token: Token, told: bool) {
+        self.flush(token, told);
     }
 
     /// A send came back blocked: `Writable` will tell when to go on.
@@ -142,9 +160,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     #[inline]
     pub(super) fn before_write(&mut self, token: Token) {
-        let pending = self.core.table.get(token).map_or(0, |conn| conn.outbound.len());
+        let Some(conn) = self.core.table.get(token) else { return };
+        let pending = conn.outbound.len();
         self.core.pre_writing = true;
-        self.with_state("pre_write", token, |handler, conn, state| {
+        self.with_state_of_living("pre_write", token, None, |handler, conn, state| {
             handler.pre_write(conn, state, pending);
         });
         self.core.pre_writing = false;
@@ -154,7 +173,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     pub(super) fn before_write_lent(&mut self, token: Token, buffer: &Buffer) {
         let pending = self.core.lent_to(token);
         self.core.pre_writing = true;
-        self.with_state_lent("pre_write", token, Some(buffer), |handler, conn, state| {
+        self.with_state_of_living("pre_write", token, Some(buffer), |handler, conn, state| {
             handler.pre_write(conn, state, pending);
         });
         self.core.pre_writing = false;
@@ -293,18 +312,26 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     fn attend(&mut self, token: Token) {
         let Some(conn) = self.core.table.get_mut(token) else { return };
         conn.dirty = false;
-        if conn.phase == Phase::Open && !conn.is_ending() {
-            if std::mem::take(&mut conn.want_drain) {
-                let action =
-                    self.with_state("on_drain", token, |h, conn, state| h.on_drain(conn, state));
-                self.act(token, action.unwrap_or(Action::Continue));
-            }
-            if self.core.table.get(token).is_some_and(|conn| conn.want_offer) {
-                self.offer(token);
-            }
-            self.tell_end(token);
+        let is_due = conn.want_drain | conn.want_offer | conn.want_eof;
+        if is_due && conn.phase == Phase::Open && !conn.is_ending() {
+            self.tell_what_is_due(token);
         }
         self.settle(token);
+    }
+
+    /// The callbacks that wait for their turn.
+    #[inline(never)]
+    fn tell_what_is_due(&mut self, token: Token) {
+        let Some(conn) = self.core.table.get_mut(token) else { return };
+        if std::mem::take(&mut conn.want_drain) {
+            let action =
+                self.with_state("on_drain", token, |h, conn, state| h.on_drain(conn, state));
+            self.act(token, action.unwrap_or(Action::Continue));
+        }
+        if self.core.table.get(token).is_some_and(|conn| conn.want_offer) {
+            self.offer(token);
+        }
+        self.tell_end(token);
     }
 }
 

@@ -12,6 +12,9 @@ use crate::reactor::Reactor;
 impl<D: Driver, H: Handler> Reactor<D, H> {
     pub(super) fn expire_timers(&mut self) {
         self.timers_left = false;
+        if self.core.wheel.is_empty() {
+            return;
+        }
         let most = self.core.options.turn.timers;
         for count in 1..=most {
             let Some(timer) = self.core.wheel.expire(self.core.now) else { return };

@@ -123,8 +123,9 @@ for_both! {
 
     /// Bytes of each loop's one receive buffer: the most that a callback is offered at once when
     /// nothing was left over, and the longest datagram. Default 68 KiB, which holds every
-    /// datagram whole; a message that fills the buffer costs one more system call. Between 1 KiB
-    /// and 16 MiB.
+    /// datagram whole; a message that fills the buffer costs one more system call. A loop with
+    /// datagram sockets reserves as much for each of the 64 that it receives together, at most
+    /// 64 KiB each. Between 1 KiB and 16 MiB.
     #[doc(alias = "WithReadBufferCap")]
     pub fn receive_buffer(mut self, bytes: usize) -> Self {
         self.options.receive_buffer = bytes;

@@ -14,6 +14,7 @@ pub(crate) mod interface;
 pub(crate) mod send_queue;
 pub(crate) mod socket;
 pub(crate) mod sockopt;
+pub(crate) mod transfer;
 pub(crate) mod udp;
 #[cfg(unix)]
 pub(crate) mod unix;

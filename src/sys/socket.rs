@@ -25,10 +25,10 @@ pub(crate) const MAX_SLICES: usize = 1024;
 
 /// A peer that has gone must be an error to the writer, not a SIGPIPE to the process.
 #[cfg(all(unix, not(target_vendor = "apple")))]
-const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL;
+pub(super) const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL;
 /// Windows has no such signal; on Apple's systems the socket has SO_NOSIGPIPE.
 #[cfg(not(all(unix, not(target_vendor = "apple"))))]
-const SEND_FLAGS: i32 = 0;
+pub(super) const SEND_FLAGS: i32 = 0;
 
 /// What connect says when it goes on in the background.
 #[cfg(unix)]

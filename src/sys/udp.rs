@@ -1,4 +1,4 @@
-//! Datagrams one at a time, with the two things that std's calls do not tell: to which of the
+//! Datagrams, one or many at a time, with the two things that std's calls do not tell: to which of the
 //! host's addresses a datagram came, and whether it was cut.
 //!
 //! A socket bound to the wildcard answers from whatever address the route prefers. A client that
@@ -26,8 +26,21 @@ mod platform;
 #[path = "udp/windows.rs"]
 mod platform;
 
+#[cfg(any(target_os = "linux", target_os = "android"))]
+#[path = "udp/batch.rs"]
+mod many;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+#[path = "udp/one_by_one.rs"]
+mod many;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod runs;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod wire;
+
+pub(crate) use many::{Abilities, Inbox, Sender};
+
 /// The most that one datagram over IPv4 carries: 65,535 less the headers of IP and UDP.
-#[cfg(test)]
+#[cfg(any(test, target_os = "linux", target_os = "android"))]
 pub(crate) const MAX_PAYLOAD: usize = 65_507;
 
 /// One datagram that was received.
@@ -42,6 +55,24 @@ pub(crate) struct Received {
     pub(crate) local: SocketAddr,
     /// The datagram was longer than the buffer, and the rest is lost.
     pub(crate) truncated: bool,
+}
+
+/// One of several datagrams that were received together.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrived {
+    /// Where it begins in the memory of its `Inbox`.
+    pub(crate) start: usize,
+    pub(crate) received: Received,
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+impl Arrived {
+    /// An empty one from nobody.
+    fn nothing() -> Arrived {
+        let nobody = SocketAddr::from(([0; 4], 0));
+        let received = Received { length: 0, peer: nobody, local: nobody, truncated: false };
+        Arrived { start: 0, received }
+    }
 }
 
 /// One of several datagrams to be sent; their payloads lie in memory that goes with them.
@@ -89,12 +120,23 @@ pub(crate) fn send(
     from: Option<IpAddr>,
     bound: SocketAddr,
 ) -> io::Result<usize> {
+    match target_and_source(peer, from, bound) {
+        (target, Some(from)) => platform::send_from(socket, bytes, target, from),
+        (target, None) => socket.send_to(bytes, &target.into()),
+    }
+}
+
+/// The peer's address as a socket that is bound to `bound` writes it, and the source address if it
+/// has to name one.
+#[inline]
+fn target_and_source(
+    peer: SocketAddr,
+    from: Option<IpAddr>,
+    bound: SocketAddr,
+) -> (SocketAddr, Option<IpAddr>) {
     let peer = canonical(peer);
     let target = if bound.is_ipv6() { mapped(peer) } else { peer };
-    match from.filter(|from| bound.ip().is_unspecified() && can_be_source(*from, peer)) {
-        Some(from) => platform::send_from(socket, bytes, target, from),
-        None => socket.send_to(bytes, &target.into()),
-    }
+    (target, from.filter(|from| bound.ip().is_unspecified() && can_be_source(*from, peer)))
 }
 
 /// Whether a send failed for a reason that says nothing about the next datagram: this one is too

@@ -87,6 +87,11 @@ impl<T> Wheel<T> {
         wheel
     }
 
+    /// Whether no timer is armed: then there is no need to tell the wheel of the time.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// How many timers are armed.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {

@@ -36,9 +36,9 @@ mod registration;
 mod socket;
 mod stream;
 
-use datagram::DatagramEntry;
+use datagram::Datagrams;
 use listener::ListenerEntry;
-use stream::StreamEntry;
+use stream::{StreamEntry, requeue};
 
 /// Events fetched by one system call; more wait in the kernel for the next turn.
 const EVENTS_PER_WAIT: usize = 1024;
@@ -89,21 +89,26 @@ impl Place {
 }
 
 /// The readiness driver.
+///
+/// What every message touches comes first and together.
+#[repr(C)]
 pub(crate) struct Ready {
-    poll: Poll,
-    waker: Arc<mio::Waker>,
-    fetched: Events,
-    woken: bool,
     queue: VecDeque<Place>,
     /// Places that waited when this turn began, and were not looked at yet.
     round: usize,
     /// Further places that this turn may look at behind those.
     spare: usize,
     streams: Pages<StreamEntry>,
-    listeners: Vec<Option<ListenerEntry>>,
-    datagrams: Vec<Option<DatagramEntry>>,
-    /// The loop's one receive buffer.
+    /// The streams' one receive buffer.
     receive: Box<[u8]>,
+    woken: bool,
+    poll: Poll,
+    waker: Arc<mio::Waker>,
+    fetched: Events,
+    listeners: Vec<Option<ListenerEntry>>,
+    datagrams: Datagrams,
+    /// The buffer that was lent last is a datagram's.
+    lends_datagram: bool,
 }
 
 impl Ready {
@@ -121,7 +126,8 @@ impl Ready {
             spare: 0,
             streams: Pages::new(),
             listeners: Vec::new(),
-            datagrams: Vec::new(),
+            datagrams: Datagrams::default(),
+            lends_datagram: false,
             receive: vec![0; receive_buffer].into_boxed_slice(),
         })
     }
@@ -132,6 +138,7 @@ impl Ready {
             .filter(|e| e.socket.is_some() && e.generation == token.generation)
     }
 
+    #[inline]
     fn stream_mut(&mut self, token: Token) -> Option<&mut StreamEntry> {
         self.streams
             .get_mut(token.index)
@@ -161,9 +168,7 @@ impl Ready {
                     }
                 }
                 Place::Datagram(index) => {
-                    if let Some(Some(entry)) = self.datagrams.get_mut(index as usize) {
-                        entry.note(event, place, &mut self.queue);
-                    }
+                    self.datagrams.note(index, event, &mut self.queue);
                 }
             }
         }
@@ -171,21 +176,47 @@ impl Ready {
 
     /// What the stream at the queue's head has for the reactor, if anything. It goes to the
     /// queue's end if it may have more.
+    #[inline(always)] // Once a message.
     fn stream_event(&mut self, index: u32) -> Option<Event> {
         let entry = self.streams.get_mut(index)?;
         entry.queued = false;
-        let event = entry.next_event(index, &mut self.receive);
+        let token = Token { index, generation: entry.generation };
+        let event = if entry.receives_bytes() {
+            match entry.receive(&mut self.receive) {
+                Ok(length) if length > 0 => {
+                    requeue(entry, index, &mut self.queue);
+                    self.spare = self.spare.saturating_sub(length / BYTES_PER_PLACE);
+                    return Some(Event::Received { token, buffer: Buffer { length } });
+                }
+                result => entry.received_none(token, result),
+            }
+        } else {
+            entry.other_event(token, &mut self.receive)
+        };
         debug_assert!(event.is_some() || !entry.has_more(), "it would be asked for ever");
         requeue(entry, index, &mut self.queue);
         event
     }
-}
 
-/// Puts a stream that may have more at the queue's end.
-fn requeue(entry: &mut StreamEntry, index: u32, queue: &mut VecDeque<Place>) {
-    if entry.has_more() && !entry.queued {
-        entry.queued = true;
-        queue.push_back(Place::Stream(index));
+    /// What a socket that is no stream has for the reactor, if anything.
+    #[inline(never)]
+    fn other_event(&mut self, place: Place) -> Option<Event> {
+        match place {
+            Place::Listener(index) => self.listener_event(index),
+            Place::Datagram(index) => self.datagram_event(Some(index)),
+            Place::Stream(_) | Place::Waker => None,
+        }
+    }
+
+    /// What the datagram socket at the queue's head has, or the next datagram of the row.
+    #[inline]
+    fn datagram_event(&mut self, index: Option<u32>) -> Option<Event> {
+        let event = match index {
+            Some(index) => self.datagrams.event(index, &mut self.queue),
+            None => self.datagrams.next_in_row(&mut self.queue),
+        };
+        self.lends_datagram = matches!(event, Some(Event::Datagram { .. }));
+        event
     }
 }
 
@@ -225,7 +256,9 @@ impl Driver for Ready {
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        let timeout = if self.queue.is_empty() { timeout } else { Some(Duration::ZERO) };
+        // A turn may have ended within a row of datagrams.
+        let idle = self.queue.is_empty() && !self.datagrams.has_row();
+        let timeout = if idle { timeout } else { Some(Duration::ZERO) };
         match self.poll.poll(&mut self.fetched, timeout) {
             Ok(()) => self.note(),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -236,9 +269,16 @@ impl Driver for Ready {
         Ok(())
     }
 
+    #[inline(always)] // Once a message.
     fn next_event(&mut self) -> Option<Event> {
         if std::mem::take(&mut self.woken) {
             return Some(Event::Woken);
+        }
+        if self.datagrams.has_row()
+            && let Some(event) = self.datagram_event(None)
+        {
+            self.spare = self.spare.saturating_sub(1);
+            return Some(event);
         }
         while self.round + self.spare > 0
             && let Some(place) = self.queue.pop_front()
@@ -247,15 +287,13 @@ impl Driver for Ready {
                 0 => self.spare -= 1,
                 _ => self.round -= 1,
             }
-            let event = match place {
-                Place::Stream(index) => self.stream_event(index),
-                Place::Listener(index) => self.listener_event(index),
-                Place::Datagram(index) => self.datagram_event(index),
-                Place::Waker => None,
+            let Place::Stream(index) = place else {
+                match self.other_event(place) {
+                    None => continue,
+                    event => return event,
+                }
             };
-            if let Some(Event::Received { buffer, .. }) = &event {
-                self.spare = self.spare.saturating_sub(buffer.length / BYTES_PER_PLACE);
-            }
+            let event = self.stream_event(index);
             if event.is_some() {
                 return event;
             }
@@ -263,11 +301,18 @@ impl Driver for Ready {
         None
     }
 
+    #[inline]
     fn bytes(&self, buffer: &Buffer) -> &[u8] {
+        if self.lends_datagram {
+            return self.datagrams.bytes(buffer);
+        }
         &self.receive[..buffer.length]
     }
 
-    fn recycle(&mut self, _buffer: Buffer) {}
+    #[inline]
+    fn recycle(&mut self, _buffer: Buffer) {
+        self.lends_datagram = false;
+    }
 
     fn listen(&mut self, number: u32, listener: Listener) -> io::Result<()> {
         self.add_listener(number, listener)
@@ -329,6 +374,7 @@ impl Driver for Ready {
         requeue(entry, token.index, queue);
     }
 
+    #[inline(always)] // Once a message.
     fn send(&mut self, token: Token, output: &Outbound, limit: usize) -> io::Result<Sent> {
         let Some(entry) = self.stream_mut(token) else {
             return Err(io::ErrorKind::NotConnected.into());
@@ -376,7 +422,7 @@ impl Driver for Ready {
     }
 
     fn open_datagram(&mut self, number: u32, socket: UdpSocket) -> io::Result<()> {
-        self.add_datagram(number, socket)
+        self.datagrams.add(number, socket, self.poll.registry(), self.receive.len())
     }
 
     fn send_datagrams(
@@ -385,6 +431,6 @@ impl Driver for Ready {
         bytes: &[u8],
         datagrams: &mut [Outgoing],
     ) -> io::Result<usize> {
-        self.send_to_peers(number, bytes, datagrams)
+        self.datagrams.send(number, bytes, datagrams)
     }
 }

@@ -4,8 +4,8 @@ use std::io;
 
 use crate::driver::Token;
 use crate::driver::ready::socket::ReadyStream;
-use crate::driver::ready::stream::{self, StreamEntry};
-use crate::driver::ready::{Place, Ready, requeue};
+use crate::driver::ready::stream::{self, StreamEntry, requeue};
+use crate::driver::ready::{Place, Ready};
 use crate::sys::socket::Stream;
 
 impl Ready {

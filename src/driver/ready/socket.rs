@@ -1,7 +1,7 @@
 //! The sockets of the readiness driver: mio's, with the calls that a stream needs, the same for
 //! TCP and Unix. On Unix systems a stream costs 8 bytes here.
 
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr};
 
 use mio::event::Source;
@@ -10,6 +10,7 @@ use socket2::SockRef;
 
 use crate::addr::Address;
 use crate::sys::socket::{Listener, Stream, connect_result, send_vectored};
+use crate::sys::transfer;
 
 /// A stream socket registered with the poller.
 #[derive(Debug)]
@@ -63,23 +64,31 @@ impl ReadyStream {
         }
     }
 
-    #[inline]
+    #[inline(always)] // Once a message.
     pub(super) fn receive(&self, into: &mut [u8]) -> io::Result<usize> {
         match self {
-            ReadyStream::Tcp(stream) => (&mut &*stream).read(into),
+            ReadyStream::Tcp(stream) => {
+                stream.try_io(|| transfer::receive(&SockRef::from(stream), into))
+            }
             #[cfg(unix)]
-            ReadyStream::Unix(stream) => (&mut &*stream).read(into),
+            ReadyStream::Unix(stream) => {
+                stream.try_io(|| transfer::receive(&SockRef::from(stream), into))
+            }
             // Not by this way: datagrams are received one by one, see `stream.rs`.
             ReadyStream::Udp(socket) => socket.recv(into),
         }
     }
 
-    #[inline]
+    #[inline(always)] // Once a message.
     pub(super) fn send(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            ReadyStream::Tcp(stream) => (&mut &*stream).write(bytes),
+            ReadyStream::Tcp(stream) => {
+                stream.try_io(|| transfer::send(&SockRef::from(stream), bytes))
+            }
             #[cfg(unix)]
-            ReadyStream::Unix(stream) => (&mut &*stream).write(bytes),
+            ReadyStream::Unix(stream) => {
+                stream.try_io(|| transfer::send(&SockRef::from(stream), bytes))
+            }
             ReadyStream::Udp(socket) => socket.send(bytes),
         }
     }

@@ -1,5 +1,6 @@
 //! One stream of the readiness driver: what the poller has told of it, turned into events.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -8,6 +9,7 @@ use mio::event::Event as Readiness;
 use socket2::SockRef;
 
 use crate::buf::outbound::Outbound;
+use crate::driver::ready::Place;
 use crate::driver::ready::socket::ReadyStream;
 use crate::driver::{Buffer, Event, Sent, Token};
 use crate::sys::udp;
@@ -77,11 +79,57 @@ impl StreamEntry {
                 || (self.failed && !self.receiving && !self.connecting))
     }
 
-    /// What there is for the reactor, if anything.
-    #[inline]
-    pub(super) fn next_event(&mut self, index: u32, receive: &mut [u8]) -> Option<Event> {
+    /// Whether receiving bytes is what comes next.
+    #[inline(always)] // Once a message.
+    pub(super) fn receives_bytes(&self) -> bool {
+        self.readable & self.receiving
+            && !(self.connecting | self.blocked & self.writable)
+            && self.socket.as_ref().is_some_and(|socket| socket.udp().is_none())
+    }
+
+    /// Valid if that is so. What has come of it, if not bytes, is told by `received_none`.
+    #[inline(always)] // Once a message.
+    pub(super) fn receive(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let Some(socket) = self.socket.as_ref() else { return Ok(0) };
+        let length = loop {
+            match socket.receive(into) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => break result?,
+            }
+        };
+        let trusted = SHORT_RECEIVE_EMPTIES && socket.is_tcp() && !self.ending;
+        self.readable = length == into.len() || !trusted;
+        Ok(length)
+    }
+
+    /// The end of the stream, or an error.
+    #[inline(never)]
+    pub(super) fn received_none(
+        &mut self,
+        token: Token,
+        result: io::Result<usize>,
+    ) -> Option<Event> {
+        self.readable = false;
+        match result {
+            Ok(_) => {
+                self.receiving = false;
+                Some(Event::Ended { token })
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.ending = false;
+                None
+            }
+            Err(error) => {
+                self.failed = false;
+                Some(Event::Failed { token, error })
+            }
+        }
+    }
+
+    /// What else than bytes there is for the reactor, if anything.
+    #[inline(never)]
+    pub(super) fn other_event(&mut self, token: Token, receive: &mut [u8]) -> Option<Event> {
         let socket = self.socket.as_ref()?;
-        let token = Token { index, generation: self.generation };
         if self.connecting {
             let result = socket.connect_result()?;
             self.connecting = false;
@@ -93,44 +141,13 @@ impl StreamEntry {
             return Some(Event::Writable { token });
         }
         if self.readable && self.receiving {
-            return self.receive(token, receive);
+            return self.receive_piece(token, receive);
         }
         if std::mem::take(&mut self.failed) && !self.receiving {
             let error = socket.as_socket().take_error().ok().flatten()?;
             return Some(Event::Failed { token, error });
         }
         None
-    }
-
-    #[inline]
-    fn receive(&mut self, token: Token, into: &mut [u8]) -> Option<Event> {
-        let socket = self.socket.as_ref()?;
-        if socket.udp().is_some() {
-            return self.receive_piece(token, into);
-        }
-        match retry(|| socket.receive(into)) {
-            Ok(0) => {
-                self.readable = false;
-                self.receiving = false;
-                Some(Event::Ended { token })
-            }
-            Ok(length) => {
-                let full = length == into.len();
-                let trusted = SHORT_RECEIVE_EMPTIES && socket.is_tcp() && !self.ending;
-                self.readable = full || !trusted;
-                Some(Event::Received { token, buffer: Buffer { length } })
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.readable = false;
-                self.ending = false;
-                None
-            }
-            Err(error) => {
-                self.readable = false;
-                self.failed = false;
-                Some(Event::Failed { token, error })
-            }
-        }
     }
 
     /// One datagram, which may be empty. What the system says of earlier ones that we have sent, as
@@ -148,20 +165,12 @@ impl StreamEntry {
         match received {
             Ok(_) if truncated => Some(Event::PieceTruncated),
             Ok(length) => Some(Event::Received { token, buffer: Buffer { length } }),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.readable = false;
-                None
-            }
-            Err(error) => {
-                self.readable = false;
-                self.failed = false;
-                Some(Event::Failed { token, error })
-            }
+            Err(error) => self.received_none(token, Err(error)),
         }
     }
 
     /// Gives the socket what it takes.
-    #[inline]
+    #[inline(always)] // Once a message.
     pub(super) fn send(&mut self, output: &Outbound, limit: usize) -> io::Result<Sent> {
         if output.chunks() == 1 {
             let first = output.first();
@@ -170,22 +179,22 @@ impl StreamEntry {
         let Some(socket) = self.socket.as_ref() else {
             return Err(io::ErrorKind::NotConnected.into());
         };
-        let mut slices = [IoSlice::new(&[]); SLICES_PER_SEND];
-        let filled = match socket.udp() {
-            Some(_) => output.first_slices(limit, &mut slices),
-            None => output.slices(&mut slices),
-        };
-        let result = retry(|| socket.send_vectored(&slices[..filled]));
+        let result = send_slices(socket, output, limit);
         self.sent(result)
     }
 
     /// Gives the socket what it takes of one slice.
-    #[inline]
+    #[inline(always)] // Once a message.
     pub(super) fn send_slice(&mut self, bytes: &[u8]) -> io::Result<Sent> {
         let Some(socket) = self.socket.as_ref() else {
             return Err(io::ErrorKind::NotConnected.into());
         };
-        let result = retry(|| socket.send(bytes));
+        let result = loop {
+            match socket.send(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => break result,
+            }
+        };
         self.sent(result)
     }
 
@@ -193,18 +202,42 @@ impl StreamEntry {
     fn sent(&mut self, result: io::Result<usize>) -> io::Result<Sent> {
         match result {
             Ok(bytes) => Ok(Sent { bytes, blocked: false }),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.blocked = true;
-                self.writable = false;
-                Ok(Sent { bytes: 0, blocked: true })
-            }
-            Err(error) => Err(error),
+            Err(error) => self.send_failed(error),
         }
+    }
+
+    #[inline(never)]
+    fn send_failed(&mut self, error: io::Error) -> io::Result<Sent> {
+        if error.kind() != io::ErrorKind::WouldBlock {
+            return Err(error);
+        }
+        self.blocked = true;
+        self.writable = false;
+        Ok(Sent { bytes: 0, blocked: true })
     }
 }
 
-/// Repeats a call that a signal interrupted.
+/// Puts a stream that may have more at the queue's end.
 #[inline]
+pub(super) fn requeue(entry: &mut StreamEntry, index: u32, queue: &mut VecDeque<Place>) {
+    if entry.has_more() && !entry.queued {
+        entry.queued = true;
+        queue.push_back(Place::Stream(index));
+    }
+}
+
+/// Gives the socket what it takes of several chunks.
+#[inline(never)] // The slices take a KiB of stack.
+fn send_slices(socket: &ReadyStream, output: &Outbound, limit: usize) -> io::Result<usize> {
+    let mut slices = [IoSlice::new(&[]); SLICES_PER_SEND];
+    let filled = match socket.udp() {
+        Some(_) => output.first_slices(limit, &mut slices),
+        None => output.slices(&mut slices),
+    };
+    retry(|| socket.send_vectored(&slices[..filled]))
+}
+
+/// Repeats a call that a signal interrupted.
 fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {
         match call() {

@@ -161,7 +161,7 @@ impl Network {
         let replies = &mut self.datagram_sockets[socket].replies;
         let next = replies.iter().position(|(address, _)| *address == to);
         let next = next.and_then(|next| replies.remove(next));
-        if !next.is_some_and(|(_, bytes)| bytes == payload) {
+        if next.is_none_or(|(_, bytes)| bytes != payload) {
             self.fail("a datagram is sent that is not the handler's next answer".to_owned());
         }
     }

@@ -141,13 +141,20 @@ fn receive_message(socket: &Socket, header: &mut libc::msghdr) -> io::Result<(us
 }
 
 /// A local address as the kernel tells it, without the port, which it does not tell.
-enum ToldAddress {
+pub(super) enum ToldAddress {
     V4(Ipv4Addr),
     V6(Ipv6Addr, u32),
 }
 
 impl ToldAddress {
-    fn with_port(&self, port: u16) -> SocketAddr {
+    /// For a datagram to a broadcast or group address Linux gives the interface's own address,
+    /// from which an answer can be sent. Apple leaves that field empty.
+    pub(super) fn v4(own: [u8; 4], destination: [u8; 4]) -> ToldAddress {
+        let own = Ipv4Addr::from(own);
+        ToldAddress::V4(if own.is_unspecified() { destination.into() } else { own })
+    }
+
+    pub(super) fn with_port(&self, port: u16) -> SocketAddr {
         match *self {
             ToldAddress::V4(ip) => SocketAddr::from((ip, port)),
             ToldAddress::V6(ip, interface) => {
@@ -173,7 +180,8 @@ unsafe fn told_address(header: &libc::msghdr) -> Option<ToldAddress> {
                 // SAFETY: `next` is a header of this control data, and such a message's data
                 // is an `in_pktinfo`.
                 let info: libc::in_pktinfo = unsafe { data_of(next) }?;
-                return Some(ToldAddress::V4(told_v4(&info)));
+                let destination = info.ipi_addr.s_addr.to_ne_bytes();
+                return Some(ToldAddress::v4(info.ipi_spec_dst.s_addr.to_ne_bytes(), destination));
             }
             (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
                 // SAFETY: `next` is a header of this control data, and such a message's data
@@ -187,14 +195,6 @@ unsafe fn told_address(header: &libc::msghdr) -> Option<ToldAddress> {
         }
     }
     None
-}
-
-/// For a datagram to a broadcast or group address Linux gives the interface's own address in
-/// `ipi_spec_dst`, from which an answer can be sent. Apple leaves that field empty.
-fn told_v4(info: &libc::in_pktinfo) -> Ipv4Addr {
-    let own = Ipv4Addr::from(u32::from_be(info.ipi_spec_dst.s_addr));
-    let destination = Ipv4Addr::from(u32::from_be(info.ipi_addr.s_addr));
-    if own.is_unspecified() { destination } else { own }
 }
 
 /// The data of a message, `None` if it was cut because the control buffer was full.
