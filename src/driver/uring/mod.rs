@@ -50,6 +50,7 @@ use socket2::SockRef;
 use crate::addr::Address;
 use crate::buf::outbound::Outbound;
 use crate::buf::pages::Pages;
+use crate::driver::datagrams::Datagrams;
 use crate::driver::{Buffer, CloseMode, Driver, Event, Outgoing, Sent, Sockets, Token, Waker};
 use crate::options::driver::DriverFallback;
 use crate::sys::socket::{Listener, Stream, connect_udp, local_address, start_connect};
@@ -73,7 +74,6 @@ mod tag;
 use bell::Bell;
 use buffers::{BUFFER_BYTES, Buffers};
 use close::Closing;
-use datagram::DatagramEntry;
 use idle::Hand;
 use listener::ListenerEntry;
 use queue::Place;
@@ -104,7 +104,9 @@ pub(crate) struct Uring {
     closing: Closing,
     hand: Hand,
     listeners: Vec<Option<ListenerEntry>>,
-    datagrams: Vec<Option<DatagramEntry>>,
+    datagrams: Datagrams<UdpSocket>,
+    /// The buffer that was lent last is a datagram's.
+    lends_datagram: bool,
     /// The loop's one large receive buffer.
     receive: Box<[u8]>,
 }
@@ -138,7 +140,8 @@ impl Uring {
             closing: Closing::default(),
             hand: Hand::default(),
             listeners: Vec::new(),
-            datagrams: Vec::new(),
+            datagrams: Datagrams::default(),
+            lends_datagram: false,
             receive: vec![0; receive_buffer].into_boxed_slice(),
         };
         driver.watch_bell().map_err(|error| DriverFallback::new("io_uring_enter", &error))?;
@@ -198,9 +201,11 @@ impl Driver for Uring {
         self.settle_streams();
         self.set_hand();
         self.buffers.publish();
-        if self.queue.is_empty() && !self.ring.has_completions() {
+        // A turn may have ended within a row of datagrams.
+        let is_idle = self.queue.is_empty() && !self.datagrams.has_row();
+        if is_idle && !self.ring.has_completions() {
             self.ring.enter(Wait::For(timeout))?;
-        } else if !self.queue.is_empty() || self.ring.unsubmitted() > 0 {
+        } else if !is_idle || self.ring.unsubmitted() > 0 {
             self.ring.enter(Wait::No)?;
         }
         self.sends_have_left();
@@ -210,6 +215,11 @@ impl Driver for Uring {
 
     #[inline]
     fn next_event(&mut self) -> Option<Event> {
+        if self.datagrams.has_row()
+            && let Some(event) = self.datagram_event(None)
+        {
+            return Some(event);
+        }
         while let Some(completion) = self.ring.next() {
             let event = self.completed(completion);
             if event.is_some() {
@@ -224,6 +234,9 @@ impl Driver for Uring {
 
     #[inline]
     fn bytes(&self, buffer: &Buffer) -> &[u8] {
+        if self.lends_datagram {
+            return self.datagrams.bytes(buffer);
+        }
         match self.lent {
             Some(number) => self.buffers.filled(number, buffer.length),
             None => &self.receive[..buffer.length],
@@ -232,6 +245,7 @@ impl Driver for Uring {
 
     #[inline]
     fn recycle(&mut self, _: Buffer) {
+        self.lends_datagram = false;
         if let Some(number) = self.lent.take() {
             self.buffers.give(number);
         }
