@@ -91,6 +91,8 @@ pub(crate) struct Options {
     pub(crate) driver: driver::Driver,
     /// Bytes of the buffers that io_uring receives into.
     pub(crate) uring_buffers: usize,
+    /// Of its queues: submissions and completions.
+    pub(crate) uring_entries: (u32, u32),
     pub(crate) balancer: BalancerFactory,
     pub(crate) listen: ListenOptions,
     pub(crate) listener_hook: Option<SocketHook>,
@@ -135,6 +137,8 @@ impl Default for Options {
             driver: driver::Driver::Auto,
             // They are used in turn: few enough to stay in a core's cache.
             uring_buffers: 1 << 20,
+            // Submissions stay in the nearest cache; of completions each stream may have some at once.
+            uring_entries: (256, 4096),
             balancer: Arc::new(|| Box::new(BuiltIn::new(Balance::RoundRobin))),
             listen: ListenOptions {
                 // The kernel caps it at somaxconn (4,096 on present Linux).

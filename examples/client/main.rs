@@ -15,7 +15,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use clap::Parser;
-use tightloop::{Action, Client, CloseReason, Conn, Connect, Endpoint, Handler, Input};
+use tightloop::{Action, Client, CloseReason, Conn, Connect, Driver, Endpoint, Handler, Input};
 use tightloop::{ConnHandle, HandleError};
 
 /// Pending output above which typing waits for the server.
@@ -43,6 +43,10 @@ struct Flags {
     /// How long connecting may take, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     timeout: u64,
+
+    /// How the loop speaks to the kernel: auto, poll or io-uring
+    #[arg(long, value_name = "DRIVER", default_value_t = Driver::Auto)]
+    driver: Driver,
 }
 
 /// What becomes of the one connection.
@@ -99,7 +103,8 @@ fn main() -> ExitCode {
 
 fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
     let (told, events) = channel();
-    let client = Client::new().start(move |_loop| Terminal { told: told.clone() })?;
+    let client =
+        Client::new().driver(flags.driver).start(move |_loop| Terminal { told: told.clone() })?;
     let connect = Connect::to(&flags.connect).timeout(Duration::from_secs(flags.timeout));
     let conn = client.connect(tls::secure(connect, flags)?)?;
 

@@ -61,6 +61,10 @@ pub struct Flags {
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
 
+    /// How the servers' loops speak to the kernel: auto, poll or io-uring
+    #[arg(long, value_name = "DRIVER", default_value_t = tightloop::Driver::Auto)]
+    driver: tightloop::Driver,
+
     /// Be the process with the servers (started by the one with the clients)
     #[arg(long, hide = true)]
     serve: bool,
@@ -69,7 +73,7 @@ pub struct Flags {
 #[cfg(unix)]
 fn main() -> ExitCode {
     let flags = Flags::parse();
-    if flags.serve { serve::main() } else { watch::main(&flags) }
+    if flags.serve { serve::main(flags.driver) } else { watch::main(&flags) }
 }
 
 #[cfg(not(unix))]

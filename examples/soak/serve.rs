@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tightloop::{
-    Action, CloseReason, Conn, Endpoint, Framed, Handler, Input, RunningServer, Server,
+    Action, CloseReason, Conn, Driver, Endpoint, Framed, Handler, Input, RunningServer, Server,
     ServerHandle, WhenFull,
 };
 
@@ -104,7 +104,8 @@ where
     Ok(Started { watched, join: Box::new(|| server.join()) })
 }
 
-fn start_all(directory: &str) -> Outcome<Vec<Started>> {
+fn start_all(directory: &str, driver: Driver) -> Outcome<Vec<Started>> {
+    let new = || Server::new().driver(driver);
     let tally = || Arc::new(Tally::default());
     let (echoes, ordered, pushed) = (tally(), tally(), tally());
     let (forwarded, collected) = (tally(), tally());
@@ -113,12 +114,12 @@ fn start_all(directory: &str) -> Outcome<Vec<Started>> {
     let udp = ["udp://127.0.0.1:0".to_owned(), "udp://[::1]:0".to_owned()];
     let any = |name: &str| [&tcp[..], &[format!("unix://{directory}/{name}")]].concat();
 
-    let (server, handler) = (small(Server::new()).loops(2).half_close(true), Arc::clone(&echoes));
+    let (server, handler) = (small(new()).loops(2).half_close(true), Arc::clone(&echoes));
     let urls = [&any("echo")[..], &udp].concat();
     let echo = start("echo", &echoes, &urls, server, move || Echo(Arc::clone(&handler)))?;
 
     // A listener for each loop, and more loops than cores.
-    let server = small(Server::new()).loops(3).reuse_port(true).workers(8, 64);
+    let server = small(new()).loops(3).reuse_port(true).workers(8, 64);
     let threads = [orders::start_thread(&ordered), orders::start_thread(&ordered)];
     let (handler, codec, threads) = (Arc::clone(&ordered), orders::codec(), Mutex::new(threads));
     let orders = start("orders", &ordered, &tcp, server, move || {
@@ -131,19 +132,19 @@ fn start_all(directory: &str) -> Outcome<Vec<Started>> {
         })
     })?;
 
-    let server = Server::new().loops(1).max_pending_output(1 << 20);
+    let server = new().loops(1).max_pending_output(1 << 20);
     let handler = Arc::clone(&pushed);
     let push = start("push", &pushed, &any("push"), server, move || Push(Arc::clone(&handler)))?;
 
     let to: Endpoint = echo.watched.handle.local_addrs()[0].to_string().parse()?;
-    let server = Server::new().watermarks(64 << 10, 16 << 10).loops(2).half_close(true);
+    let server = new().watermarks(64 << 10, 16 << 10).loops(2).half_close(true);
     let handler = Arc::clone(&forwarded);
     let proxy = start("proxy", &forwarded, &tcp, server, move || Proxy {
         tally: Arc::clone(&handler),
         to: to.clone(),
     })?;
 
-    let server = small(Server::new())
+    let server = small(new())
         .loops(2)
         .max_connections(20, WhenFull::Refuse)
         .max_unconsumed_input(2 << 20)
@@ -177,20 +178,20 @@ fn on_panic(default: &(dyn Fn(&PanicHookInfo<'_>) + Send + Sync), info: &PanicHo
     }
 }
 
-fn serve() -> Outcome<()> {
+fn serve(driver: Driver) -> Outcome<()> {
     let default = panic::take_hook();
     panic::set_hook(Box::new(move |info| on_panic(&default, info)));
     // A directory of its own, on a path that every system has room for in an address.
     let directory = format!("/tmp/tightloop-soak-{}", std::process::id());
     std::fs::create_dir_all(&directory)?;
-    let started = start_all(&directory)?;
+    let started = start_all(&directory, driver)?;
     let servers: Vec<Watched> = started.iter().map(|started| started.watched.clone()).collect();
     let push = servers[2].handle.clone();
     std::thread::spawn(move || broadcast(&push));
 
     let (stop, stopped) = channel();
     let listed = Mutex::new((servers, stop));
-    let control = Server::new().listen("tcp://127.0.0.1:0").start(move |_| {
+    let control = Server::new().driver(driver).listen("tcp://127.0.0.1:0").start(move |_| {
         let (servers, stop) = &*listed.lock().expect("nobody panics with it");
         Control { servers: servers.clone(), stop: stop.clone() }
     })?;
@@ -208,8 +209,8 @@ fn serve() -> Outcome<()> {
     Ok(())
 }
 
-pub fn main() -> ExitCode {
-    match serve() {
+pub fn main(driver: Driver) -> ExitCode {
+    match serve(driver) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");

@@ -48,7 +48,8 @@ struct Servers {
 
 impl Servers {
     fn start(flags: &Flags) -> Outcome<(Servers, Town)> {
-        let limited = format!("ulimit -n {}; exec \"$0\" --serve", flags.descriptors);
+        let Flags { descriptors, driver, .. } = flags;
+        let limited = format!("ulimit -n {descriptors}; exec \"$0\" --serve --driver {driver}");
         let mut child = Command::new("sh")
             .args(["-c", &limited])
             .arg(std::env::current_exe()?)

@@ -42,6 +42,7 @@ use crate::sys::socket::Stream;
 use crate::sys::sockopt::SocketOptions;
 pub(crate) use crate::sys::udp::Outgoing;
 
+mod datagrams;
 pub(crate) mod ready;
 #[cfg(any(test, feature = "sim"))]
 pub(crate) mod sim;

@@ -65,6 +65,13 @@ for_both! {
         self
     }
 
+    /// Not for users: entries of io_uring's two queues, for tests with small ones.
+    #[doc(hidden)]
+    pub fn io_uring_entries(mut self, submissions: u32, completions: u32) -> Self {
+        self.options.uring_entries = (submissions, completions);
+        self
+    }
+
     // ---- sockets ------------------------------------------------------------------------
 
     /// Sends small segments at once (TCP_NODELAY). Default on: the loop gathers writes itself.

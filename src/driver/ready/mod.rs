@@ -24,6 +24,7 @@ use socket2::SockRef;
 use crate::addr::Address;
 use crate::buf::outbound::Outbound;
 use crate::buf::pages::Pages;
+use crate::driver::datagrams::Datagrams;
 use crate::driver::{Buffer, CloseMode, Driver, Event, Outgoing, Sent, Sockets, Token, Waker};
 use crate::sys::socket::{Listener, Stream, connect_udp, start_connect};
 use crate::sys::sockopt::SocketOptions;
@@ -35,7 +36,6 @@ mod registration;
 mod socket;
 mod stream;
 
-use datagram::Datagrams;
 use listener::ListenerEntry;
 use place::Place;
 use stream::{StreamEntry, requeue};
@@ -70,7 +70,7 @@ pub(crate) struct Ready {
     waker: Arc<mio::Waker>,
     fetched: Events,
     listeners: Vec<Option<ListenerEntry>>,
-    datagrams: Datagrams,
+    datagrams: Datagrams<mio::net::UdpSocket>,
     /// The buffer that was lent last is a datagram's.
     lends_datagram: bool,
 }
@@ -132,7 +132,8 @@ impl Ready {
                     }
                 }
                 Place::Datagram(index) => {
-                    self.datagrams.note(index, event, &mut self.queue);
+                    let told = (event.is_readable() || event.is_error(), event.is_writable());
+                    self.datagrams.note(index, told, &mut self.queue);
                 }
             }
         }
@@ -386,7 +387,7 @@ impl Driver for Ready {
     }
 
     fn open_datagram(&mut self, number: u32, socket: UdpSocket) -> io::Result<()> {
-        self.datagrams.add(number, socket, self.poll.registry(), self.receive.len())
+        self.add_datagram(number, socket)
     }
 
     fn send_datagrams(

@@ -3,7 +3,6 @@
 use std::io;
 
 use crate::driver::uring::Uring;
-use crate::driver::uring::queue::Place;
 use crate::driver::uring::ring::Completion;
 use crate::driver::uring::stream::{Armed, End};
 use crate::driver::uring::tag::Kind;
@@ -146,8 +145,7 @@ impl Uring {
 
     fn may_receive_datagrams(&mut self, completion: Completion) -> Option<Event> {
         let number = completion.tag.index();
-        let entry = self.datagrams.get_mut(number as usize).and_then(Option::as_mut)?;
-        entry.note_readable(Place::Datagram(number), &mut self.queue);
+        self.datagrams.note(number, (true, false), &mut self.queue);
         if !completion.has_more() {
             self.watch_datagrams(number);
         }
@@ -155,9 +153,7 @@ impl Uring {
     }
 
     fn may_send_datagrams(&mut self, completion: Completion) -> Option<Event> {
-        let number = completion.tag.index();
-        let entry = self.datagrams.get_mut(number as usize).and_then(Option::as_mut)?;
-        entry.note_writable(Place::Datagram(number), &mut self.queue);
+        self.datagrams.note(completion.tag.index(), (false, true), &mut self.queue);
         None
     }
 }

@@ -50,6 +50,7 @@ use socket2::SockRef;
 use crate::addr::Address;
 use crate::buf::outbound::Outbound;
 use crate::buf::pages::Pages;
+use crate::driver::datagrams::Datagrams;
 use crate::driver::{Buffer, CloseMode, Driver, Event, Outgoing, Sent, Sockets, Token, Waker};
 use crate::options::driver::DriverFallback;
 use crate::sys::socket::{Listener, Stream, connect_udp, local_address, start_connect};
@@ -73,21 +74,12 @@ mod tag;
 use bell::Bell;
 use buffers::{BUFFER_BYTES, Buffers};
 use close::Closing;
-use datagram::DatagramEntry;
 use idle::Hand;
 use listener::ListenerEntry;
 use queue::Place;
 use ring::{Ring, Wait};
 use send::Stage;
 use stream::StreamEntry;
-
-/// Entries that leave with one call, at most; they are used round and round, and should stay in the
-/// nearest cache.
-const SUBMISSIONS: u32 = 256;
-
-/// Room for completions: each stream may have some at once. What does not fit is kept by the
-/// kernel, more slowly.
-const COMPLETIONS: u32 = 4096;
 
 /// The io_uring driver.
 pub(crate) struct Uring {
@@ -112,23 +104,21 @@ pub(crate) struct Uring {
     closing: Closing,
     hand: Hand,
     listeners: Vec<Option<ListenerEntry>>,
-    datagrams: Vec<Option<DatagramEntry>>,
+    datagrams: Datagrams<UdpSocket>,
+    /// The buffer that was lent last is a datagram's.
+    lends_datagram: bool,
     /// The loop's one large receive buffer.
     receive: Box<[u8]>,
 }
 
 impl Uring {
     /// A driver whose large receive buffer holds `receive_buffer` bytes, and its shared ones
-    /// `buffers` together. It belongs to the thread that calls.
-    pub(crate) fn new(receive_buffer: usize, buffers: usize) -> Result<Self, DriverFallback> {
-        Self::with_ring(receive_buffer, buffers, SUBMISSIONS, COMPLETIONS)
-    }
-
-    fn with_ring(
+    /// `buffers` together. It belongs to the thread that calls. More completions than have an entry
+    /// are kept by the kernel, more slowly.
+    pub(crate) fn new(
         receive_buffer: usize,
         buffers: usize,
-        submissions: u32,
-        completions: u32,
+        (submissions, completions): (u32, u32),
     ) -> Result<Self, DriverFallback> {
         let ring = Ring::new(submissions, completions)?;
         let buffers = Buffers::new(&ring.submitter(), buffers, BUFFER_BYTES.min(receive_buffer))?;
@@ -150,7 +140,8 @@ impl Uring {
             closing: Closing::default(),
             hand: Hand::default(),
             listeners: Vec::new(),
-            datagrams: Vec::new(),
+            datagrams: Datagrams::default(),
+            lends_datagram: false,
             receive: vec![0; receive_buffer].into_boxed_slice(),
         };
         driver.watch_bell().map_err(|error| DriverFallback::new("io_uring_enter", &error))?;
@@ -210,9 +201,11 @@ impl Driver for Uring {
         self.settle_streams();
         self.set_hand();
         self.buffers.publish();
-        if self.queue.is_empty() && !self.ring.has_completions() {
+        // A turn may have ended within a row of datagrams.
+        let is_idle = self.queue.is_empty() && !self.datagrams.has_row();
+        if is_idle && !self.ring.has_completions() {
             self.ring.enter(Wait::For(timeout))?;
-        } else if !self.queue.is_empty() || self.ring.unsubmitted() > 0 {
+        } else if !is_idle || self.ring.unsubmitted() > 0 {
             self.ring.enter(Wait::No)?;
         }
         self.sends_have_left();
@@ -222,6 +215,11 @@ impl Driver for Uring {
 
     #[inline]
     fn next_event(&mut self) -> Option<Event> {
+        if self.datagrams.has_row()
+            && let Some(event) = self.datagram_event(None)
+        {
+            return Some(event);
+        }
         while let Some(completion) = self.ring.next() {
             let event = self.completed(completion);
             if event.is_some() {
@@ -236,6 +234,9 @@ impl Driver for Uring {
 
     #[inline]
     fn bytes(&self, buffer: &Buffer) -> &[u8] {
+        if self.lends_datagram {
+            return self.datagrams.bytes(buffer);
+        }
         match self.lent {
             Some(number) => self.buffers.filled(number, buffer.length),
             None => &self.receive[..buffer.length],
@@ -244,6 +245,7 @@ impl Driver for Uring {
 
     #[inline]
     fn recycle(&mut self, _: Buffer) {
+        self.lends_datagram = false;
         if let Some(number) = self.lent.take() {
             self.buffers.give(number);
         }

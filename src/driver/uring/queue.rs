@@ -62,7 +62,7 @@ impl Uring {
             let event = match place {
                 Place::Stream(index) => self.stream_event(index),
                 Place::Listener(index) => self.listener_event(index),
-                Place::Datagram(index) => self.datagram_event(index),
+                Place::Datagram(index) => self.datagram_event(Some(index)),
             };
             if let Some(Event::Received { buffer, .. }) = &event {
                 self.spare = self.spare.saturating_sub(buffer.length / BYTES_PER_PLACE);

@@ -1,0 +1,239 @@
+//! Datagram sockets, as the drivers of real sockets have them. What waits in a socket is received together, as far
+//! as there is room, and told one by one; a socket whose batch has been told goes to the queue's
+//! end, as a stream does after a buffer.
+//!
+//! All sockets of a loop share the memory of one batch. A batch that holds more datagrams than are
+//! told in a row, as the kernel has joined some, waits for its socket's next turn; the other
+//! sockets wait for the memory until it has been told.
+
+use std::collections::VecDeque;
+use std::io;
+
+use socket2::SockRef;
+
+use crate::driver::{Buffer, Event, Outgoing};
+use crate::sys::udp::{Abilities, Inbox, Sender};
+
+/// Errors of earlier datagrams that are passed over before the others get their turn.
+const ERRORS_PER_EVENT: usize = 64;
+
+/// Datagrams of one socket that are told in a row: as many as one system call receives. A stream's
+/// buffer of 64 KiB holds as many messages of 1 KiB.
+const DATAGRAMS_PER_TURN: usize = 64;
+
+/// A driver's own kind of datagram socket.
+pub(crate) trait DatagramSocket {
+    /// Makes a call that does not wait; it may fail with `WouldBlock`.
+    fn attempt<R>(&self, call: impl FnOnce(&SockRef<'_>) -> io::Result<R>) -> io::Result<R>;
+}
+
+/// The place of a datagram socket in a driver's queue.
+pub(crate) struct DatagramPlace(pub(crate) u32);
+
+struct DatagramEntry<S> {
+    socket: S,
+    abilities: Abilities,
+    queued: bool,
+    readable: bool,
+    /// A send came back blocked.
+    blocked: bool,
+    writable: bool,
+}
+
+/// What a loop has only if it has a datagram socket.
+struct Memory {
+    inbox: Inbox,
+    sender: Sender,
+}
+
+/// A driver's datagram sockets.
+pub(crate) struct Datagrams<S> {
+    entries: Vec<Option<DatagramEntry<S>>>,
+    memory: Option<Box<Memory>>,
+    /// The socket whose batch lies in the inbox, if that is not empty.
+    owner: u32,
+    /// Datagrams of it that may still be told before the others get their turn.
+    in_a_row: usize,
+    /// Where the datagram lies that was told last.
+    lent: usize,
+}
+
+impl<S> Default for Datagrams<S> {
+    fn default() -> Self {
+        Datagrams { entries: Vec::new(), memory: None, owner: 0, in_a_row: 0, lent: 0 }
+    }
+}
+
+impl<S> DatagramEntry<S> {
+    fn queue<P: From<DatagramPlace>>(&mut self, number: u32, queue: &mut VecDeque<P>) {
+        if !self.queued {
+            self.queued = true;
+            queue.push_back(DatagramPlace(number).into());
+        }
+    }
+}
+
+impl<S: DatagramSocket> Datagrams<S> {
+    /// There may be datagrams, or room for some.
+    pub(crate) fn note<P: From<DatagramPlace>>(
+        &mut self,
+        number: u32,
+        (readable, writable): (bool, bool),
+        queue: &mut VecDeque<P>,
+    ) {
+        let Some(entry) = self.entries.get_mut(number as usize).and_then(Option::as_mut) else {
+            return;
+        };
+        entry.readable |= readable;
+        entry.writable |= writable;
+        entry.queue(number, queue);
+    }
+
+    /// The socket with this number.
+    pub(crate) fn socket(&self, number: u32) -> Option<&S> {
+        Some(&self.entries.get(number as usize)?.as_ref()?.socket)
+    }
+
+    /// Adds a socket; `longest` is what a datagram may have.
+    pub(crate) fn add(&mut self, number: u32, socket: S, longest: usize) -> io::Result<()> {
+        let memory = self.memory.get_or_insert_with(|| {
+            Memory { inbox: Inbox::new(longest), sender: Sender::new() }.into()
+        });
+        let abilities = socket.attempt(|socket| {
+            let bound = socket.local_addr()?.as_socket();
+            // A socket of UDP has an address of IP.
+            let bound = bound.ok_or(io::ErrorKind::InvalidInput)?;
+            Abilities::find_out(socket, bound, &memory.inbox)
+        })?;
+        let index = number as usize;
+        if self.entries.len() <= index {
+            self.entries.resize_with(index + 1, || None);
+        }
+        self.entries[index] = Some(DatagramEntry {
+            socket,
+            abilities,
+            queued: false,
+            readable: false,
+            blocked: false,
+            writable: false,
+        });
+        Ok(())
+    }
+
+    /// Whether datagrams are being told in a row.
+    #[inline]
+    pub(crate) fn has_row(&self) -> bool {
+        self.in_a_row > 0
+    }
+
+    /// The bytes of the datagram that was told last.
+    #[inline]
+    pub(crate) fn bytes(&self, buffer: &Buffer) -> &[u8] {
+        self.memory.as_ref().map_or(&[], |memory| memory.inbox.bytes(self.lent, buffer.length))
+    }
+
+    /// The next datagram of the row. At its end the socket goes to the queue's end if it may have
+    /// more.
+    #[inline]
+    pub(crate) fn next_in_row<P: From<DatagramPlace>>(
+        &mut self,
+        queue: &mut VecDeque<P>,
+    ) -> Option<Event> {
+        let memory = self.memory.as_mut()?;
+        let entry = self.entries.get_mut(self.owner as usize)?.as_mut()?;
+        let arrived = memory.inbox.next(&entry.abilities);
+        let is_empty = memory.inbox.is_empty();
+        self.in_a_row = if is_empty { 0 } else { self.in_a_row - 1 };
+        if self.in_a_row == 0 && (entry.readable || !is_empty) {
+            entry.queue(self.owner, queue);
+        }
+        let arrived = arrived?;
+        if arrived.received.truncated {
+            return Some(Event::DatagramTruncated { socket: self.owner });
+        }
+        self.lent = arrived.start;
+        Some(Event::Datagram {
+            socket: self.owner,
+            buffer: Buffer { length: arrived.received.length },
+            peer: arrived.received.peer,
+            local: arrived.received.local,
+        })
+    }
+
+    /// What the socket at the queue's head has for the reactor, if anything.
+    pub(crate) fn event<P: From<DatagramPlace>>(
+        &mut self,
+        number: u32,
+        queue: &mut VecDeque<P>,
+    ) -> Option<Event> {
+        let memory = self.memory.as_mut()?;
+        let entry = self.entries.get_mut(number as usize)?.as_mut()?;
+        entry.queued = false;
+        let is_mine = memory.inbox.is_empty() || self.owner == number;
+        if entry.blocked && entry.writable {
+            entry.blocked = false;
+            if entry.readable || (is_mine && !memory.inbox.is_empty()) {
+                entry.queue(number, queue);
+            }
+            return Some(Event::DatagramWritable { socket: number });
+        }
+        if !is_mine {
+            // Its turn comes when the other's batch has been told.
+            if entry.readable {
+                entry.queue(number, queue);
+            }
+            return None;
+        }
+        if memory.inbox.is_empty() && !entry.receive(&mut memory.inbox) {
+            return None;
+        }
+        self.owner = number;
+        self.in_a_row = DATAGRAMS_PER_TURN;
+        self.next_in_row(queue)
+    }
+
+    pub(crate) fn send(
+        &mut self,
+        number: u32,
+        bytes: &[u8],
+        datagrams: &mut [Outgoing],
+    ) -> io::Result<usize> {
+        let entry = self.entries.get_mut(number as usize).and_then(Option::as_mut);
+        let (Some(entry), Some(memory)) = (entry, self.memory.as_mut()) else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        let DatagramEntry { socket, abilities, .. } = entry;
+        let sent = socket.attempt(|s| memory.sender.send(s, abilities, bytes, datagrams));
+        if sent.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+            entry.blocked = true;
+            entry.writable = false;
+        }
+        sent
+    }
+}
+
+impl<S: DatagramSocket> DatagramEntry<S> {
+    /// Receives a batch, if something has come.
+    fn receive(&mut self, inbox: &mut Inbox) -> bool {
+        for _ in 0..ERRORS_PER_EVENT {
+            if !self.readable {
+                return false;
+            }
+            let received = self.socket.attempt(|s| inbox.receive(s, &self.abilities));
+            match received {
+                Ok(may_have_more) => {
+                    self.readable = may_have_more;
+                    return true;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable = false,
+                // What is told here is an earlier datagram's fate (a closed port, an unreachable
+                // host), told once: the socket is as good as before.
+                Err(error) => log::debug!("an earlier datagram could not be delivered: {error}"),
+            }
+        }
+        // An error that does not go away must not hold the loop: the next datagram's edge tries
+        // again.
+        self.readable = false;
+        false
+    }
+}

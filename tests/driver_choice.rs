@@ -1,0 +1,99 @@
+//! Which driver a loop gets: what was asked for, or what can be had, and that it is told.
+
+mod common;
+
+use std::sync::mpsc::channel;
+
+use tightloop::{Driver, LoopInfo, Server};
+
+use common::Echo;
+
+/// What the factory of a loop over this driver is told; the loop then serves a message.
+fn told(driver: Driver) -> tightloop::Result<LoopInfo> {
+    let (sender, receiver) = channel();
+    let server = Server::new().driver(driver).listen("tcp://127.0.0.1:0");
+    let server = server.start(move |info| {
+        // Nobody listens only where the test has failed.
+        let _ = sender.send(info);
+        Echo
+    })?;
+    let mut client = common::connect(common::address(&server, 0));
+    assert_eq!(common::exchange(&mut client, b"over whatever"), b"over whatever");
+    common::stop(server);
+    Ok(receiver.try_recv().expect("the factory was called"))
+}
+
+#[test]
+fn poll_can_be_had_everywhere() {
+    let info = told(Driver::Poll).unwrap();
+    assert_eq!((info.driver, info.fallback), (Driver::Poll, None));
+}
+
+#[test]
+fn auto_serves_and_tells_what_it_has_chosen() {
+    let info = told(Driver::Auto).unwrap();
+    assert_ne!(info.driver, Driver::Auto);
+    // Whoever falls back says why.
+    assert!(info.driver == Driver::Poll || info.fallback.is_none(), "{info:?}");
+}
+
+#[test]
+#[cfg(not(all(target_os = "linux", feature = "io-uring")))]
+fn io_uring_is_refused_where_it_is_not_built() {
+    let error = told(Driver::IoUring).unwrap_err().to_string();
+    assert!(error.contains("io_uring"), "{error}");
+}
+
+#[cfg(all(target_os = "linux", feature = "io-uring"))]
+mod uring {
+    use super::*;
+
+    #[test]
+    fn io_uring_is_what_was_asked_for() {
+        if common::can_be_had(common::Driver::Uring) {
+            let info = told(Driver::IoUring).unwrap();
+            assert_eq!((info.driver, info.fallback), (Driver::IoUring, None));
+        }
+    }
+
+    #[test]
+    fn a_sandbox_that_refuses_io_uring_is_an_error_to_who_insists_and_none_to_auto() {
+        std::thread::spawn(|| {
+            refuse_rings();
+            let error = told(Driver::IoUring).unwrap_err();
+            let source = std::error::Error::source(&error).expect("a source").to_string();
+            assert!(source.contains("io_uring_setup"), "{source}");
+            assert_eq!(told(Driver::Auto).unwrap().driver, Driver::Poll);
+        })
+        .join()
+        .unwrap();
+    }
+
+    /// From now on io_uring_setup fails with EPERM, on this thread and those that it starts: what a
+    /// container's seccomp profile does.
+    #[allow(unsafe_code)]
+    fn refuse_rings() {
+        let number = libc::SYS_io_uring_setup as u32;
+        let statement = |code, k| libc::sock_filter { code, jt: 0, jf: 0, k };
+        let mut filter = [
+            statement((libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16, 0),
+            libc::sock_filter {
+                code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
+                jt: 0,
+                jf: 1,
+                k: number,
+            },
+            statement(libc::BPF_RET as u16, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+            statement(libc::BPF_RET as u16, libc::SECCOMP_RET_ALLOW),
+        ];
+        let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+        // SAFETY: takes numbers only.
+        let result = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+        assert_eq!(result, 0);
+        // SAFETY: the program points to as many statements as it says, and is read in the call only.
+        let result = unsafe {
+            libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program)
+        };
+        assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+    }
+}
