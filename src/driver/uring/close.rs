@@ -29,7 +29,7 @@ impl Uring {
         if self.stream(token).is_none() {
             return;
         }
-        self.leave_before_close();
+        self.leave_before_close(token);
         let Self { streams, ring, closing, .. } = self;
         let Some(entry) = streams.get_mut(token.index) else { return };
         // What the socket has not taken is lost, and the peer should know.

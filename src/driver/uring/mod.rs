@@ -102,6 +102,8 @@ pub(crate) struct Uring {
     /// Of these, those that found no buffer.
     stalled: Vec<u32>,
     closing: Closing,
+    /// Entries that the last call has not taken: any descriptor may be named in them.
+    has_leftovers: bool,
     hand: Hand,
     listeners: Vec<Option<ListenerEntry>>,
     datagrams: Datagrams<UdpSocket>,
@@ -138,6 +140,7 @@ impl Uring {
             unsettled: Vec::new(),
             stalled: Vec::new(),
             closing: Closing::default(),
+            has_leftovers: false,
             hand: Hand::default(),
             listeners: Vec::new(),
             datagrams: Datagrams::default(),
@@ -203,12 +206,14 @@ impl Driver for Uring {
         self.buffers.publish();
         // A turn may have ended within a row of datagrams.
         let is_idle = self.queue.is_empty() && !self.datagrams.has_row();
-        if is_idle && !self.ring.has_completions() {
+        let may_sleep = timeout.is_none_or(|timeout| !timeout.is_zero());
+        if is_idle && may_sleep && !self.ring.has_completions() {
             self.ring.enter(Wait::For(timeout))?;
-        } else if !is_idle || self.ring.unsubmitted() > 0 {
+        } else if !is_idle || !self.ring.has_completions() || self.ring.unsubmitted() > 0 {
             self.ring.enter(Wait::No)?;
         }
         self.sends_have_left();
+        self.has_leftovers = self.ring.unsubmitted() > 0;
         self.begin_round();
         Ok(())
     }

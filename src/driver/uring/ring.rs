@@ -27,9 +27,9 @@ const UNREGISTER_RING_FDS: libc::c_uint = 21;
 /// IORING_ENTER_REGISTERED_RING.
 const ENTER_REGISTERED_RING: libc::c_uint = 1 << 4;
 
-/// The time for which the first of several completions waits for the others: about what a loop
-/// needs for ten messages.
-const GATHER_MICROSECONDS: u32 = 30;
+/// The time for which the first of several completions waits for the others, where several came
+/// together the last time: about what a loop needs for ten messages. A wake-up costs as much as some.
+const GATHER: Duration = Duration::from_micros(30);
 
 /// Fewer are not worth a wait, and one peer's ping and pong is never kept waiting.
 const FEWEST_GATHERED: usize = 4;
@@ -82,8 +82,6 @@ pub(super) struct Ring {
     fetched: VecDeque<Completion>,
     /// How many the last wait has brought.
     last: usize,
-    /// The kernel can wait for several, and no longer than a moment (6.12).
-    gathers: bool,
     failed_sends: Vec<Completion>,
 }
 
@@ -136,9 +134,8 @@ impl Ring {
             // The descriptor serves as well, a little slower.
             Err(_) => (fd, 0),
         };
-        let gathers = ring.params().is_feature_min_timeout();
         let (fetched, failed_sends) = (VecDeque::new(), Vec::new());
-        Ok(Ring { ring, number, flags, fetched, last: 0, gathers, failed_sends })
+        Ok(Ring { ring, number, flags, fetched, last: 0, failed_sends })
     }
 
     /// The kernel's side, to register things with it.
@@ -193,28 +190,35 @@ impl Ring {
 
     /// Has all entries leave, and fetches completions.
     pub(super) fn enter(&mut self, wait: Wait) -> io::Result<()> {
-        let get = EnterFlags::GETEVENTS.bits();
-        let result = match wait {
-            Wait::No => self.call(0, get, None),
-            Wait::For(None) if self.least() == 1 => self.call(1, get, None),
+        match wait {
+            Wait::No => self.enter_for(0, None),
             Wait::For(timeout) => {
-                let least = self.least();
-                let time = timeout.map(Timespec::from);
-                let mut args = SubmitArgs::new();
-                if let Some(time) = &time {
-                    args = args.timespec(time);
+                let before = self.fetched.len();
+                let is_long = timeout.is_none_or(|timeout| timeout > GATHER);
+                if is_long && self.last >= FEWEST_GATHERED {
+                    let least = self.last.min(MOST_GATHERED) as u32;
+                    self.enter_for(least, Some(GATHER))?;
                 }
-                if least > 1 {
-                    args = args.min_wait_usec(GATHER_MICROSECONDS);
+                if self.fetched.len() == before {
+                    self.enter_for(1, timeout)?;
                 }
+                self.last = self.fetched.len() - before;
+                Ok(())
+            }
+        }
+    }
+
+    /// Waits for so many completions, and no longer than the time.
+    fn enter_for(&mut self, least: u32, timeout: Option<Duration>) -> io::Result<()> {
+        let get = EnterFlags::GETEVENTS.bits();
+        let result = match timeout.map(Timespec::from) {
+            None => self.call(least, get, None),
+            Some(time) => {
+                let args = SubmitArgs::new().timespec(&time);
                 self.call(least, get | EnterFlags::EXT_ARG.bits(), Some(&args))
             }
         };
-        let before = self.fetched.len();
         self.fetch();
-        if wait != Wait::No {
-            self.last = self.fetched.len() - before;
-        }
         match result {
             Ok(_) => Ok(()),
             Err(error) => match error.raw_os_error() {
@@ -223,16 +227,6 @@ impl Ring {
                 Some(libc::EINTR | libc::ETIME | libc::EBUSY | libc::EAGAIN) => Ok(()),
                 _ => Err(error),
             },
-        }
-    }
-
-    /// Completions to be woken for: as many as came together last, if that were several. Each wake-up
-    /// costs as much as some messages; where they come fast, the first waits a moment for the others.
-    fn least(&self) -> u32 {
-        if self.gathers && self.last >= FEWEST_GATHERED {
-            self.last.min(MOST_GATHERED) as u32
-        } else {
-            1
         }
     }
 

@@ -263,9 +263,12 @@ impl Uring {
         self.may_send(token)
     }
 
-    /// Has everything leave that names this stream's descriptor, before that is closed.
-    pub(super) fn leave_before_close(&mut self) {
-        if self.ring.unsubmitted() == 0 {
+    /// Has everything leave that names this stream's descriptor, before that is closed: a send, as
+    /// all else is put in by `wait` and has left with its call.
+    pub(super) fn leave_before_close(&mut self, token: Token) {
+        let round = self.stage.round;
+        let is_staged = self.stream(token).is_some_and(|entry| entry.staged_in == round);
+        if !is_staged && !self.has_leftovers {
             return;
         }
         if let Err(error) = self.ring.submit() {
