@@ -91,12 +91,19 @@ pub fn integer(bytes: &[u8]) -> Option<i64> {
     }
 }
 
-/// A number that is not negative, such as a cursor: up to 2^64 - 1, zeros in front allowed.
-pub fn unsigned(bytes: &[u8]) -> Option<u64> {
-    if bytes.is_empty() || !bytes.iter().all(u8::is_ascii_digit) {
+/// A cursor, read as C's `strtoul` reads it: a sign is allowed, and nothing is zero.
+pub fn cursor(bytes: &[u8]) -> Option<u64> {
+    let (negative, digits) = match bytes {
+        [] => return Some(0),
+        [b'-', digits @ ..] => (true, digits),
+        [b'+', digits @ ..] => (false, digits),
+        digits => (false, digits),
+    };
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    std::str::from_utf8(bytes).ok()?.parse().ok()
+    let number: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    Some(if negative { number.wrapping_neg() } else { number })
 }
 
 #[cfg(test)]

@@ -96,9 +96,10 @@ impl Reply {
 
     /// An error. `text` begins with its code; what would end the line in the middle is blanked.
     #[cold]
-    pub fn error(&mut self, text: &str) {
+    pub fn error(&mut self, text: impl AsRef<[u8]>) {
         self.bytes.push(b'-');
-        let line = text.bytes().map(|b| if matches!(b, b'\r' | b'\n') { b' ' } else { b });
+        let blank = |&byte: &u8| if matches!(byte, b'\r' | b'\n') { b' ' } else { byte };
+        let line = text.as_ref().iter().map(blank);
         self.bytes.extend(line);
         self.raw(b"\r\n");
     }

@@ -233,10 +233,10 @@ impl Kv {
     #[cold]
     fn refuse(&mut self, client: &mut Client, found: Option<usize>, args: Args<'_>) -> Next {
         let error = match found.map(|number| &COMMANDS[number]) {
-            Some(command) => command.wrong_arity(),
+            Some(command) => command.wrong_arity().into_bytes(),
             None => unknown(args),
         };
-        self.target(client).error(&error);
+        self.target(client).error(error);
         Next::Go
     }
 
@@ -322,19 +322,27 @@ fn read_clock() -> (Instant, u64) {
 }
 
 /// The error of Redis, which shows the arguments' beginning.
-fn unknown(args: Args<'_>) -> String {
-    let shown = |bytes: &[u8], most: usize| {
-        String::from_utf8_lossy(&bytes[..bytes.len().min(most)]).into_owned()
-    };
-    let mut rest = String::new();
+fn unknown(args: Args<'_>) -> Vec<u8> {
+    let mut rest = Vec::new();
     for arg in args.from(1) {
-        if rest.len() >= 128 {
+        if rest.len() >= SHOWN_BYTES {
             break;
         }
-        rest.push_str(&format!("'{}' ", shown(arg, 128 - rest.len())));
+        rest.push(b'\'');
+        rest.extend_from_slice(shown(arg, SHOWN_BYTES + 1 - rest.len()));
+        rest.extend_from_slice(b"' ");
     }
-    let name = shown(args.get(0), 128);
-    format!("ERR unknown command '{name}', with args beginning with: {rest}")
+    let name = shown(args.get(0), SHOWN_BYTES);
+    [b"ERR unknown command '", name, b"', with args beginning with: ", &rest].concat()
+}
+
+/// Bytes of what a client sent that an error repeats.
+pub const SHOWN_BYTES: usize = 128;
+
+/// The beginning of an argument, up to a zero as in C.
+pub fn shown(bytes: &[u8], most: usize) -> &[u8] {
+    let bytes = &bytes[..bytes.len().min(most)];
+    &bytes[..memchr::memchr(0, bytes).unwrap_or(bytes.len())]
 }
 
 impl Handler for Kv {

@@ -1,7 +1,7 @@
 //! Commands on keys, whatever they hold.
 
 use super::{Call, NOT_AN_INTEGER, SYNTAX};
-use crate::args::{integer, is, unsigned};
+use crate::args::{self, integer, is};
 use crate::glob;
 use crate::reply::{Reply, decimal};
 use crate::value::Kind;
@@ -45,7 +45,7 @@ const SHARD_SHIFT: u32 = 40;
 /// The loop that the cursor of a SCAN tells; a cursor that was never given out is that of loop 0,
 /// where it finds its end.
 pub fn shard_of_cursor(cursor: &[u8], shards: usize) -> usize {
-    let shard = unsigned(cursor).unwrap_or_default() >> SHARD_SHIFT;
+    let shard = args::cursor(cursor).unwrap_or_default() >> SHARD_SHIFT;
     usize::try_from(shard).ok().filter(|&shard| shard < shards).unwrap_or_default()
 }
 
@@ -82,7 +82,7 @@ impl<'a> Filter<'a> {
 }
 
 pub fn scan(call: &mut Call<'_>) {
-    let Some(cursor) = unsigned(call.args.get(1)) else {
+    let Some(cursor) = args::cursor(call.args.get(1)) else {
         return call.reply.error("ERR invalid cursor");
     };
     let filter = match Filter::read(call) {
