@@ -551,8 +551,9 @@ def outcome(address, data):
 def broken_protocol():
     inputs = malformed()
     check("kv: there are 100 malformed inputs", len(inputs) >= 100, len(inputs))
-    # These are refused here and not by Redis 7, which takes up to 2^31 arguments.
-    stricter = (b"*1048577\r\n",)
+    # Refused here and not by Redis 7, which takes up to 2^31 arguments, and waits for ever for a
+    # line's end behind a zero.
+    stricter = b"*1048577\r\n", b"*1\r\n\x004\r\nPING\r\n"
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(kv())
         witness = stack.enter_context(Client(server.address()))
@@ -575,7 +576,7 @@ def broken_protocol():
         equal("kv: others are served", witness.ask("PING"), Status("PONG"))
         grown = resident(server.process) - before
         check("kv: nothing has grown", grown < 4096, f"{grown} KiB")
-        equal("kv: and nothing is left of them", clients(witness), 1)
+        eventually("kv: and nothing is left of them", lambda: clients(witness) == 1)
 
 
 def clients(client):
@@ -660,12 +661,12 @@ def random_command(pick):
     words = [pick.choice(WORDS) for _ in range(pick.randint(1, 3))]
     fields = [pick.choice(FIELDS) for _ in range(pick.randint(1, 3))]
     pairs = [w for f in fields for w in (f, pick.choice(WORDS))]
-    options = [pick.choice([["NX"], ["XX"], ["GET"], ["KEEPTTL"], ["EX", seconds], ["PX", seconds + b"000"], ["EXAT", b"33177117420"], ["PXAT", b"1"], ["PERSIST"], ["EX"], ["bogus"]]) for _ in range(pick.choice([0, 0, 1, 1, 1, 2, 2, 3]))]
+    options = [pick.choice([["NX"], ["XX"], ["GET"], ["KEEPTTL"], ["EX", seconds], ["PX", seconds + b"000"], ["EXAT", b"33177117420"], ["PXAT", b"33177117420000"], ["PERSIST"], ["EX"], ["bogus"]]) for _ in range(pick.choice([0, 0, 1, 1, 1, 2, 2, 3]))]
     options = [w for option in options for w in option]
     condition = pick.choice([[], [], ["NX"], ["XX"], ["GT"], ["LT"], ["NX", "XX"], ["GT", "LT"], ["what"]])
     choices = [
         ["GET", key], ["SET", key, word], ["SET", key, word, *options], ["GETDEL", key],
-        ["GETEX", key, *options], ["MSET", *[w for k in keys for w in (k, pick.choice(WORDS))]],
+        ["GETEX", key, *options], ["GETEX", key, "PXAT", b"1"], ["MSET", *[w for k in keys for w in (k, pick.choice(WORDS))]],
         ["MSET", *keys], ["MGET", *keys], ["SETNX", key, word], ["SETEX", key, seconds, word],
         ["PSETEX", key, seconds + b"000", word], ["APPEND", key, word], ["STRLEN", key], ["INCR", key],
         ["INCRBY", key, number], ["DECR", key], ["DECRBY", key, number], ["DEL", *keys],

@@ -28,6 +28,7 @@ mod reply;
 mod resp;
 mod server;
 mod shard;
+mod shared;
 mod store;
 mod table;
 mod text;
@@ -41,7 +42,8 @@ use std::time::Instant;
 use clap::Parser;
 use foldhash::fast::RandomState;
 
-use server::{HIGH_WATERMARK, Kv, Shared};
+use server::{HIGH_WATERMARK, Kv};
+use shared::Shared;
 
 /// Output of one connection: as Redis, no limit that a reply of any length could meet. Long strings
 /// are shared with the table, and a client that does not take its replies gets no more of them.

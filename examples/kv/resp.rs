@@ -35,7 +35,7 @@ pub enum Parsed {
     /// The rest has not come yet.
     Incomplete,
     /// The protocol was broken; nobody knows where the next command begins.
-    Broken(String),
+    Broken(Vec<u8>),
 }
 
 /// How far an incomplete command was read. Only connections that have one keep it.
@@ -223,7 +223,7 @@ impl Reading {
 
 #[cold]
 fn broken(what: &str) -> Parsed {
-    Parsed::Broken(format!("Protocol error: {what}"))
+    Parsed::Broken(format!("ERR Protocol error: {what}").into_bytes())
 }
 
 /// Where the argument that begins at `at` lies.
@@ -250,8 +250,8 @@ fn argument_slowly(input: &[u8], at: usize, is_stranger: bool) -> Result<(usize,
     }
     let first = input.get(at).copied().unwrap_or_default();
     if first != b'$' {
-        let shown = char::from(first);
-        return Err(Stop::Broken(broken(&format!("expected '$', got '{shown}'"))));
+        let error = [b"ERR Protocol error: expected '$', got '", &[first][..], b"'"].concat();
+        return Err(Stop::Broken(Parsed::Broken(error)));
     }
     match line {
         Ok((length @ 0..=MAX_ARGUMENT_BYTES, start)) => {

@@ -10,7 +10,7 @@ fn words(parser: &Parser, bytes: &[u8]) -> Words {
 }
 
 /// All commands of `input`, which comes `step` bytes at a time, and the error at its end.
-fn read_all(input: &[u8], step: usize) -> (Vec<Words>, Option<String>) {
+fn read_all(input: &[u8], step: usize) -> (Vec<Words>, Option<Vec<u8>>) {
     let (mut parser, mut partial) = (Parser::default(), None);
     let (mut commands, mut start, mut end) = (Vec::new(), 0, 0);
     while end < input.len() || start < end {
@@ -38,7 +38,8 @@ fn error_of(input: &[u8]) -> String {
     for step in [1, 7] {
         assert_eq!(read_all(input, step).1.as_ref(), Some(&error));
     }
-    error.strip_prefix("Protocol error: ").expect("the prefix").to_owned()
+    let text = String::from_utf8(error).expect("text");
+    text.strip_prefix("ERR Protocol error: ").expect("the prefix").to_owned()
 }
 
 #[test]
@@ -86,8 +87,7 @@ fn what_breaks_the_protocol_is_told_in_the_words_of_redis() {
 #[test]
 fn strangers_may_send_no_more_than_a_password() {
     let read = |input: &[u8]| Parser::default().parse(input, &mut None, true);
-    let unauthenticated =
-        |what| Parsed::Broken(format!("Protocol error: unauthenticated {what} length"));
+    let unauthenticated = |what| broken(&format!("unauthenticated {what} length"));
     assert_eq!(read(b"*11\r\n"), unauthenticated("multibulk"));
     assert_eq!(read(b"*1\r\n$16385\r\n"), unauthenticated("bulk"));
     assert_eq!(read(b"*10\r\n$16384\r\n"), Parsed::Incomplete);

@@ -1,11 +1,10 @@
 //! The handler: commands out of the input, replies into the output, and time that passes.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use foldhash::fast::RandomState;
-use tightloop::{Action, CloseReason, Conn, Context, Handler, Input, LoopHandle, LoopInfo};
+use tightloop::{Action, CloseReason, Conn, Context, Handler, Input, LoopInfo};
 
 use crate::args::Args;
 use crate::client::Client;
@@ -15,6 +14,7 @@ use crate::pubsub::Channels;
 use crate::reply::Reply;
 use crate::resp::{Parsed, Parser};
 use crate::shard::Batch;
+use crate::shared::Shared;
 use crate::store::Store;
 
 /// Replies that are gathered before they are written though the callback goes on.
@@ -30,46 +30,6 @@ const SWEEP_AGAIN: Duration = Duration::from_millis(2);
 
 /// Entries that are looked at each time: less than a millisecond.
 const SWEEP_ENTRIES: usize = 8192;
-
-/// What all loops share.
-pub struct Shared {
-    pub databases: usize,
-    /// Bytes; 0 is no limit.
-    pub maxmemory: AtomicUsize,
-    pub password: RwLock<Option<Vec<u8>>>,
-    /// Also the number of connections there were.
-    pub last_client: AtomicU64,
-    /// Commands that were carried out, as told now and then.
-    pub commands: AtomicU64,
-    pub started: Instant,
-    /// One for all loops: by it keys are assigned to them.
-    pub seed: RandomState,
-    pub handles: OnceLock<Vec<LoopHandle<Kv>>>,
-}
-
-impl Shared {
-    /// The loops, once the server has started. That is a moment after they serve: who comes
-    /// earlier waits for it.
-    pub fn loops(&self) -> &[LoopHandle<Kv>] {
-        self.handles.wait()
-    }
-
-    /// Whether somebody may come in: there is no password, or it is this one.
-    pub fn admits(&self, password: Option<&[u8]>) -> bool {
-        let expected = self.password.read().unwrap_or_else(PoisonError::into_inner);
-        match (&*expected, password) {
-            (None, _) => true,
-            (Some(_), None) => false,
-            (Some(expected), Some(told)) => is_same(expected, told),
-        }
-    }
-}
-
-/// Compares in a time that tells nothing but the length.
-fn is_same(expected: &[u8], told: &[u8]) -> bool {
-    let difference = expected.iter().zip(told).fold(0, |all, (a, b)| all | (a ^ b));
-    std::hint::black_box(difference) == 0 && expected.len() == told.len()
-}
 
 /// What every loop is asked for, with its connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -260,7 +220,7 @@ impl Kv {
                 Parsed::Incomplete => return (at, Next::Go),
                 Parsed::Broken(_) if client.lane.is_some() => return (at, Next::Wait),
                 Parsed::Broken(error) => {
-                    self.reply.error(&format!("ERR {error}"));
+                    self.reply.error(error);
                     return (bytes.len(), Next::Close);
                 }
             };

@@ -3,48 +3,53 @@
 use super::{Call, WRONG_TYPE};
 use crate::value::{Hash, Set, Value};
 
-/// Lets `change` have the hash of the key, a new one if there is none; `None`: it is no hash. A
-/// hash that is empty afterwards goes.
-fn change_hash<R>(
-    call: &mut Call<'_>,
-    make: bool,
-    change: impl FnOnce(&mut Hash) -> R,
-) -> Changed<R> {
-    let key = call.args.get(1);
-    let mut change = Some(change);
-    let changed = call.store.change(call.database, key, call.now, |entry| match &mut entry.value {
-        Value::Hash(hash) => change.take().map(|change| (change(hash), hash.len() == 0)),
-        _ => None,
-    });
-    match (changed, change) {
-        (Some(Some((result, is_empty))), _) => {
-            if is_empty {
-                call.store.remove(call.database, key, call.now);
-            }
-            Changed::Done(result)
-        }
-        (None, Some(change)) if make => {
-            let mut hash = Hash::default();
-            let result = change(&mut hash);
-            call.store.insert(call.database, key, Value::Hash(Box::new(hash)), 0);
-            Changed::Done(result)
-        }
-        (None, _) => Changed::NotThere,
-        (Some(None), _) => Changed::WrongType,
+/// What a hash and a set have in common.
+trait Collection: Default {
+    fn of(value: &mut Value) -> Option<&mut Self>;
+    fn is_empty(&self) -> bool;
+    fn into_value(self) -> Value;
+}
+
+impl Collection for Hash {
+    fn of(value: &mut Value) -> Option<&mut Self> {
+        if let Value::Hash(hash) = value { Some(hash) } else { None }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn into_value(self) -> Value {
+        Value::Hash(Box::new(self))
     }
 }
 
-/// As `change_hash`, for sets.
-fn change_set<R>(
+impl Collection for Set {
+    fn of(value: &mut Value) -> Option<&mut Self> {
+        if let Value::Set(set) = value { Some(set) } else { None }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn into_value(self) -> Value {
+        Value::Set(Box::new(self))
+    }
+}
+
+/// Lets `change` have the collection of the key, where `make` says so a new one if there is none.
+/// One that is empty afterwards goes.
+fn change<C: Collection, R>(
     call: &mut Call<'_>,
     make: bool,
-    change: impl FnOnce(&mut Set) -> R,
+    change: impl FnOnce(&mut C) -> R,
 ) -> Changed<R> {
     let key = call.args.get(1);
     let mut change = Some(change);
-    let changed = call.store.change(call.database, key, call.now, |entry| match &mut entry.value {
-        Value::Set(set) => change.take().map(|change| (change(set), set.len() == 0)),
-        _ => None,
+    let changed = call.store.change(call.database, key, call.now, |entry| {
+        let collection = C::of(&mut entry.value)?;
+        change.take().map(|change| (change(collection), collection.is_empty()))
     });
     match (changed, change) {
         (Some(Some((result, is_empty))), _) => {
@@ -54,9 +59,9 @@ fn change_set<R>(
             Changed::Done(result)
         }
         (None, Some(change)) if make => {
-            let mut set = Set::default();
-            let result = change(&mut set);
-            call.store.insert(call.database, key, Value::Set(Box::new(set)), 0);
+            let mut collection = C::default();
+            let result = change(&mut collection);
+            call.store.insert(call.database, key, collection.into_value(), 0);
             Changed::Done(result)
         }
         (None, _) => Changed::NotThere,
@@ -107,7 +112,7 @@ pub fn hset(call: &mut Call<'_>) {
     if args.len() % 2 == 1 {
         return call.reply.error("ERR wrong number of arguments for 'hset' command");
     }
-    let changed = change_hash(call, true, |hash| {
+    let changed = change(call, true, |hash: &mut Hash| {
         (2..args.len()).step_by(2).filter(|&at| hash.set(args.get(at), args.get(at + 1))).count()
     });
     tell_count(call, changed);
@@ -128,7 +133,7 @@ pub fn hget(call: &mut Call<'_>) {
 pub fn hdel(call: &mut Call<'_>) {
     let args = call.args;
     let remove = |hash: &mut Hash| args.from(2).filter(|field| hash.remove(field)).count();
-    let changed = change_hash(call, false, remove);
+    let changed = change(call, false, remove);
     tell_count(call, changed);
 }
 
@@ -160,14 +165,14 @@ pub fn hexists(call: &mut Call<'_>) {
 pub fn sadd(call: &mut Call<'_>) {
     let args = call.args;
     let add = |set: &mut Set| args.from(2).filter(|member| set.add(member)).count();
-    let changed = change_set(call, true, add);
+    let changed = change(call, true, add);
     tell_count(call, changed);
 }
 
 pub fn srem(call: &mut Call<'_>) {
     let args = call.args;
     let remove = |set: &mut Set| args.from(2).filter(|member| set.remove(member)).count();
-    let changed = change_set(call, false, remove);
+    let changed = change(call, false, remove);
     tell_count(call, changed);
 }
 

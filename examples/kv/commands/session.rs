@@ -330,15 +330,15 @@ pub fn describe(conn: &Conn<'_>, client: &Client, seconds: u64) -> String {
     let memory = size_of::<Client>() + partial + conn.pending();
     let library = text(details.map(|details| &details.library));
     let version = text(details.map(|details| &details.library_version));
-    // Writing to a string does not fail.
+    let (database, listens) = (client.database, client.subscriptions);
+    let (pending, resp) = (conn.pending(), if client.resp3 { 3 } else { 2 });
+    // All that Redis tells, as clients look for it; writing to a string does not fail.
     let _ = writeln!(
         line,
-        " name={name} age={age} idle={idle} flags={flags} db={} sub={} psub=0 ssub=0 multi=-1 \
-         obl={} tot-mem={memory} cmd={last} user=default resp={} lib-name={library} lib-ver={version}",
-        client.database,
-        client.subscriptions,
-        conn.pending(),
-        if client.resp3 { 3 } else { 2 },
+        " name={name} age={age} idle={idle} flags={flags} db={database} sub={listens} psub=0 ssub=0 \
+         multi=-1 qbuf={partial} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl={pending} oll=0 \
+         omem=0 tot-mem={memory} events=r cmd={last} user=default redir=-1 resp={resp} \
+         lib-name={library} lib-ver={version}",
     );
     line
 }
