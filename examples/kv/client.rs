@@ -73,6 +73,12 @@ impl Client {
         }
     }
 
+    /// Whether nothing has to be thought of before the next command.
+    pub fn has_free_hand(&self) -> bool {
+        let is_waiting = self.lane.is_some() || self.partial.is_some();
+        self.authenticated && self.subscriptions == 0 && !is_waiting
+    }
+
     /// Whether only commands about subscriptions are allowed.
     pub fn is_listener(&self) -> bool {
         self.subscriptions > 0 && !self.resp3

@@ -24,6 +24,7 @@ mod common;
 mod glob;
 mod lane;
 mod pubsub;
+mod quick;
 mod reply;
 mod resp;
 mod server;

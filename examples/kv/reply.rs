@@ -5,6 +5,8 @@
 use bytes::Bytes;
 use tightloop::Conn;
 
+use crate::value::INLINE_BYTES;
+
 /// The number that a header begins with, and the CRLF.
 const MAX_HEADER_BYTES: usize = 1 + 20 + 2;
 
@@ -121,6 +123,29 @@ impl Reply {
         self.header(b'$', value.len());
         self.bytes.extend_from_slice(value);
         self.bytes.extend_from_slice(b"\r\n");
+    }
+
+    /// A short string: the first `length` of these bytes. All of them are copied, which needs no
+    /// loop, and what is too much is cut off.
+    #[inline]
+    pub fn bulk_inline(&mut self, length: u8, value: &[u8; INLINE_BYTES]) {
+        let length = usize::from(length).min(INLINE_BYTES);
+        let mut line = [b'$'; 5 + INLINE_BYTES + 2];
+        let start = if length < 10 {
+            line[1..4].copy_from_slice(&[b'0' + length as u8, b'\r', b'\n']);
+            line[4..4 + INLINE_BYTES].copy_from_slice(value);
+            4
+        } else {
+            let (tens, ones) = (length as u8 / 10, length as u8 % 10);
+            line[1..5].copy_from_slice(&[b'0' + tens, b'0' + ones, b'\r', b'\n']);
+            line[5..5 + INLINE_BYTES].copy_from_slice(value);
+            5
+        };
+        line[start + length] = b'\r';
+        line[start + length + 1] = b'\n';
+        let end = self.bytes.len() + start + length + 2;
+        self.bytes.extend_from_slice(&line);
+        self.bytes.truncate(end);
     }
 
     /// A string that is not copied.
@@ -242,6 +267,17 @@ mod tests {
         let expected = b"$1\r\na\r\n$6\r\nshared\r\n$1\r\nx\r\n_\r\n";
         assert_eq!(reply.len(), expected.len());
         assert_eq!(reply.into_bytes(), expected);
+    }
+
+    #[test]
+    fn short_strings_are_told_as_long_ones_are() {
+        for length in 0..=INLINE_BYTES {
+            let (mut one, mut other) = (Reply::new(false), Reply::new(false));
+            let value = [b'v'; INLINE_BYTES];
+            one.bulk_inline(length as u8, &value);
+            other.bulk(&value[..length]);
+            assert_eq!(one.into_bytes(), other.into_bytes());
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::hash::{BuildHasher, Hasher};
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
-use crate::text::Text;
+use crate::text::{Text, is_same};
 use crate::value::Value;
 
 /// A segment splits when there are more entries than this for each, on average.
@@ -108,13 +108,13 @@ impl Table {
 
     #[inline]
     pub fn find(&self, hash: Hash, key: &[u8]) -> Option<&Entry> {
-        self.segments[self.segment(hash)].find(hash.0, |entry| *entry.key == *key)
+        self.segments[self.segment(hash)].find(hash.0, |entry| is_same(&entry.key, key))
     }
 
     #[inline]
     pub fn find_mut(&mut self, hash: Hash, key: &[u8]) -> Option<&mut Entry> {
         let segment = self.segment(hash);
-        self.segments[segment].find_mut(hash.0, |entry| *entry.key == *key)
+        self.segments[segment].find_mut(hash.0, |entry| is_same(&entry.key, key))
     }
 
     /// Adds an entry whose key is not there. Its bytes are counted.
@@ -137,7 +137,7 @@ impl Table {
     /// Takes an entry out; its bytes are no longer counted.
     pub fn remove(&mut self, hash: Hash, key: &[u8]) -> Option<Entry> {
         let at = self.segment(hash);
-        let found = self.segments[at].find_entry(hash.0, |entry| *entry.key == *key).ok()?;
+        let found = self.segments[at].find_entry(hash.0, |entry| is_same(&entry.key, key)).ok()?;
         let entry = found.remove().0;
         self.removed(&entry);
         self.shrink(at);

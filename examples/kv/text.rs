@@ -51,6 +51,23 @@ impl Deref for Text {
     }
 }
 
+/// Whether two strings are the same. Those of eight to sixteen bytes, as most keys are, are compared
+/// without a call.
+#[inline]
+pub fn is_same(one: &[u8], other: &[u8]) -> bool {
+    if one.len() != other.len() {
+        return false;
+    }
+    match (one.first_chunk::<8>(), one.last_chunk::<8>(), other.first_chunk(), other.last_chunk()) {
+        (Some(a), Some(b), Some(c), Some(d)) if one.len() <= 16 => {
+            (u64::from_ne_bytes(*a) ^ u64::from_ne_bytes(*c))
+                | (u64::from_ne_bytes(*b) ^ u64::from_ne_bytes(*d))
+                == 0
+        }
+        _ => one == other,
+    }
+}
+
 impl PartialEq for Text {
     fn eq(&self, other: &Self) -> bool {
         **self == **other
@@ -90,6 +107,20 @@ mod tests {
             let text = Text::from(&bytes[..]);
             assert_eq!(*text, *bytes);
             assert_eq!(text.heap() == 0, length <= INLINE_BYTES);
+        }
+    }
+
+    #[test]
+    fn strings_are_compared_to_their_last_byte() {
+        for length in 0..40 {
+            let bytes = vec![b'x'; length];
+            assert!(is_same(&bytes, &bytes.clone()));
+            assert!(!is_same(&bytes, &vec![b'x'; length + 1]));
+            for place in 0..length {
+                let mut other = bytes.clone();
+                other[place] = b'y';
+                assert!(!is_same(&bytes, &other));
+            }
         }
     }
 }

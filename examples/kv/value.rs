@@ -10,7 +10,7 @@ use crate::reply::Reply;
 use crate::text::{Text, allocation};
 
 /// Strings up to this length are part of the table. With them an entry is one line of the cache.
-const INLINE_BYTES: usize = 30;
+pub const INLINE_BYTES: usize = 30;
 
 /// Strings from this length on are shared with the replies that tell them, not copied.
 const SHARED_MIN_BYTES: usize = 16 * 1024;
@@ -114,11 +114,9 @@ impl Value {
     #[inline]
     pub fn tell(&self, reply: &mut Reply) -> bool {
         match self {
-            Value::Shared(bytes) => reply.bulk_shared(Bytes::clone(bytes)),
+            Value::Inline(length, bytes) => reply.bulk_inline(*length, bytes),
             Value::Own(bytes) => reply.bulk(bytes),
-            Value::Inline(length, bytes) => {
-                reply.bulk(&bytes[..usize::from(*length).min(INLINE_BYTES)]);
-            }
+            Value::Shared(bytes) => reply.bulk_shared(Bytes::clone(bytes)),
             Value::Hash(_) | Value::List(_) | Value::Set(_) => return false,
         }
         true

@@ -7,7 +7,7 @@ mod lists;
 mod numbers;
 mod server;
 pub mod session;
-mod strings;
+pub mod strings;
 mod table;
 
 use crate::args::Args;
@@ -16,7 +16,7 @@ use crate::server::Remote;
 use crate::store::Store;
 
 pub use server::{Usage, info};
-pub use table::{COMMANDS, Index};
+pub use table::{COMMANDS, GET, Index, SET};
 
 pub const WRONG_TYPE: &str = "WRONGTYPE Operation against a key holding the wrong kind of value";
 pub const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";

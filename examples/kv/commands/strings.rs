@@ -3,6 +3,8 @@
 use super::expiry::{Expire, Unit};
 use super::{Call, SYNTAX, WRONG_TYPE};
 use crate::args::Args;
+use crate::reply::Reply;
+use crate::store::Store;
 use crate::table::Entry;
 use crate::value::{Kind, Value};
 
@@ -10,10 +12,16 @@ use crate::value::{Kind, Value};
 const MAX_STRING_BYTES: usize = 512 << 20;
 
 pub fn get(call: &mut Call<'_>) {
-    match call.store.read(call.database, call.args.get(1), call.now) {
-        None => call.reply.null(),
-        Some(entry) if entry.value.tell(call.reply) => {}
-        Some(_) => call.reply.error(WRONG_TYPE),
+    tell(call.store, call.database, call.args.get(1), call.now, call.reply);
+}
+
+/// GET, wherever it comes from.
+#[inline]
+pub fn tell(store: &mut Store, database: usize, key: &[u8], now: u64, reply: &mut Reply) {
+    match store.read(database, key, now) {
+        None => reply.null(),
+        Some(entry) if entry.value.tell(reply) => {}
+        Some(_) => reply.error(WRONG_TYPE),
     }
 }
 
@@ -21,8 +29,20 @@ pub fn set(call: &mut Call<'_>) {
     if call.args.len() > 3 {
         return set_with_options(call);
     }
-    put(call, call.args.get(2), Ends::Never);
+    put(call.store, call.database, call.args.get(1), call.args.get(2), call.now);
     call.reply.ok();
+}
+
+/// SET without options, wherever it comes from.
+#[inline]
+pub fn put(store: &mut Store, database: usize, key: &[u8], value: &[u8], now: u64) {
+    let change = |entry: &mut Entry| {
+        entry.value.set_string(value);
+        entry.expires_at = 0;
+    };
+    if store.change(database, key, now, change).is_none() {
+        store.insert(database, key, Value::string(value), 0);
+    }
 }
 
 /// When a string that is set ends.
@@ -34,8 +54,7 @@ enum Ends {
 }
 
 /// Sets the key, whatever it was before.
-#[inline]
-fn put(call: &mut Call<'_>, value: &[u8], ends: Ends) {
+fn put_with_end(call: &mut Call<'_>, value: &[u8], ends: Ends) {
     let change = |entry: &mut Entry| {
         entry.value.set_string(value);
         match ends {
@@ -124,7 +143,7 @@ fn set_with_options(call: &mut Call<'_>) {
         }
         return;
     }
-    put(call, call.args.get(2), ends);
+    put_with_end(call, call.args.get(2), ends);
     if !options.get {
         call.reply.ok();
     }
@@ -133,7 +152,7 @@ fn set_with_options(call: &mut Call<'_>) {
 pub fn setnx(call: &mut Call<'_>) {
     let is_old = call.store.read(call.database, call.args.get(1), call.now).is_some();
     if !is_old {
-        put(call, call.args.get(2), Ends::Never);
+        put(call.store, call.database, call.args.get(1), call.args.get(2), call.now);
     }
     call.reply.integer(i64::from(!is_old));
 }
@@ -149,7 +168,7 @@ pub fn psetex(call: &mut Call<'_>) {
 fn set_for(call: &mut Call<'_>, unit: Unit, name: &str) {
     match (Expire { unit, argument: 2 }).read(call, name) {
         Ok(at) => {
-            put(call, call.args.get(3), Ends::At(at));
+            put_with_end(call, call.args.get(3), Ends::At(at));
             call.reply.ok();
         }
         Err(error) => call.reply.error(&error),
@@ -233,14 +252,7 @@ pub fn mset(call: &mut Call<'_>) {
         return call.reply.error("ERR wrong number of arguments for 'mset' command");
     }
     for at in (1..call.args.len()).step_by(2) {
-        let (key, value) = (call.args.get(at), call.args.get(at + 1));
-        let change = |entry: &mut Entry| {
-            entry.value.set_string(value);
-            entry.expires_at = 0;
-        };
-        if call.store.change(call.database, key, call.now, change).is_none() {
-            call.store.insert(call.database, key, Value::string(value), 0);
-        }
+        put(call.store, call.database, call.args.get(at), call.args.get(at + 1), call.now);
     }
     call.reply.ok();
 }

@@ -45,6 +45,10 @@ const fn session(name: &'static str, arity: i8, run: SessionFn, flags: Flags) ->
     Command { name, arity, run: Run::Session(run), flags, keys: NONE, group: "connection" }
 }
 
+/// The places of the two most frequent ones.
+pub const GET: u8 = 0;
+pub const SET: u8 = 1;
+
 /// All of them. The most frequent ones stand first: they are found first.
 #[rustfmt::skip] // a table
 pub static COMMANDS: &[Command] = &[
@@ -186,6 +190,7 @@ mod tests {
     #[test]
     fn every_command_is_found_in_whatever_case_and_nothing_else() {
         let index = Index::new();
+        assert_eq!((index.find(b"get"), index.find(b"set")), (Some(GET.into()), Some(SET.into())));
         for (number, command) in COMMANDS.iter().enumerate() {
             assert!(command.name.bytes().all(|byte| byte.is_ascii_lowercase()));
             assert_eq!(index.find(command.name.as_bytes()), Some(number));
