@@ -657,6 +657,8 @@ def random_command(pick):
     key, word, field = pick.choice(KEYS), pick.choice(WORDS), pick.choice(FIELDS)
     number = pick.choice([b"0", b"1", b"-1", b"2", b"7", b"-3", b"100", b"x", b"9223372036854775807", b"-9223372036854775808"])
     seconds = pick.choice([b"100", b"200", b"0", b"-1", b"x", b"9223372036854775807"])
+    # Hardly ever twice the same: which is later would depend on the millisecond.
+    delay = pick.choice([seconds, b"%d" % pick.randint(300, 1_000_000_000)]) if seconds not in (b"100", b"200") else b"%d" % pick.randint(300, 1_000_000_000)
     keys = [pick.choice(KEYS) for _ in range(pick.randint(1, 4))]
     words = [pick.choice(WORDS) for _ in range(pick.randint(1, 3))]
     fields = [pick.choice(FIELDS) for _ in range(pick.randint(1, 3))]
@@ -670,8 +672,8 @@ def random_command(pick):
         ["MSET", *keys], ["MGET", *keys], ["SETNX", key, word], ["SETEX", key, seconds, word],
         ["PSETEX", key, seconds + b"000", word], ["APPEND", key, word], ["STRLEN", key], ["INCR", key],
         ["INCRBY", key, number], ["DECR", key], ["DECRBY", key, number], ["DEL", *keys],
-        ["UNLINK", *keys], ["EXISTS", *keys], ["EXPIRE", key, seconds, *condition],
-        ["PEXPIRE", key, seconds + b"000", *condition], ["EXPIREAT", key, b"33177117420", *condition],
+        ["UNLINK", *keys], ["EXISTS", *keys], ["EXPIRE", key, delay, *condition],
+        ["PEXPIRE", key, delay + b"000", *condition], ["EXPIREAT", key, b"33177117420", *condition],
         ["TTL", key], ["PERSIST", key], ["TYPE", key], ["KEYS", pick.choice(["*", "?", "[ab]", "key*", "a*", "[^a]"])],
         ["HSET", key, *pairs], ["HSET", key, *fields], ["HGET", key, field], ["HDEL", key, *fields],
         ["HGETALL", key], ["HLEN", key], ["HEXISTS", key, field], ["LPUSH", key, *words],

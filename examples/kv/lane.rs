@@ -96,15 +96,16 @@ impl Lane {
 
     /// Moves what nothing has to be waited for behind `out`.
     pub fn drain(&mut self, out: &mut Reply) {
-        let is_ready = |slot: &mut Slot| match slot {
+        let is_ready = |slot: &Slot| match slot {
             Slot::Ready(_) => true,
             Slot::Waiting(gather) => gather.missing == 0,
         };
-        while let Some(slot) = self.slots.pop_front_if(is_ready) {
+        while self.slots.front().is_some_and(is_ready) {
             self.first += 1;
-            match slot {
-                Slot::Ready(reply) => out.append(reply),
-                Slot::Waiting(gather) => out.append(gather.finish()),
+            match self.slots.pop_front() {
+                Some(Slot::Ready(reply)) => out.append(reply),
+                Some(Slot::Waiting(gather)) => out.append(gather.finish()),
+                None => return,
             }
         }
     }

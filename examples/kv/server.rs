@@ -9,7 +9,7 @@ use tightloop::{Action, CloseReason, Conn, Context, Handler, Input, LoopInfo};
 use crate::args::Args;
 use crate::client::Client;
 use crate::commands::session::{Outcome, Session};
-use crate::commands::{COMMANDS, Flags, GET, Index, Route, Run, SET, strings};
+use crate::commands::{COMMANDS, Flags, GET, Index, Route, Run, SET, refusal, strings};
 use crate::pubsub::Channels;
 use crate::quick;
 use crate::reply::Reply;
@@ -195,7 +195,7 @@ impl Kv {
     fn refuse(&mut self, client: &mut Client, found: Option<usize>, args: Args<'_>) -> Next {
         let error = match found.map(|number| &COMMANDS[number]) {
             Some(command) => command.wrong_arity().into_bytes(),
-            None => unknown(args),
+            None => refusal::unknown(args),
         };
         self.target(client).error(error);
         Next::Go
@@ -322,30 +322,6 @@ impl Kv {
 fn read_clock() -> (Instant, u64) {
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     (Instant::now(), unix.as_millis() as u64)
-}
-
-/// The error of Redis, which shows the arguments' beginning.
-fn unknown(args: Args<'_>) -> Vec<u8> {
-    let mut rest = Vec::new();
-    for arg in args.from(1) {
-        if rest.len() >= SHOWN_BYTES {
-            break;
-        }
-        rest.push(b'\'');
-        rest.extend_from_slice(shown(arg, SHOWN_BYTES + 1 - rest.len()));
-        rest.extend_from_slice(b"' ");
-    }
-    let name = shown(args.get(0), SHOWN_BYTES);
-    [b"ERR unknown command '", name, b"', with args beginning with: ", &rest].concat()
-}
-
-/// Bytes of what a client sent that an error repeats.
-pub const SHOWN_BYTES: usize = 128;
-
-/// The beginning of an argument, up to a zero as in C.
-pub fn shown(bytes: &[u8], most: usize) -> &[u8] {
-    let bytes = &bytes[..bytes.len().min(most)];
-    &bytes[..memchr::memchr(0, bytes).unwrap_or(bytes.len())]
 }
 
 impl Handler for Kv {

@@ -134,7 +134,7 @@ fn expire_in(call: &mut Call<'_>, unit: Unit, name: &str) {
     let Some(number) = integer(call.args.get(2)) else { return call.reply.error(NOT_AN_INTEGER) };
     let delay = unit.in_milliseconds(number);
     let Some(at) = delay.and_then(|delay| delay.checked_add(unit.base(call.now))) else {
-        return call.reply.error(&invalid(name));
+        return call.reply.error(invalid(name));
     };
     let key = call.args.get(1);
     let changed = call.store.change(call.database, key, call.now, |entry| {

@@ -5,6 +5,7 @@ mod expiry;
 pub mod keys;
 mod lists;
 mod numbers;
+pub mod refusal;
 mod server;
 pub mod session;
 pub mod strings;

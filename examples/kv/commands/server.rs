@@ -153,7 +153,9 @@ pub fn config(session: &mut Session<'_, '_, '_>) -> Outcome {
     let args = session.args;
     match args.get(1) {
         name if is(name, "get") && args.len() >= 3 => config_get(session),
-        name if is(name, "set") && args.len() >= 4 && args.len() % 2 == 0 => config_set(session),
+        name if is(name, "set") && args.len() >= 4 && args.len().is_multiple_of(2) => {
+            config_set(session)
+        }
         name if is(name, "resetstat") && args.len() == 2 => {
             session.kv.shared.commands.store(0, Ordering::Relaxed);
             session.reply().ok();

@@ -252,7 +252,7 @@ pub fn mget(call: &mut Call<'_>) {
 }
 
 pub fn mset(call: &mut Call<'_>) {
-    if call.args.len() % 2 == 0 {
+    if call.args.len().is_multiple_of(2) {
         return call.reply.error("ERR wrong number of arguments for 'mset' command");
     }
     for at in (1..call.args.len()).step_by(2) {

@@ -106,10 +106,10 @@ impl Kv {
             Route::Cursor => keys::shard_of_cursor(args.get(1), loops),
             _ => return self.spread(conn, client, number, route, args),
         };
-        self.to_one(client, number, shard, args);
+        self.send_whole(client, number, shard, args);
     }
 
-    fn to_one(&mut self, client: &mut Client, number: usize, shard: usize, args: Args<'_>) {
+    fn send_whole(&mut self, client: &mut Client, number: usize, shard: usize, args: Args<'_>) {
         let resp3 = client.resp3;
         if shard == self.index {
             let mut reply = Reply::new(resp3);
@@ -134,8 +134,8 @@ impl Kv {
         let all = |kv: &Kv| vec![(1..args.len()).collect(); kv.loops];
         let (places, finish) = match route {
             // An error: whoever carries it out says so.
-            Route::Pairs if args.len() % 2 == 0 => {
-                return self.to_one(client, number, self.index, args);
+            Route::Pairs if args.len().is_multiple_of(2) => {
+                return self.send_whole(client, number, self.index, args);
             }
             Route::Pairs => (places_by_shard(self, args, 2).0, Finish::Ok),
             Route::Sum => (places_by_shard(self, args, 1).0, Finish::Sum),
