@@ -7,7 +7,7 @@ use std::error::Error;
 use std::io::Write;
 use std::process::ExitCode;
 
-use tightloop::{Driver, Endpoint, Handler, LoopInfo, Server, ServerHandle};
+use tightloop::{Driver, Endpoint, Handler, LoopInfo, RunningServer, Server, ServerHandle};
 
 /// The flags that all examples have.
 #[derive(clap::Args)]
@@ -72,6 +72,29 @@ where
     S: Fn(&ServerHandle) + Send + 'static,
 {
     let server = server.start(factory)?;
+    finish(server, stop)
+}
+
+/// As [`serve`]; `started` gets the running server before its addresses are told.
+#[allow(dead_code, reason = "only for examples whose loops talk to each other")]
+pub fn run_with<H, F>(
+    server: Server,
+    factory: F,
+    started: impl FnOnce(&RunningServer<H>),
+) -> Result<(), Box<dyn Error>>
+where
+    H: Handler,
+    F: Fn(LoopInfo) -> H + Send + Sync + 'static,
+{
+    let server = server.start(factory)?;
+    started(&server);
+    finish(server, ServerHandle::stop)
+}
+
+fn finish<H: Handler>(
+    server: RunningServer<H>,
+    stop: impl Fn(&ServerHandle) + Send + 'static,
+) -> Result<(), Box<dyn Error>> {
     signals::stop_on_signal(server.handle(), stop)?;
     // Behind the signals: whoever has read the lines may send one.
     announce(server.local_addrs());
