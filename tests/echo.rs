@@ -38,4 +38,22 @@ every_driver! {
         assert_eq!(common::read(&mut client, sent.len()), sent);
         common::stop(server);
     }
+
+    fn a_single_message_behind_a_burst_and_a_silence_is_answered(driver) {
+        let server = common::server(driver).listen("tcp://127.0.0.1:0");
+        let server = common::start(server, |_| Echo);
+        let to = common::address(&server, 0);
+        let mut clients: Vec<_> = (0..16).map(|_| common::connect(to)).collect();
+        for _ in 0..50 {
+            // They come together, so that the loop may wait for as many the next time.
+            clients.iter_mut().for_each(|client| client.write_all(b"burst").unwrap());
+            for client in &mut clients {
+                assert_eq!(common::read(client, 5), b"burst");
+            }
+        }
+        // sleep-ok: the silence is what the test is about; the loop sleeps in it.
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        assert_eq!(common::exchange(&mut clients[3], b"alone"), b"alone");
+        common::stop(server);
+    }
 }

@@ -90,6 +90,7 @@ impl<S: DatagramSocket> Datagrams<S> {
     }
 
     /// The socket with this number.
+    #[allow(dead_code, reason = "only where io_uring is built")]
     pub(crate) fn socket(&self, number: u32) -> Option<&S> {
         Some(&self.entries.get(number as usize)?.as_ref()?.socket)
     }

@@ -247,6 +247,7 @@ pub(crate) fn connect_result(socket: &SockRef<'_>) -> Option<io::Result<()>> {
 }
 
 /// This end of a stream.
+#[allow(dead_code, reason = "only where io_uring is built")]
 pub(crate) fn local_address(socket: &SockRef<'_>) -> io::Result<Address> {
     address_of(&socket.local_addr()?)
 }
