@@ -25,7 +25,10 @@ every_driver! {
                     rest = later;
                     let before = conn.pending();
                     match dice.below(6) {
-                        0 => drop(conn.write(&now.to_vec())),
+                        0 => {
+                            let copy = now.to_vec();
+                            conn.write(&copy);
+                        }
                         1 => drop(conn.write_bytes(Bytes::copy_from_slice(now))),
                         2 => conn.writer().expect("it is open").write_all(now).expect("it takes all"),
                         _ => assert_eq!(conn.write(now), before + now.len()),

@@ -119,7 +119,7 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub loops: usize,
 
-    /// What the client's loops wait with: auto, poll or io-uring
+    /// What the client's loops wait with: poll, io-uring, or auto, which is io-uring where it can be had
     #[arg(long, value_name = "DRIVER", default_value = "auto")]
     pub driver: tightloop::Driver,
 
