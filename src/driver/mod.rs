@@ -56,6 +56,15 @@ pub(crate) struct Token {
     pub(crate) generation: u32,
 }
 
+/// A turn looks at each waiting socket once, so that one that became ready meanwhile waits for no
+/// more than the others' one event each. Where few wait, it goes round up to this many events, so
+/// that asking the kernel for news costs the busy ones next to nothing.
+pub(crate) const LEAST_PLACES_PER_TURN: usize = 32;
+
+/// So many bytes, received or sent, take the place of a further round's event: where much is
+/// moved, asking the kernel costs nothing beside it, and whoever has become ready should not wait.
+pub(crate) const BYTES_PER_PLACE: usize = 2048;
+
 /// Indices of streams stay below this: drivers keep two bits to tell kinds of sockets apart.
 pub(crate) const MAX_STREAMS: u32 = 1 << 30;
 

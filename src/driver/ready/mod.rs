@@ -25,6 +25,7 @@ use crate::addr::Address;
 use crate::buf::outbound::Outbound;
 use crate::buf::pages::Pages;
 use crate::driver::datagrams::Datagrams;
+use crate::driver::{BYTES_PER_PLACE, LEAST_PLACES_PER_TURN};
 use crate::driver::{Buffer, CloseMode, Driver, Event, Outgoing, Sent, Sockets, Token, Waker};
 use crate::sys::socket::{Listener, Stream, connect_udp, start_connect};
 use crate::sys::sockopt::SocketOptions;
@@ -42,15 +43,6 @@ use stream::{StreamEntry, requeue};
 
 /// Events fetched by one system call; more wait in the kernel for the next turn.
 const EVENTS_PER_WAIT: usize = 1024;
-
-/// A turn looks at each waiting socket once, so that one that became ready meanwhile waits for no
-/// more than the others' one event each. Where few wait, it goes round up to this many events, so
-/// that asking the kernel for news costs the busy ones next to nothing.
-const LEAST_PLACES_PER_TURN: usize = 32;
-
-/// So many bytes, received or sent, take the place of a further round's event: where much is
-/// moved, asking the kernel costs nothing beside it, and whoever has become ready should not wait.
-const BYTES_PER_PLACE: usize = 2048;
 
 /// The readiness driver.
 ///

@@ -223,6 +223,8 @@ impl Driver for Uring {
         if self.datagrams.has_row()
             && let Some(event) = self.datagram_event(None)
         {
+            // A row takes the places of further ones: others have their turn behind it.
+            self.spare = self.spare.saturating_sub(1);
             return Some(event);
         }
         while let Some(completion) = self.ring.next() {

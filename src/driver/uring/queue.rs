@@ -1,14 +1,8 @@
 //! The queue of those who may have something to be told without a further completion: they are
 //! received, accepted or told one event at a time, and go to the end if they may have more.
 
-use crate::driver::Event;
 use crate::driver::uring::Uring;
-
-/// As for the readiness driver: places of the queue that a turn looks at, at least.
-const LEAST_PLACES_PER_TURN: usize = 32;
-
-/// As for the readiness driver: bytes that take the place of a further round's event.
-pub(super) const BYTES_PER_PLACE: usize = 2048;
+use crate::driver::{BYTES_PER_PLACE, Event, LEAST_PLACES_PER_TURN};
 
 /// Something that may have an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -23,9 +23,9 @@ use io_uring::{opcode, types};
 use socket2::SockRef;
 
 use crate::buf::outbound::Outbound;
+use crate::driver::BYTES_PER_PLACE;
 use crate::driver::uring::Uring;
 use crate::driver::uring::memory::Mapping;
-use crate::driver::uring::queue::BYTES_PER_PLACE;
 use crate::driver::uring::ring::Ring;
 use crate::driver::uring::stream::{StreamEntry, retry};
 use crate::driver::uring::tag::{MAX_OFFSET, MAX_SEND, Tag};
