@@ -6,11 +6,12 @@ mod scripted;
 
 use std::cell::Cell;
 use std::io::Write;
+use std::net::UdpSocket;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use scripted::{Dice, Script, closed, connect_narrow, ending, name, opened, settle};
-use tightloop::Action;
+use scripted::{Dice, Script, block, closed, connect_narrow, ending, name, opened, settle};
+use tightloop::{Action, Direction, Endpoint};
 
 every_driver! {
     fn stretches_of_the_input_keep_their_place_among_other_output(driver) {
@@ -29,7 +30,9 @@ every_driver! {
                             let copy = now.to_vec();
                             conn.write(&copy);
                         }
-                        1 => drop(conn.write_bytes(Bytes::copy_from_slice(now))),
+                        1 => {
+                            conn.write_bytes(Bytes::copy_from_slice(now));
+                        }
                         2 => conn.writer().expect("it is open").write_all(now).expect("it takes all"),
                         _ => assert_eq!(conn.write(now), before + now.len()),
                     }
@@ -190,5 +193,98 @@ every_driver! {
             drop(client);
             common::stop(server);
         }
+    }
+
+    fn a_large_datagram_is_passed_on_to_a_stream(driver) {
+        let (report, events) = common::events();
+        let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let url = format!("udp://{}", peer.local_addr().unwrap());
+        let server = common::start(common::server(driver).listen("tcp://127.0.0.1:0"), move |_| {
+            let to: Endpoint = url.parse().unwrap();
+            let first = Rc::new(Cell::new(None));
+            let known = first.clone();
+            Script::<()>::new()
+                .report(&report)
+                .open(move |conn| match (conn.direction(), first.get()) {
+                    (Direction::Incoming, None) => {
+                        first.set(Some(conn.id()));
+                        conn.connect(to.clone()).unwrap();
+                    }
+                    (Direction::Outgoing, _) => {
+                        conn.write(b"hello");
+                    }
+                    _ => {}
+                })
+                .traffic(move |conn, (), input| {
+                    let all = input.take_all();
+                    match conn.direction() {
+                        Direction::Incoming => {
+                            conn.write(all);
+                        }
+                        Direction::Outgoing => {
+                            conn.peer(known.get().unwrap()).expect("it is open").write(all);
+                        }
+                    }
+                    Action::Continue
+                })
+        });
+        let mut stream = common::connect(common::address(&server, 0));
+        let mut other = common::connect(common::address(&server, 0));
+        for _ in 0..3 {
+            opened(&events);
+        }
+        peer.set_read_timeout(Some(common::DEADLINE)).unwrap();
+        let (_, back) = peer.recv_from(&mut [0; 5]).unwrap();
+        for size in [4_096, 20_000, 1, 65_000] {
+            let datagram = common::pattern(size);
+            peer.send_to(&datagram, back).unwrap();
+            assert_eq!(common::exchange(&mut other, b"in between"), b"in between");
+            assert!(common::read(&mut stream, size) == datagram, "of {size} bytes");
+        }
+        common::stop(server);
+    }
+
+    fn what_is_left_behind_an_echo_is_there_for_pre_write_to_resume(driver) {
+        let server = common::start(common::server(driver).listen("tcp://127.0.0.1:0"), |_| {
+            Script::<()>::new()
+                .traffic(|conn, (), input| {
+                    conn.write(input.take(1).unwrap());
+                    conn.pause_reading();
+                    Action::Continue
+                })
+                .pre_write(|conn, (), _| conn.resume_reading())
+        });
+        let mut client = common::connect(common::address(&server, 0));
+        assert_eq!(common::exchange(&mut client, b"abcdefgh"), b"abcdefgh");
+        common::stop(server);
+    }
+
+    // A driver that waits for completions must not sleep on one that says that a socket was full.
+    fn the_tail_that_a_full_socket_refuses_arrives_though_everybody_else_is_quiet(driver) {
+        let server = common::server(driver).listen("tcp://127.0.0.1:0").socket_send_buffer(4_096);
+        let server = common::start(server, |_| common::Echo);
+        let to = common::address(&server, 0);
+        // In one of these rounds the slow one's socket is full for the first time at the very end.
+        for rounds in 1..40 {
+            let mut others: Vec<_> = (0..8).map(|_| common::connect(to)).collect();
+            let mut slow = connect_narrow(to, 2_048);
+            common::eventually("all are open", || server.handle().connections() == 9);
+            for _ in 0..rounds {
+                let gate = block(&server, 0);
+                slow.write_all(&[b's'; 1_500]).unwrap();
+                for other in &mut others {
+                    other.write_all(b"hello").unwrap();
+                }
+                drop(gate);
+                for other in &mut others {
+                    assert_eq!(common::read(other, 5), b"hello");
+                }
+            }
+            let sent = rounds * 1_500;
+            assert!(common::read(&mut slow, sent).iter().all(|byte| *byte == b's'));
+            drop((slow, others));
+            common::eventually("all have gone", || server.handle().connections() == 0);
+        }
+        common::stop(server);
     }
 }

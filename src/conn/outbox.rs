@@ -9,6 +9,10 @@ use crate::driver::Outgoing;
 /// to a peer that is being answered in order; what does not fit is dropped, as on the way.
 const MAX_WAITING: usize = 1 << 20;
 
+/// The most bytes that one callback may want sent: nothing leaves before it returns. A hundred
+/// thousand datagrams of the common size fit; more is an endless loop rather than a wish.
+const MAX_GATHERED: usize = 256 << 20;
+
 /// So many datagrams, or bytes of them, leave without waiting for more: beyond that a system call
 /// is shared by so many that nothing is gained, and the peers could already be at work.
 const FULL_DATAGRAMS: usize = 64;
@@ -43,7 +47,8 @@ impl Outbox {
         let start = self.bytes.len();
         let datagram = Outgoing { to, from, payload: start..start + payload.len() };
         let cost = cost(&datagram);
-        if self.blocked && self.waiting + cost > MAX_WAITING {
+        let most = if self.blocked { MAX_WAITING } else { MAX_GATHERED };
+        if self.waiting + cost > most {
             return false;
         }
         self.waiting += cost;

@@ -118,6 +118,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Offers the bytes of a receive buffer where they lie.
     #[inline(always)] // Once a message.
     pub(super) fn feed_buffer(&mut self, token: Token, buffer: &Buffer) -> Fed {
+        debug_assert!(self.core.lent.is_none(), "a stretch has outlived its buffer");
         let begun = self.callback_begins();
         let Self { driver, handler, core, states, .. } = self;
         let bytes = driver.bytes(buffer);

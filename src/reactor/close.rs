@@ -69,7 +69,14 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let Some(conn) = self.core.table.get_mut(token) else { return };
         if conn.want_shutdown_write && !conn.write_shut {
             // A handshake would never be done behind our FIN.
-            if conn.handshaking || !self.seal(token) || !self.is_committed(token) {
+            if conn.handshaking || !self.seal(token) {
+                return;
+            }
+            if !self.is_committed(token) {
+                // Nobody else looks after one that this has ended.
+                if self.core.table.get(token).is_some_and(|conn| conn.want_end) {
+                    self.finish(token);
+                }
                 return;
             }
             let Some(conn) = self.core.table.get_mut(token) else { return };

@@ -70,31 +70,43 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         }
     }
 
+    /// Whether the next command is a broadcast.
+    pub(super) fn broadcasts_next(&self) -> bool {
+        matches!(self.commands.front(), Some(Command::Broadcast { .. }))
+    }
+
+    /// Whether a broadcast has begun and is not done.
+    pub(super) fn is_broadcasting(&self) -> bool {
+        matches!(self.commands.front(), Some(Command::Broadcast { from: 1.., .. }))
+    }
+
     /// Writes to every open connection, of which one turn attends to so many only: the rest comes
     /// first in the next one, so that what was asked for later stays behind it. Each is sent to at
     /// once. The same small buffer serves them all then; thousands, filled first and sent from
-    /// later, would not stay in the cache.
+    /// later, would not stay in the cache. Where a further broadcast follows, both leave together.
     fn broadcast(&mut self, bytes: Bytes, from: u32) {
-        let mut left = self.core.options.turn.attended;
+        let gathers = self.broadcasts_next();
         for index in from..self.core.table.bound() {
             let Some(token) = self.core.table.token_at(index) else { continue };
-            if left == 0 {
+            if self.broadcasts_left == 0 {
                 self.commands.push_front(Command::Broadcast { bytes, from: index });
                 return;
             }
-            left -= 1;
+            self.broadcasts_left -= 1;
             let Some(conn) = self.core.table.get_mut(token) else { continue };
             if conn.phase != Phase::Open {
                 continue;
             }
-            // What waits for the end of the turn anyway goes with it.
-            let waits = std::mem::replace(&mut conn.dirty, true);
+            // What waits for the end of the turn anyway takes it along. The others are kept from
+            // the list of those that do.
+            let at_once = !conn.dirty && !gathers;
+            conn.dirty |= at_once;
             let bytes = bytes.clone();
             self.core.write_with(token, |conn, pool| conn.outbound.append_bytes(bytes, pool));
-            if let Some(conn) = self.core.table.get_mut(token) {
-                conn.dirty = waits;
-            }
-            if !waits {
+            if at_once {
+                if let Some(conn) = self.core.table.get_mut(token) {
+                    conn.dirty = false;
+                }
                 self.settle(token);
             }
         }

@@ -65,10 +65,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             return self.received_otherwise(token, buffer);
         }
         let fed = self.feed_buffer(token, &buffer);
-        self.send_lent(&buffer);
         if fed.consumed < buffer.length {
             return self.left_over(token, buffer, fed);
         }
+        self.send_lent(&buffer);
         self.driver.recycle(buffer);
         self.act(token, fed.action);
     }
@@ -79,6 +79,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             let left = &self.driver.bytes(&buffer)[fed.consumed..];
             conn.inbound.append(left, &mut self.core.pool);
         }
+        // Behind that: pre_write may begin TLS, which the rest belongs to then, or resume reading.
+        self.send_lent(&buffer);
         self.driver.recycle(buffer);
         self.after_traffic(token, fed.action);
     }

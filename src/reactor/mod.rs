@@ -151,6 +151,8 @@ pub(crate) struct Reactor<D: Driver, H: Handler> {
     tick_delay: Option<Duration>,
     /// An accept failure was logged and none has succeeded since.
     accept_failure_logged: bool,
+    /// Connections that broadcasts may still write to in this turn.
+    broadcasts_left: usize,
 }
 
 impl<D: Driver, H: Handler> Reactor<D, H> {
@@ -210,6 +212,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             minds_budget: false,
             tick_delay: None,
             accept_failure_logged: false,
+            broadcasts_left: 0,
         };
         for (number, listener) in parts.listeners {
             let number = u32::from(number);
@@ -264,7 +267,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.run_handshakes();
         self.run_events();
         self.run_commands();
-        self.run_jobs();
+        // What is asked for behind a broadcast stays behind it.
+        if !self.is_broadcasting() {
+            self.run_jobs();
+        }
         self.expire_timers();
         self.attend_urgent();
         self.attend_dirty();
@@ -321,20 +327,22 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     fn run_commands(&mut self) {
-        if !self.core.shared.commands.is_empty() {
+        // Those that have not been carried out yet are still bounded by the mailbox.
+        if self.commands.is_empty() && !self.core.shared.commands.is_empty() {
             self.core.shared.commands.swap_into(&mut self.command_batch);
             self.commands.extend(self.command_batch.drain(..));
         }
+        self.broadcasts_left = self.core.options.turn.attended;
         for _ in 0..self.core.options.turn.commands {
+            if self.broadcasts_left == 0 && self.broadcasts_next() {
+                // It goes on in the next turn.
+                break;
+            }
             let Some(command) = self.commands.pop_front() else {
                 break;
             };
             self.core.shared.metrics.commands.add(1);
             self.carry_out(command);
-            if matches!(self.commands.front(), Some(Command::Broadcast { from: 1.., .. })) {
-                // It is not done yet, and goes on in the next turn.
-                break;
-            }
         }
         self.send_gathered();
     }

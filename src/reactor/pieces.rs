@@ -20,6 +20,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             return self.received_out_of_turn(token, buffer);
         }
         let fed = self.feed_buffer(token, &buffer);
+        // Passed on to a stream, it may be sent from where it lies.
+        self.send_lent(&buffer);
         self.driver.recycle(buffer);
         self.after_traffic(token, fed.action);
     }

@@ -81,6 +81,9 @@ use ring::{Ring, Wait};
 use send::Stage;
 use stream::StreamEntry;
 
+/// How long the driver waits before it tries again what the kernel has refused for want of memory.
+const SHORT_OF_MEMORY: Duration = Duration::from_millis(10);
+
 /// The io_uring driver.
 pub(crate) struct Uring {
     /// Dropped before all that the kernel may refer to.
@@ -206,6 +209,11 @@ impl Driver for Uring {
         self.buffers.publish();
         // A turn may have ended within a row of datagrams.
         let is_idle = self.queue.is_empty() && !self.datagrams.has_row();
+        // Operations that the kernel had no memory for are tried again, though nothing happens.
+        let timeout = match self.unsettled.is_empty() {
+            true => timeout,
+            false => Some(timeout.map_or(SHORT_OF_MEMORY, |timeout| timeout.min(SHORT_OF_MEMORY))),
+        };
         let may_sleep = timeout.is_none_or(|timeout| !timeout.is_zero());
         if is_idle && may_sleep && !self.ring.has_completions() {
             self.ring.enter(Wait::For(timeout))?;

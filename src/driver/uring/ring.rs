@@ -176,15 +176,26 @@ impl Ring {
     /// Has all entries leave, and waits for nothing.
     ///
     /// # Errors
-    /// The kernel's, when it takes none.
+    /// The kernel's; `EAGAIN` where it has not taken all.
     pub(super) fn submit(&mut self) -> io::Result<()> {
-        let result = self.call(0, 0, None);
-        self.fetch();
-        match result {
-            Ok(_) => Ok(()),
-            // Completions overflow: they are fetched now.
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => self.enter(Wait::No),
-            Err(error) => Err(error),
+        loop {
+            let result = self.call(0, 0, None);
+            self.fetch();
+            let taken = match result {
+                Ok(taken) => taken,
+                // Completions overflow: they are fetched now.
+                Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                    self.enter(Wait::No)?;
+                    0
+                }
+                Err(error) => return Err(error),
+            };
+            match self.unsubmitted() {
+                0 => return Ok(()),
+                _ if taken > 0 => {}
+                // What must not be overtaken is still here.
+                _ => return Err(io::Error::from_raw_os_error(libc::EAGAIN)),
+            }
         }
     }
 
@@ -199,7 +210,7 @@ impl Ring {
                     let least = self.last.min(MOST_GATHERED) as u32;
                     self.enter_for(least, Some(GATHER))?;
                 }
-                if self.fetched.len() == before {
+                if self.fetched.len() == before && self.failed_sends.is_empty() {
                     self.enter_for(1, timeout)?;
                 }
                 self.last = self.fetched.len() - before;
@@ -279,10 +290,11 @@ impl Ring {
         self.fetched.pop_front()
     }
 
-    /// Whether completions wait to be looked at.
+    /// Whether completions wait to be looked at. What sends tell counts: who sleeps on it never
+    /// learns that a full socket has left something over.
     #[inline]
     pub(super) fn has_completions(&self) -> bool {
-        !self.fetched.is_empty()
+        !self.fetched.is_empty() || !self.failed_sends.is_empty()
     }
 
     /// What sends have told since this was asked last: only failures do.
