@@ -16,7 +16,7 @@ mod uring;
 #[path = "choice/no_uring.rs"]
 mod uring;
 
-/// What [`driver::Driver::Auto`] tries first. docs/PERFORMANCE.md has the figures behind it.
+/// What [`driver::Driver::Auto`] tries first. docs/performance.md has the figures, and the reason.
 const AUTO_PREFERS: driver::Driver = driver::Driver::Poll;
 
 /// What was chosen.
