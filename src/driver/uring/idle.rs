@@ -30,7 +30,7 @@ pub(super) struct Hand {
     /// There may be streams with a receive in the kernel.
     pub(super) is_needed: bool,
     /// This round has met one.
-    has_met: bool,
+    pub(super) has_met: bool,
     /// The timer of the next step is in the kernel.
     is_set: bool,
     /// Read by the kernel when the timer's entry leaves; in a place of its own, as the driver

@@ -35,7 +35,10 @@ impl Uring {
         for index in unsettled.drain(..) {
             let Some(entry) = self.streams.get_mut(index) else { continue };
             entry.unsettled = false;
-            self.hand.is_needed |= entry.wanted() == Armed::Receive;
+            if entry.wanted() == Armed::Receive {
+                // Also for one behind the hand: it would not be met in this round.
+                (self.hand.is_needed, self.hand.has_met) = (true, true);
+            }
             if let Err(error) = entry.settle(index, &mut self.ring) {
                 // The kernel takes nothing more for now: the next turn tries again.
                 log::debug!("an operation has to wait: {error}");
