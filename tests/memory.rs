@@ -103,7 +103,7 @@ every_driver! {
         common::stop(server);
     }
 
-    fn an_idle_connection_costs_at_most_256_bytes(driver) {
+    fn an_idle_connection_costs_at_most_192_bytes(driver) {
         const CONNECTIONS: usize = 10_000;
         let _alone = ALONE.lock();
         let server = common::start(common::server(driver).listen("tcp://127.0.0.1:0"), |_| Echo);
@@ -123,7 +123,7 @@ every_driver! {
         common::eventually("all clients are gone", || handle.connections() == 1);
         assert_eq!(common::exchange(&mut first, b"still there"), b"still there");
         common::stop(server);
-        assert!((1..=256).contains(&each), "an idle connection costs {each} bytes");
+        assert!((1..=192).contains(&each), "an idle connection costs {each} bytes");
     }
 
     fn peers_that_send_and_never_read_hold_no_more_than_their_marks(driver) {

@@ -3,15 +3,22 @@
 //! One contiguous buffer with a cursor: `consume` moves the cursor, and the consumed bytes are only
 //! squeezed out when `append` finds no room. After each such move at least as many bytes are free
 //! as were moved, so a byte is copied O(1) times on average however small the steps are. The buffer
-//! belongs to the loop's pool and goes back as soon as it is empty.
+//! belongs to the loop's pool and goes back as soon as it is empty; an empty `Inbound` is one null pointer.
 //!
-//! INVARIANT: `start <= buffer.len()`, with equality only when both are 0 and no memory is held.
+//! INVARIANT: `start < buffer.len()` of whatever is kept.
 
-use super::pool::Pool;
+use super::pool::{CLASS_BYTES, Pool};
 
-/// Unconsumed input; 32 bytes, no memory while empty.
+/// Unconsumed input; no memory while empty. It has no `Drop`: [`clear`](Self::clear) it to return what
+/// it holds.
 #[derive(Default)]
 pub(crate) struct Inbound {
+    kept: Option<Box<Kept>>,
+}
+
+/// What a non-empty [`Inbound`] points to; the pool recycles it with its allocation.
+#[derive(Default)]
+pub(super) struct Kept {
     buffer: Vec<u8>,
     /// Where the unconsumed bytes begin.
     start: usize,
@@ -20,22 +27,22 @@ pub(crate) struct Inbound {
 impl Inbound {
     /// Bytes of memory that it holds, used or not.
     pub(crate) fn held(&self) -> usize {
-        self.buffer.capacity()
+        self.kept.as_ref().map_or(0, |kept| kept.buffer.capacity())
     }
 
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.buffer.is_empty()
+        self.kept.is_none()
     }
 
     #[inline]
     pub(crate) fn len(&self) -> usize {
-        self.buffer.len() - self.start
+        self.kept.as_ref().map_or(0, |kept| kept.len())
     }
 
     #[inline]
     pub(crate) fn as_slice(&self) -> &[u8] {
-        &self.buffer[self.start..]
+        self.kept.as_ref().map_or(&[], |kept| kept.as_slice())
     }
 
     /// Copies `data` behind the bytes already there.
@@ -44,28 +51,51 @@ impl Inbound {
         if data.is_empty() {
             return;
         }
-        if self.buffer.capacity() - self.buffer.len() < data.len() {
-            self.make_room(data.len(), pool);
+        let kept = self.kept.get_or_insert_with(|| pool.take_kept());
+        if kept.buffer.capacity() - kept.buffer.len() < data.len() {
+            kept.make_room(data.len(), pool);
         }
-        self.buffer.extend_from_slice(data);
+        kept.buffer.extend_from_slice(data);
     }
 
     /// Drops the first `count` bytes; `count <= len()`.
     #[inline]
     pub(crate) fn consume(&mut self, count: usize, pool: &mut Pool) {
         debug_assert!(count <= self.len(), "consumed {count} of {} bytes", self.len());
-        if count < self.len() {
-            self.start += count;
-        } else {
-            self.clear(pool);
+        match &mut self.kept {
+            Some(kept) if count < kept.len() => kept.start += count,
+            _ => self.clear(pool),
         }
     }
 
     /// Drops everything and gives the memory back.
     #[inline]
     pub(crate) fn clear(&mut self, pool: &mut Pool) {
-        self.start = 0;
-        pool.give(std::mem::take(&mut self.buffer));
+        let Some(mut kept) = self.kept.take() else { return };
+        kept.start = 0;
+        if kept.buffer.capacity() == CLASS_BYTES[0] {
+            kept.buffer.clear();
+            pool.give_kept(kept);
+        } else {
+            pool.give(kept.buffer);
+        }
+    }
+}
+
+impl Kept {
+    /// Its buffer, taken out.
+    pub(super) fn take_buffer(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.buffer)
+    }
+
+    #[inline]
+    fn len(&self) -> usize {
+        self.buffer.len() - self.start
+    }
+
+    #[inline]
+    fn as_slice(&self) -> &[u8] {
+        &self.buffer[self.start..]
     }
 
     /// Makes room for `additional` bytes, and for as many as have to be moved now: that is what
@@ -90,9 +120,15 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    impl Inbound {
+        fn start(&self) -> usize {
+            self.kept.as_ref().map_or(0, |kept| kept.start)
+        }
+    }
+
     #[test]
     fn it_is_small_and_holds_no_memory_while_empty() {
-        assert!(size_of::<Inbound>() <= 32);
+        assert!(size_of::<Inbound>() <= 8);
         let mut pool = Pool::new(1 << 20);
         let mut inbound = Inbound::default();
         inbound.append(b"", &mut pool);
@@ -122,9 +158,9 @@ mod tests {
         inbound.append(&[0; 100_000], &mut pool);
         let mut moves = 0;
         for _ in 0..1_000_000 {
-            let start = inbound.start;
+            let start = inbound.start();
             inbound.append(&[1], &mut pool);
-            moves += u32::from(inbound.start < start);
+            moves += u32::from(inbound.start() < start);
             inbound.consume(1, &mut pool);
         }
         assert!((1..=10).contains(&moves), "{moves} moves of 100 kB for 1 MB");
@@ -136,9 +172,9 @@ mod tests {
         let mut inbound = Inbound::default();
         let mut moves = 0;
         for _ in 0..1 << 20 {
-            let capacity = inbound.buffer.capacity();
+            let capacity = inbound.held();
             inbound.append(&[7], &mut pool);
-            moves += u32::from(inbound.buffer.capacity() != capacity);
+            moves += u32::from(inbound.held() != capacity);
         }
         assert!(moves <= 7, "{moves} buffers for 1 MiB");
         inbound.clear(&mut pool);

@@ -4,9 +4,10 @@
 //! back last is the one still in cache. A retain limit bounds the memory that lies idle. The pool
 //! also recycles the outbound queues, so that a connection that becomes busy allocates nothing.
 //!
-//! INVARIANT: `retained` is the sum of the memory in `free`, `queues` and `warm`, and
+//! INVARIANT: `retained` is the sum of the memory in `free`, `queues`, `warm` and `kept`, and
 //! `<= retain_limit`.
 
+use super::inbound::Kept;
 use super::outbound::Queue;
 
 /// Capacities of the size classes in bytes: the page size, then steps of four, so that a buffer
@@ -21,6 +22,10 @@ const OVERSIZED_BYTES: usize = 2 * CLASS_BYTES[CLASS_BYTES.len() - 1];
 /// Queues kept together with their chunk: as many as connections answer small messages at once.
 const WARM_QUEUES: usize = 256;
 
+/// Inputs kept together with their buffer: as many as connections have half a message at once.
+const WARM_INPUTS: usize = 256;
+const WARM_INPUT_BYTES: usize = size_of::<Kept>() + CLASS_BYTES[0];
+
 /// Buffers for one event loop; it is passed by `&mut` to whatever needs memory.
 pub(crate) struct Pool {
     free: [Vec<Vec<u8>>; CLASS_BYTES.len()],
@@ -29,6 +34,9 @@ pub(crate) struct Pool {
     /// Queues with one empty chunk of the first class.
     #[expect(clippy::vec_box, reason = "the boxes are what is recycled")]
     warm: Vec<Box<Queue>>,
+    /// Inputs with one empty buffer of the first class.
+    #[expect(clippy::vec_box, reason = "the boxes are what is recycled")]
+    kept: Vec<Box<Kept>>,
     /// The empty buffer that a `Writer` has shown to its user and nobody has written to yet; of
     /// capacity 0 when there is none. It waits here so that `Writer` needs no `Drop`, which would
     /// stretch its borrow of the connection. Neither lent nor retained.
@@ -48,6 +56,7 @@ impl Pool {
             free: Default::default(),
             queues: Vec::new(),
             warm: Vec::new(),
+            kept: Vec::new(),
             prepared: Vec::new(),
             retain_limit,
             retained: 0,
@@ -185,6 +194,33 @@ impl Pool {
         }
     }
 
+    /// An empty input, with a buffer of the first class where there is such a one.
+    #[inline]
+    pub(super) fn take_kept(&mut self) -> Box<Kept> {
+        match self.kept.pop() {
+            Some(kept) => {
+                self.retained -= WARM_INPUT_BYTES;
+                self.lent += 1;
+                self.held += CLASS_BYTES[0];
+                kept
+            }
+            None => Box::default(),
+        }
+    }
+
+    /// Takes back an empty input with a buffer of the first class.
+    #[inline]
+    pub(super) fn give_kept(&mut self, mut kept: Box<Kept>) {
+        if self.kept.len() < WARM_INPUTS && self.retained + WARM_INPUT_BYTES <= self.retain_limit {
+            self.retained += WARM_INPUT_BYTES;
+            self.lent = self.lent.saturating_sub(1);
+            self.held = self.held.saturating_sub(CLASS_BYTES[0]);
+            self.kept.push(kept);
+        } else {
+            self.give(kept.take_buffer());
+        }
+    }
+
     #[inline]
     fn obtain(&mut self, capacity: usize) -> Vec<u8> {
         let Some(class) = CLASS_BYTES.iter().position(|&bytes| capacity <= bytes) else {
@@ -237,7 +273,8 @@ impl Pool {
         let buffers: usize = self.free.iter().flatten().map(Vec::capacity).sum();
         let queues: usize = self.queues.iter().map(|queue| queue.memory()).sum();
         let warm: usize = self.warm.iter().map(|queue| queue.memory() + CLASS_BYTES[0]).sum();
-        assert_eq!(self.retained, buffers + queues + warm);
+        let kept = self.kept.len() * WARM_INPUT_BYTES;
+        assert_eq!(self.retained, buffers + queues + warm + kept);
         assert!(self.retained <= self.retain_limit);
         assert!(self.free.iter().flatten().all(Vec::is_empty));
     }

@@ -10,6 +10,7 @@ use crate::conn::core::Core;
 use crate::conn::extra::Extra;
 use crate::conn::handle::Promise;
 use crate::conn::id::ConnId;
+use crate::conn::rare::Rare;
 use crate::conn::state::{ConnCore, Phase};
 use crate::driver::Token;
 use crate::error::{Error, Result};
@@ -267,7 +268,7 @@ impl Core {
         fill: impl FnOnce(&mut Extra, Token),
     ) -> Option<Token> {
         let mut conn = ConnCore::new(Address::Unix(None), Phase::Connecting);
-        conn.outgoing = true;
+        conn.rare.set(Rare::OUTGOING, true);
         conn.datagrams = dial.connect.endpoint.is_datagram();
         conn.receiving = false;
         let token = self.table.insert(conn)?;

@@ -10,6 +10,7 @@ use crate::conn::handle::{Promise, Shared};
 use crate::conn::id::ConnId;
 use crate::conn::pieces::Pieces;
 use crate::driver::Token;
+use crate::error::CloseReason;
 use crate::proxy_protocol::ProxyHeader;
 use crate::tls::{MakeSession, TlsInfo};
 
@@ -39,6 +40,8 @@ pub(crate) struct Extra {
     pub(crate) tls_at: u64,
     /// What the handshake has agreed on.
     pub(crate) tls_info: Option<Box<TlsInfo>>,
+    /// The reason of its end, where that is told by more than a byte (see `reason.rs`).
+    pub(crate) reason: Option<CloseReason>,
 }
 
 /// A connection that came by way of a proxy.
@@ -63,10 +66,12 @@ impl Extra {
             tls,
             tls_at: _,
             tls_info,
+            reason,
         } = self;
         let is_made = promise.is_none() && dial.is_none() && attempt_for.is_none();
         is_made
             && pieces.is_none()
+            && reason.is_none()
             && completions.is_empty()
             && shared.is_none()
             && initiator.is_none()

@@ -17,6 +17,7 @@ use crate::conn::core::Core;
 use crate::conn::dial::Connect;
 use crate::conn::handle::{ConnHandle, Shared};
 use crate::conn::id::ConnId;
+use crate::conn::rare::Rare;
 use crate::conn::state::{Direction, NO_LISTENER, Phase};
 use crate::control::ServerHandle;
 use crate::driver::{Sockets, Token};
@@ -35,8 +36,11 @@ pub(crate) mod id;
 pub(crate) mod input;
 pub(crate) mod lent;
 pub(crate) mod outbox;
+pub(crate) mod peer;
 pub(crate) mod pieces;
 mod proxied;
+pub(crate) mod rare;
+mod reason;
 mod secure;
 mod socket;
 mod spawn;
@@ -82,7 +86,7 @@ impl<'a> Conn<'a> {
     /// that has sent a PROXY header, the address of the proxy's client.
     #[doc(alias = "RemoteAddr")]
     pub fn peer_addr(&self) -> Address {
-        self.core.table.get(self.token).map_or(Address::Unix(None), |conn| conn.peer.clone())
+        self.core.table.get(self.token).map_or(Address::Unix(None), |conn| conn.peer.address())
     }
 
     /// The connection's own address, asked of the system.
@@ -97,7 +101,7 @@ impl<'a> Conn<'a> {
     /// Whether the connection was accepted or made.
     pub fn direction(&self) -> Direction {
         match self.core.table.get(self.token) {
-            Some(conn) if conn.outgoing => Direction::Outgoing,
+            Some(conn) if conn.rare.has(Rare::OUTGOING) => Direction::Outgoing,
             _ => Direction::Incoming,
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use socket2::SockRef;
 
 use crate::conn::Conn;
+use crate::conn::rare::Rare;
 use crate::sys::sockopt::{Keepalive, set_linger};
 
 impl Conn<'_> {
@@ -67,7 +68,7 @@ impl Conn<'_> {
     #[doc(alias = "SetLinger")]
     pub fn set_linger(&mut self, linger: Option<Duration>) -> io::Result<()> {
         if let Some(conn) = self.core.table.get_mut(self.token) {
-            conn.linger_set = true;
+            conn.rare.set(Rare::LINGER_SET, true);
         }
         match linger {
             Some(linger) => set_linger(&*self.socket()?, linger),

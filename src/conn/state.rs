@@ -37,10 +37,12 @@
 //! after it was closed, answers with a reset, and a reset may destroy our last bytes before the
 //! peer has read them.
 
-use crate::addr::Address;
 use crate::buf::inbound::Inbound;
 use crate::buf::outbound::Outbound;
 use crate::conn::extra::Extra;
+use crate::conn::peer::Peer;
+use crate::conn::rare::Rare;
+use crate::conn::reason::Noted;
 use crate::conn::timeouts::Timeouts;
 use crate::error::CloseReason;
 use crate::proxy_protocol::Sender;
@@ -82,7 +84,8 @@ pub enum Direction {
 ///
 /// What every message touches comes first and together, and is laid out in this order: the kernel's
 /// work between two messages leaves little in the processor's caches, and each line costs to fetch.
-#[repr(C)]
+/// The whole is two lines, and what a message touches the first of them.
+#[repr(C, align(64))]
 pub(crate) struct ConnCore {
     pub(crate) inbound: Inbound,
     pub(crate) outbound: Outbound,
@@ -94,6 +97,8 @@ pub(crate) struct ConnCore {
     pub(crate) last_received: u32,
     /// The same for when the socket last took output, or was found full.
     pub(crate) last_sent: u32,
+    /// The table's: of its tokens only those of this generation find the slot.
+    pub(crate) generation: u32,
     pub(crate) phase: Phase,
     /// What the driver was told last.
     pub(crate) receiving: bool,
@@ -134,47 +139,41 @@ pub(crate) struct ConnCore {
     /// The session's handshake is under way: what is received is the session's alone, and is read whatever
     /// else is paused.
     pub(crate) handshaking: bool,
-    /// The peer takes no output any more (it has reset), but may have sent input before.
-    pub(crate) output_lost: bool,
-    pub(crate) outgoing: bool,
     /// A PROXY header has to come next, or may.
     pub(crate) awaits_header: Option<Sender>,
-    /// A step of the handshake waits for its turn, with what was received.
-    pub(crate) parked: bool,
-    /// The peer's end came without a close_notify.
-    pub(crate) truncated: bool,
     /// Reading is to rest while the output is above the high watermark.
     pub(crate) auto_pause: bool,
-    /// The handler has set SO_LINGER.
-    pub(crate) linger_set: bool,
-    /// The user's timer was due before the connection was open: it fires behind on_open.
-    pub(crate) timer_was_due: bool,
     /// On the loop's list of connections to attend.
     pub(crate) dirty: bool,
+    /// What else is true of it.
+    pub(crate) rare: Rare,
+    /// What on_close will be told.
+    pub(crate) reason: Noted,
     /// Which `listen` it came from, counted from 0; `NO_LISTENER` if from none.
     pub(crate) listener: u16,
-    /// What on_close will be told. The first reason stays, but for one that ends a close that
-    /// was under way.
-    pub(crate) reason: Option<CloseReason>,
-    pub(crate) peer: Address,
+    pub(crate) timeouts: Timeouts,
+    /// When the watch is due, on the same clock. Valid while there is a watch; in Free it is the
+    /// table's.
+    pub(crate) watch_due: u32,
+    pub(crate) peer: Peer,
     /// The user's timer.
     pub(crate) timer: Option<TimerKey>,
     /// The watch: the time that is left while Connecting and Opening, silence while Open (see
     /// `timeouts.rs`), progress while Closing, patience while Lingering.
     pub(crate) watch: Option<TimerKey>,
-    pub(crate) timeouts: Timeouts,
-    /// When the watch is due, on the same clock. Valid while there is a watch.
-    pub(crate) watch_due: u32,
     /// Valid in Closing, and in Open while `send_blocked`: bytes that the peer had taken at the
     /// last look. In Lingering: bytes dropped so far.
     pub(crate) mark: u64,
 }
 
+const _: () = assert!(size_of::<ConnCore>() == 128);
+
 impl ConnCore {
-    pub(crate) fn new(peer: Address, phase: Phase) -> Self {
+    pub(crate) fn new(peer: impl Into<Peer>, phase: Phase) -> Self {
         ConnCore {
             phase,
-            outgoing: false,
+            generation: 0,
+            rare: Rare::NONE,
             datagrams: false,
             listener: NO_LISTENER,
             receiving: true,
@@ -183,8 +182,6 @@ impl ConnCore {
             secured: false,
             wire_pending: false,
             handshaking: false,
-            parked: false,
-            truncated: false,
             paused: false,
             auto_pause: false,
             auto_paused: false,
@@ -193,9 +190,6 @@ impl ConnCore {
             send_blocked: false,
             eof: false,
             write_shut: false,
-            output_lost: false,
-            linger_set: false,
-            timer_was_due: false,
             dirty: false,
             want_close: false,
             want_tls: false,
@@ -204,8 +198,8 @@ impl ConnCore {
             want_drain: false,
             want_eof: false,
             want_end: false,
-            reason: None,
-            peer,
+            reason: Noted::Nothing,
+            peer: peer.into(),
             inbound: Inbound::default(),
             outbound: Outbound::default(),
             sent: 0,
@@ -224,7 +218,7 @@ impl ConnCore {
     pub(crate) fn end(&mut self, reason: CloseReason) {
         if !self.want_end {
             self.want_end = true;
-            self.reason = Some(reason);
+            self.note_reason(reason);
         }
     }
 
@@ -233,7 +227,7 @@ impl ConnCore {
     pub(crate) fn panicked(&mut self, message: String) {
         if !matches!(self.phase, Phase::Free | Phase::Lingering) {
             self.want_end = true;
-            self.reason = Some(CloseReason::HandlerPanicked(message));
+            self.note_reason(CloseReason::HandlerPanicked(message));
         }
     }
 
@@ -241,7 +235,7 @@ impl ConnCore {
     pub(crate) fn close(&mut self, reason: CloseReason) {
         if !self.is_ending() {
             self.want_close = true;
-            self.reason.get_or_insert(reason);
+            self.note_first_reason(reason);
         }
     }
 
@@ -273,7 +267,10 @@ impl ConnCore {
     /// Whether what is written now can still be sent.
     #[inline]
     pub(crate) fn takes_output(&self) -> bool {
-        self.takes_commands() && !self.want_shutdown_write && !self.write_shut && !self.output_lost
+        self.takes_commands()
+            && !self.want_shutdown_write
+            && !self.write_shut
+            && !self.rare.has(Rare::OUTPUT_LOST)
     }
 
     /// Whether a close of any kind was asked for and is yet to be done.
@@ -313,7 +310,7 @@ impl ConnCore {
     /// Whether the driver should receive.
     pub(crate) fn wants_receiving(&self) -> bool {
         match self.phase {
-            Phase::Open if self.handshaking => !self.eof && !self.parked,
+            Phase::Open if self.handshaking => !self.eof && !self.rare.has(Rare::PARKED),
             // Leftover input is offered before more is fetched, or the end is noticed.
             Phase::Open => {
                 let room = !self.want_offer && !self.held_back;
@@ -321,7 +318,9 @@ impl ConnCore {
             }
             // Closing, input is dropped, so that the peer can get on to reading ours; or it is
             // the handshake that the last output waits for.
-            Phase::Opening | Phase::Closing | Phase::Lingering => !self.eof && !self.parked,
+            Phase::Opening | Phase::Closing | Phase::Lingering => {
+                !self.eof && !self.rare.has(Rare::PARKED)
+            }
             Phase::Free | Phase::Connecting | Phase::Attempt => false,
         }
     }
@@ -329,6 +328,6 @@ impl ConnCore {
 
 impl Default for ConnCore {
     fn default() -> Self {
-        ConnCore::new(Address::Unix(None), Phase::Free)
+        ConnCore::new(Peer::Unnamed, Phase::Free)
     }
 }

@@ -8,18 +8,10 @@ use crate::driver::{MAX_STREAMS, Token};
 
 const NONE: u32 = u32::MAX;
 
-#[derive(Default)]
-#[repr(C)] // As `ConnCore`: the beginning is what every message touches.
-struct Slot {
-    generation: u32,
-    /// Valid while the slot is free.
-    next_free: u32,
-    core: ConnCore,
-}
-
-/// Generational slab of connections.
+/// Generational slab of connections. Generation and, while it is free, the next free slot have their
+/// places within the connection (`generation`, `watch_due`), so that a slot is whole cache lines.
 pub(crate) struct Table {
-    slots: Pages<Slot>,
+    slots: Pages<ConnCore>,
     /// Slots ever used: the ones below this index are initialised.
     used: u32,
     free: u32,
@@ -50,45 +42,48 @@ impl Table {
         };
         let slot = self.slots.get_mut(index)?;
         if self.free == index {
-            self.free = slot.next_free;
+            self.free = slot.watch_due;
         }
-        slot.core = core;
+        let generation = slot.generation;
+        *slot = core;
+        slot.generation = generation;
         self.len += 1;
-        Some(Token { index, generation: slot.generation })
+        Some(Token { index, generation })
     }
 
     /// Frees the slot. What the connection still held is the caller's.
     pub(crate) fn remove(&mut self, token: Token) -> Option<ConnCore> {
         let slot = self.slots.get_mut(token.index)?;
-        if slot.generation != token.generation || slot.core.phase == Phase::Free {
+        if slot.generation != token.generation || slot.phase == Phase::Free {
             return None;
         }
-        slot.generation = slot.generation.wrapping_add(1);
-        slot.next_free = self.free;
+        let removed = std::mem::take(slot);
+        slot.generation = token.generation.wrapping_add(1);
+        slot.watch_due = self.free;
         self.free = token.index;
         self.len -= 1;
-        Some(std::mem::take(&mut slot.core))
+        Some(removed)
     }
 
     #[inline]
     pub(crate) fn get(&self, token: Token) -> Option<&ConnCore> {
         let slot = self.slots.get(token.index)?;
-        let lives = slot.generation == token.generation && slot.core.phase != Phase::Free;
-        lives.then_some(&slot.core)
+        let lives = slot.generation == token.generation && slot.phase != Phase::Free;
+        lives.then_some(slot)
     }
 
     #[inline]
     pub(crate) fn get_mut(&mut self, token: Token) -> Option<&mut ConnCore> {
         let slot = self.slots.get_mut(token.index)?;
-        let lives = slot.generation == token.generation && slot.core.phase != Phase::Free;
-        lives.then_some(&mut slot.core)
+        let lives = slot.generation == token.generation && slot.phase != Phase::Free;
+        lives.then_some(slot)
     }
 
     /// The token of the connection in slot `index`, if there is one. Walking `0..bound()` visits
     /// all of them, also while some are removed or added on the way.
     pub(crate) fn token_at(&self, index: u32) -> Option<Token> {
         let slot = self.slots.get(index)?;
-        (slot.core.phase != Phase::Free).then_some(Token { index, generation: slot.generation })
+        (slot.phase != Phase::Free).then_some(Token { index, generation: slot.generation })
     }
 
     /// One more than the highest slot ever used.

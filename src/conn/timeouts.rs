@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use crate::conn::core::Core;
+use crate::conn::rare::Rare;
 use crate::conn::state::{ConnCore, Phase};
 use crate::driver::Token;
 use crate::error::CloseReason;
@@ -89,7 +90,7 @@ impl ConnCore {
         let Patience { first_byte, write_stall } = patience;
         // A peer that is not being read from cannot be heard; one that waits for a connection
         // which we have made owes no first byte.
-        let owes_first_byte = self.receiving && !self.heard && !self.outgoing;
+        let owes_first_byte = self.receiving && !self.heard && !self.rare.has(Rare::OUTGOING);
         // One that is held back by the memory budget has to go some time, or what it holds is never
         // free: whoever sends half a message and then waits would hold the whole server.
         let is_heard = self.receiving || self.held_back;
@@ -235,7 +236,8 @@ mod tests {
         assert_eq!(ends(&conn, 10, patience), "ReadIdleTimeout");
         conn.receiving = false;
         assert_eq!(ends(&conn, 10, patience), "never");
-        (conn.receiving, conn.heard, conn.outgoing) = (true, false, true);
+        (conn.receiving, conn.heard) = (true, false);
+        conn.rare.set(Rare::OUTGOING, true);
         conn.timeouts.read_idle = 0;
         assert_eq!(ends(&conn, 10, patience), "never");
     }

@@ -10,6 +10,7 @@ use crate::conn::admission::{Refusal, Ticket};
 use crate::conn::command::Command;
 use crate::conn::core::{Timer, deadline};
 use crate::conn::handle::Promise;
+use crate::conn::rare::Rare;
 use crate::conn::state::{ConnCore, Direction, Phase};
 use crate::conn::timeouts::Timeouts;
 use crate::driver::{Driver, Token};
@@ -189,8 +190,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     ) {
         let Some(token) = self.place_here(arrival, true) else { return };
         let Some(conn) = self.core.table.get_mut(token) else { return };
-        conn.outgoing = direction == Direction::Outgoing;
-        conn.auto_pause = self.core.options.auto_pause && !conn.outgoing;
+        let outgoing = direction == Direction::Outgoing;
+        conn.rare.set(Rare::OUTGOING, outgoing);
+        conn.auto_pause = self.core.options.auto_pause && !outgoing;
         let extra = conn.extra_mut();
         extra.shared = Some(promise.keep(token));
         extra.promise = Some(promise);
@@ -241,7 +243,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Arms what was set while the connection was being made, or what the server's options say.
     fn start_timers(&mut self, token: Token) {
         let Some(conn) = self.core.table.get_mut(token) else { return };
-        let timer_was_due = std::mem::take(&mut conn.timer_was_due);
+        let timer_was_due = conn.rare.set(Rare::TIMER_WAS_DUE, false);
         let options = Timeouts::of(&self.core.options);
         self.core.set_timeouts(token, |own| *own = own.or(options));
         if timer_was_due {

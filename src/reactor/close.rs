@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::conn::command::WriteDone;
+use crate::conn::rare::Rare;
 use crate::conn::state::Phase;
 use crate::driver::{CloseMode, Driver, Token};
 use crate::error::{CloseReason, HandleError};
@@ -17,7 +18,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     pub(super) fn settle_ending(&mut self, token: Token) {
         let Some(conn) = self.core.table.get_mut(token) else { return };
         if matches!(conn.phase, Phase::Connecting | Phase::Opening) && conn.is_ending() {
-            let reason = conn.reason.take().unwrap_or(CloseReason::Local);
+            let reason = conn.take_reason();
             return self.open_failed(token, reason);
         }
         if conn.want_end && matches!(conn.phase, Phase::Open | Phase::Closing) {
@@ -104,7 +105,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         // What the driver still keeps is as good as not sent.
         let has_left = self.driver.commit(token).unwrap_or(false);
         let Some(conn) = self.core.table.get_mut(token) else { return };
-        let reason = conn.reason.take().unwrap_or(CloseReason::Local);
+        let reason = conn.take_reason();
         // Behind a broken session no output can be delivered; but the alert that tells so is.
         let broken_session = matches!(reason, CloseReason::Tls(_)) && conn.secured;
         let delivered =
@@ -196,7 +197,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// reset, stays.)
     fn stop_lingering_in_the_kernel(&mut self, token: Token) {
         let Some(conn) = self.core.table.get(token) else { return };
-        if !conn.linger_set && self.core.options.listen.socket.linger.is_none() {
+        if !conn.rare.has(Rare::LINGER_SET) && self.core.options.listen.socket.linger.is_none() {
             return;
         }
         let Some(socket) = self.driver.socket(token) else { return };

@@ -159,7 +159,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let is_tcp = matches!(address, Address::Ip(_)) && !datagrams;
         self.prepare(&stream, is_tcp, false)?;
         if let Some(conn) = self.core.table.get_mut(token) {
-            conn.peer = address.clone();
+            conn.peer = address.clone().into();
         }
         if own_is_free {
             self.driver.connect(token, stream)?;
@@ -208,10 +208,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         if place != token {
             self.driver.close(token, CloseMode::Orderly);
             self.driver.rename(place, token)?;
-            peer = self.core.table.get(place).map(|conn| conn.peer.clone());
+            peer = self.core.table.get(place).map(|conn| conn.peer.address());
         }
         if let (Some(peer), Some(conn)) = (peer, self.core.table.get_mut(token)) {
-            conn.peer = peer;
+            conn.peer = peer.into();
         }
         Ok(())
     }

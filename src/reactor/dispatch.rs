@@ -1,5 +1,6 @@
 //! From the driver's events to connections.
 
+use crate::conn::rare::Rare;
 use crate::conn::state::Phase;
 use crate::driver::{Buffer, CloseMode, Driver, Event, Token};
 use crate::error::CloseReason;
@@ -204,7 +205,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             Phase::Opening => self.opening_ended(token),
             Phase::Open => {
                 conn.want_eof = true;
-                conn.truncated = conn.secured;
+                conn.rare.set(Rare::TRUNCATED, conn.secured);
                 self.tell_end(token);
                 self.settle(token);
             }
@@ -219,12 +220,12 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             return;
         }
         conn.want_eof = false;
-        if conn.truncated {
+        if conn.rare.has(Rare::TRUNCATED) {
             conn.close(CloseReason::Truncated);
             return;
         }
         // Where no output can be sent any more, nothing is left to be done for the peer.
-        if self.core.options.half_close && !conn.output_lost {
+        if self.core.options.half_close && !conn.rare.has(Rare::OUTPUT_LOST) {
             let action = self.with_state("on_eof", token, |h, conn, state| h.on_eof(conn, state));
             match (action, self.core.table.get_mut(token)) {
                 // To go along with the peer's end is not to have ended it.

@@ -36,7 +36,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             conn.extra_mut().tls = Some(make);
         }
         if let Some(proxy) = policy.and_then(|policy| policy.proxy.as_ref()) {
-            match proxy.asks_of(&conn.peer) {
+            match proxy.asks_of(&conn.peer.address()) {
                 Sender::Never => {}
                 Sender::Refused => {
                     let reason = CloseReason::ProxyHeader(ProxyError::Untrusted);
@@ -84,9 +84,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                 conn.inbound.consume(length, &mut self.core.pool);
                 // The first byte is the client's: what the proxy says is none.
                 conn.heard = !conn.inbound.is_empty();
-                let socket_peer = conn.peer.clone();
+                let socket_peer = conn.peer.address();
                 if let Some(client) = header.source() {
-                    conn.peer = client.clone();
+                    conn.peer = client.clone().into();
                 }
                 conn.extra_mut().proxied = Some(Box::new(Proxied { header, socket_peer }));
             }

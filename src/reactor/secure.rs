@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 
 use crate::buf::inbound::Inbound;
 use crate::buf::outbound::Outbound;
+use crate::conn::rare::Rare;
 use crate::conn::state::{ConnCore, Phase};
 use crate::driver::{Buffer, Driver, Token};
 use crate::error::{CloseReason, TlsError};
@@ -124,8 +125,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         conn.secured = true;
         conn.handshaking = true;
         conn.wire_pending = session.has_wire() || covered > 0;
-        conn.parked = !kept.is_empty();
-        if conn.parked {
+        conn.rare.set(Rare::PARKED, !kept.is_empty());
+        if conn.rare.has(Rare::PARKED) {
             self.handshakes.queue.push_back(token);
         }
         let secured = Secured {
@@ -161,7 +162,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         conn.secured = false;
         conn.wire_pending = false;
         conn.handshaking = false;
-        conn.parked = false;
+        conn.rare.set(Rare::PARKED, false);
         let session = self.sessions.get_mut(token.index).and_then(Option::take);
         let Some(mut secured) = session else { return };
         secured.wire.clear(&mut self.core.pool);
@@ -182,9 +183,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             return self.driver.recycle(buffer);
         };
         let handshaking = conn.handshaking;
-        if conn.parked || (handshaking && self.handshakes.left == 0) {
+        if conn.rare.has(Rare::PARKED) || (handshaking && self.handshakes.left == 0) {
             secured.kept.append(self.driver.bytes(&buffer), &mut self.core.pool);
-            if !std::mem::replace(&mut conn.parked, true) {
+            if !conn.rare.set(Rare::PARKED, true) {
                 self.core.shared.metrics.handshake_waits.add(1);
                 self.handshakes.queue.push_back(token);
             }
@@ -202,12 +203,14 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         while self.handshakes.left > 0
             && let Some(token) = self.handshakes.queue.pop_front()
         {
-            let Some(conn) = self.core.table.get_mut(token).filter(|conn| conn.parked) else {
+            let Some(conn) =
+                self.core.table.get_mut(token).filter(|conn| conn.rare.has(Rare::PARKED))
+            else {
                 continue;
             };
             let Some(Some(secured)) = self.sessions.get_mut(token.index) else { continue };
             self.handshakes.left -= 1;
-            conn.parked = false;
+            conn.rare.set(Rare::PARKED, false);
             let mut kept = std::mem::take(&mut secured.kept);
             self.read_wire(token, kept.len(), Wire::Kept(kept.as_slice()));
             kept.clear(&mut self.core.pool);

@@ -6,6 +6,7 @@ use std::io;
 
 use crate::conn::command::Completion;
 use crate::conn::core::Core;
+use crate::conn::rare::Rare;
 use crate::conn::state::{ConnCore, Phase};
 use crate::driver::{Buffer, Driver, Token};
 use crate::error::CloseReason;
@@ -195,8 +196,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         if conn.phase != Phase::Open || conn.is_ending() || conn.paused || conn.eof {
             return conn.end(reason);
         }
-        conn.output_lost = true;
-        conn.reason.get_or_insert(reason);
+        conn.rare.set(Rare::OUTPUT_LOST, true);
+        conn.note_first_reason(reason);
         conn.outbound.clear(pool);
         self.drop_wire(token);
         self.tell_output_lost(token);

@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::conn::core::Timer;
+use crate::conn::rare::Rare;
 use crate::conn::state::{ConnCore, Phase};
 use crate::driver::{CloseMode, Driver, Token};
 use crate::error::CloseReason;
@@ -28,7 +29,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             Timer::Conn(token) => {
                 let Some(conn) = self.core.table.get_mut(token) else { return };
                 conn.timer = None;
-                conn.timer_was_due = matches!(conn.phase, Phase::Connecting | Phase::Opening);
+                let is_early = matches!(conn.phase, Phase::Connecting | Phase::Opening);
+                conn.rare.set(Rare::TIMER_WAS_DUE, is_early);
                 if conn.phase != Phase::Open || conn.is_ending() {
                     return;
                 }
