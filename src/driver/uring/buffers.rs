@@ -80,9 +80,15 @@ impl Buffers {
         self.bytes
     }
 
-    /// Whether so many are the kernel's that those who have found none may try again.
-    pub(super) fn are_plenty(&self) -> bool {
-        self.ours <= self.count - self.count.div_ceil(4)
+    /// Buffers that the kernel can still fill, where completions that were not looked at yet name
+    /// so many of them.
+    pub(super) fn free(&self, fetched: usize) -> usize {
+        usize::from(self.count - self.ours) - fetched
+    }
+
+    /// A fourth of all: at least one.
+    pub(super) fn quarter(&self) -> usize {
+        usize::from(self.count.div_ceil(4))
     }
 
     /// The kernel has put something into this one, which is ours now.

@@ -57,6 +57,7 @@ impl Uring {
         let token = Token { index, generation: entry.generation };
         if let Some(number) = buffer {
             let length = completion.result.max(0) as usize;
+            entry.fed = true;
             entry.count(length == self.buffers.bytes());
             let event = if entry.tells_at_once() && length > 0 {
                 self.lent = Some(number);
@@ -81,10 +82,7 @@ impl Uring {
             None => entry.met(token, End::Ended),
             // All buffers are taken: a stall, which ends when some are given back.
             Some(libc::ENOBUFS) => {
-                if !entry.unsettled {
-                    entry.unsettled = true;
-                    self.stalled.push(token.index);
-                }
+                self.found_no_buffer(token.index);
                 return None;
             }
             // It was cancelled, or is to be begun anew.

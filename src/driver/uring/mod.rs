@@ -68,6 +68,7 @@ mod queue;
 mod ring;
 mod send;
 mod settle;
+mod stall;
 mod stream;
 mod tag;
 
@@ -79,10 +80,15 @@ use listener::ListenerEntry;
 use queue::Place;
 use ring::{Ring, Wait};
 use send::Stage;
+use stall::Stalls;
 use stream::StreamEntry;
 
 /// How long the driver waits before it tries again what the kernel has refused for want of memory.
 const SHORT_OF_MEMORY: Duration = Duration::from_millis(10);
+
+/// Completions have their turn before the queue, but for one of its events behind so many of
+/// theirs: a loop to which more comes than a turn takes would never get to it.
+const COMPLETIONS_PER_PLACE: usize = 32;
 
 /// The io_uring driver.
 pub(crate) struct Uring {
@@ -99,11 +105,12 @@ pub(crate) struct Uring {
     round: usize,
     /// Further places that this turn may look at behind those.
     spare: usize,
+    /// Events of completions since one of the queue.
+    in_a_row: usize,
     streams: Pages<StreamEntry>,
     /// Streams whose operations may have to change.
     unsettled: Vec<u32>,
-    /// Of these, those that found no buffer.
-    stalled: Vec<u32>,
+    stalls: Stalls,
     closing: Closing,
     /// Entries that the last call has not taken: any descriptor may be named in them.
     has_leftovers: bool,
@@ -139,9 +146,10 @@ impl Uring {
             queue: VecDeque::new(),
             round: 0,
             spare: 0,
+            in_a_row: 0,
             streams: Pages::new(),
             unsettled: Vec::new(),
-            stalled: Vec::new(),
+            stalls: Stalls::default(),
             closing: Closing::default(),
             has_leftovers: false,
             hand: Hand::default(),
@@ -204,11 +212,13 @@ impl Driver for Uring {
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        // An entry may leave as soon as it is put in.
+        self.buffers.publish();
+        self.end_stalls();
         self.settle_streams();
         self.set_hand();
-        self.buffers.publish();
         // A turn may have ended within a row of datagrams.
-        let is_idle = self.queue.is_empty() && !self.datagrams.has_row();
+        let is_idle = self.queue.is_empty() && self.stalls.is_empty() && !self.datagrams.has_row();
         // Operations that the kernel had no memory for are tried again, though nothing happens.
         let timeout = match self.unsettled.is_empty() {
             true => timeout,
@@ -235,9 +245,16 @@ impl Driver for Uring {
             self.spare = self.spare.saturating_sub(1);
             return Some(event);
         }
+        if self.in_a_row == COMPLETIONS_PER_PLACE {
+            self.in_a_row = 0;
+            if let Some(event) = self.queued_event() {
+                return Some(event);
+            }
+        }
         while let Some(completion) = self.ring.next() {
             let event = self.completed(completion);
             if event.is_some() {
+                self.in_a_row += 1;
                 return event;
             }
         }
@@ -372,3 +389,6 @@ impl Driver for Uring {
         self.send_to_peers(number, bytes, datagrams)
     }
 }
+
+#[cfg(test)]
+mod tests;

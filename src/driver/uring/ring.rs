@@ -80,9 +80,14 @@ pub(super) struct Ring {
     number: RawFd,
     flags: libc::c_uint,
     fetched: VecDeque<Completion>,
+    /// How many of these name a buffer.
+    fetched_buffers: usize,
     /// How many the last wait has brought.
     last: usize,
     failed_sends: Vec<Completion>,
+    /// How many receives have found no buffer.
+    #[cfg(test)]
+    pub(super) refused_receives: usize,
 }
 
 impl Ring {
@@ -135,7 +140,17 @@ impl Ring {
             Err(_) => (fd, 0),
         };
         let (fetched, failed_sends) = (VecDeque::new(), Vec::new());
-        Ok(Ring { ring, number, flags, fetched, last: 0, failed_sends })
+        Ok(Ring {
+            ring,
+            number,
+            flags,
+            fetched,
+            fetched_buffers: 0,
+            last: 0,
+            failed_sends,
+            #[cfg(test)]
+            refused_receives: 0,
+        })
     }
 
     /// The kernel's side, to register things with it.
@@ -270,7 +285,12 @@ impl Ring {
                 let completion = Completion { tag, result, flags: entry.flags() };
                 match tag.is_send() {
                     true => self.failed_sends.push(completion),
-                    false => self.fetched.push_back(completion),
+                    false => {
+                        #[cfg(test)]
+                        (self.refused_receives += usize::from(result == -libc::ENOBUFS));
+                        self.fetched_buffers += usize::from(completion.buffer().is_some());
+                        self.fetched.push_back(completion);
+                    }
                 }
             }
             if !self.ring.submission().cq_overflow() {
@@ -287,7 +307,14 @@ impl Ring {
     /// The next completion.
     #[inline]
     pub(super) fn next(&mut self) -> Option<Completion> {
-        self.fetched.pop_front()
+        let completion = self.fetched.pop_front()?;
+        self.fetched_buffers -= usize::from(completion.buffer().is_some());
+        Some(completion)
+    }
+
+    /// Buffers that completions name which were not looked at yet.
+    pub(super) fn fetched_buffers(&self) -> usize {
+        self.fetched_buffers
     }
 
     /// Whether completions wait to be looked at. What sends tell counts: who sleeps on it never

@@ -25,9 +25,6 @@ impl Uring {
 
     /// Looks after the streams that have changed in this turn.
     pub(super) fn settle_streams(&mut self) {
-        if !self.stalled.is_empty() && self.buffers.are_plenty() {
-            self.unsettled.append(&mut self.stalled);
-        }
         if self.unsettled.is_empty() {
             return;
         }
@@ -86,8 +83,14 @@ impl StreamEntry {
     /// Whether its operations are as they should be.
     #[inline]
     pub(super) fn is_settled(&self) -> bool {
-        let room = self.watches_room || !self.wants_room();
-        room && (self.armed == self.wanted() || self.cancelling)
+        (self.watches_room || !self.wants_room()) && self.is_armed()
+    }
+
+    /// Whether its operation for what it receives is as it should be, or has to wait.
+    #[inline]
+    fn is_armed(&self) -> bool {
+        let wanted = self.wanted();
+        self.armed == wanted || self.cancelling || (self.stalled && wanted == Armed::Receive)
     }
 
     /// Whether the kernel has an operation of it.
@@ -107,12 +110,11 @@ impl StreamEntry {
             // It is likely to rest again.
             self.become_direct();
         }
-        let wanted = self.wanted();
-        if self.armed == wanted || self.cancelling {
+        if self.is_armed() {
             return Ok(());
         }
         match self.armed {
-            Armed::Nothing => self.arm(wanted, index, fd, ring),
+            Armed::Nothing => self.arm(self.wanted(), index, fd, ring),
             armed => {
                 cancel(ring, tag_of(armed, index, self.epoch))?;
                 self.cancelling = true;
@@ -132,7 +134,7 @@ impl StreamEntry {
             }
             Armed::Readable => poll(ring, fd, READABLE, tag, true)?,
         }
-        self.armed = wanted;
+        (self.armed, self.stalled, self.fed) = (wanted, false, false);
         Ok(())
     }
 }

@@ -83,6 +83,10 @@ pub(super) struct StreamEntry {
     pub(super) queued: bool,
     /// Its operations may have to change.
     pub(super) unsettled: bool,
+    /// Its receive found no buffer, and was not begun anew yet; see `stall.rs`.
+    pub(super) stalled: bool,
+    /// Its receive has brought something since it was begun.
+    pub(super) fed: bool,
     /// The reactor wants bytes.
     pub(super) receiving: bool,
     /// A connect is under way.
