@@ -78,13 +78,10 @@ use close::Closing;
 use idle::Hand;
 use listener::ListenerEntry;
 use queue::Place;
-use ring::{Ring, Wait};
+use ring::{Ring, SHORT_OF_MEMORY, Wait};
 use send::Stage;
 use stall::Stalls;
 use stream::StreamEntry;
-
-/// How long the driver waits before it tries again what the kernel has refused for want of memory.
-const SHORT_OF_MEMORY: Duration = Duration::from_millis(10);
 
 /// Completions have their turn before the queue, but for one of its events behind so many of
 /// theirs: a loop to which more comes than a turn takes would never get to it.
@@ -112,8 +109,6 @@ pub(crate) struct Uring {
     unsettled: Vec<u32>,
     stalls: Stalls,
     closing: Closing,
-    /// Entries that the last call has not taken: any descriptor may be named in them.
-    has_leftovers: bool,
     hand: Hand,
     listeners: Vec<Option<ListenerEntry>>,
     datagrams: Datagrams<UdpSocket>,
@@ -151,7 +146,6 @@ impl Uring {
             unsettled: Vec::new(),
             stalls: Stalls::default(),
             closing: Closing::default(),
-            has_leftovers: false,
             hand: Hand::default(),
             listeners: Vec::new(),
             datagrams: Datagrams::default(),
@@ -216,11 +210,12 @@ impl Driver for Uring {
         self.buffers.publish();
         self.end_stalls();
         self.settle_streams();
+        self.cancel_again();
         self.set_hand();
         // A turn may have ended within a row of datagrams.
         let is_idle = self.queue.is_empty() && self.stalls.is_empty() && !self.datagrams.has_row();
         // Operations that the kernel had no memory for are tried again, though nothing happens.
-        let timeout = match self.unsettled.is_empty() {
+        let timeout = match self.unsettled.is_empty() && self.closing.has_cancelled_all() {
             true => timeout,
             false => Some(timeout.map_or(SHORT_OF_MEMORY, |timeout| timeout.min(SHORT_OF_MEMORY))),
         };
@@ -231,7 +226,6 @@ impl Driver for Uring {
             self.ring.enter(Wait::No)?;
         }
         self.sends_have_left();
-        self.has_leftovers = self.ring.unsubmitted() > 0;
         self.begin_round();
         Ok(())
     }

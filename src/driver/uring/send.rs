@@ -236,6 +236,7 @@ impl Uring {
         if self.stage.used > 0 && self.ring.unsubmitted() == 0 {
             self.stage.used = 0;
             self.stage.round = self.stage.round.wrapping_add(1);
+            self.closing.sends_have_left();
         }
     }
 
@@ -243,6 +244,10 @@ impl Uring {
     fn send_failed(&mut self, tag: Tag, result: i32) {
         let index = tag.index();
         let (begin, end) = tag.sent();
+        if self.closing.has_sent(index, begin) {
+            // Nobody is there to be told, nor to send the rest.
+            return;
+        }
         let Some(entry) = self.streams.get_mut(index).filter(|entry| entry.socket.is_some()) else {
             debug_assert!(false, "a stream is closed behind its sends");
             return;
@@ -263,18 +268,24 @@ impl Uring {
         self.may_send(token)
     }
 
-    /// Has everything leave that names this stream's descriptor, before that is closed: a send, as
-    /// all else is put in by `wait` and has left with its call.
-    pub(super) fn leave_before_close(&mut self, token: Token) {
-        let round = self.stage.round;
-        let is_staged = self.stream(token).is_some_and(|entry| entry.staged_in == round);
-        if !is_staged && !self.has_leftovers {
-            return;
+    /// Has a stream's staged send leave before its descriptor is closed; all else that names that
+    /// is counted among its operations. Whether it has left.
+    pub(super) fn leave_before_close(&mut self, token: Token) -> bool {
+        let is_staged =
+            |d: &Uring| d.stream(token).is_some_and(|entry| entry.staged_in == d.stage.round);
+        if !is_staged(self) {
+            return true;
         }
         if let Err(error) = self.ring.submit() {
-            log::warn!("a socket is closed before its last output has left: {error}");
+            log::debug!("a socket is closed later, behind its last output: {error}");
         }
         self.sends_have_left();
+        !is_staged(self)
+    }
+
+    /// Bytes in the stage.
+    pub(super) fn staged(&self) -> usize {
+        self.stage.used
     }
 }
 

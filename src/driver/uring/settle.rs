@@ -98,12 +98,22 @@ impl StreamEntry {
         self.armed != Armed::Nothing || self.watches_room
     }
 
+    /// The name of its operation for what it receives.
+    pub(super) fn receive_tag(&self, index: u32) -> Tag {
+        tag_of(self.armed, index, self.epoch)
+    }
+
+    /// The name of its poll for room.
+    pub(super) fn room_tag(&self, index: u32) -> Tag {
+        Tag::new(Kind::Writable, index, self.epoch)
+    }
+
     /// One step towards what is wanted. What is in the way is cancelled; its end leads here again.
     fn settle(&mut self, index: u32, ring: &mut Ring) -> io::Result<()> {
         let Some(socket) = &self.socket else { return Ok(()) };
         let fd = socket.as_socket().as_raw_fd();
         if self.wants_room() && !self.watches_room {
-            poll(ring, fd, WRITABLE, Tag::new(Kind::Writable, index, self.epoch), false)?;
+            poll(ring, fd, WRITABLE, self.room_tag(index), false)?;
             self.watches_room = true;
         }
         if !self.receiving && !self.connecting {
@@ -115,8 +125,8 @@ impl StreamEntry {
         }
         match self.armed {
             Armed::Nothing => self.arm(self.wanted(), index, fd, ring),
-            armed => {
-                cancel(ring, tag_of(armed, index, self.epoch))?;
+            Armed::Receive | Armed::Readable => {
+                cancel(ring, self.receive_tag(index))?;
                 self.cancelling = true;
                 Ok(())
             }
@@ -166,29 +176,4 @@ pub(super) fn cancel(ring: &mut Ring, tag: Tag) -> io::Result<()> {
     let name = Tag::new(Kind::Cancel, tag.index(), tag.epoch());
     // SAFETY: it points to nothing.
     unsafe { ring.push(&entry.user_data(name.0)) }
-}
-
-impl Uring {
-    /// Cancels what a stream that is being closed has in the kernel; answers how much that is.
-    pub(super) fn cancel_all(ring: &mut Ring, index: u32, entry: &StreamEntry) -> u8 {
-        let mut operations = 0;
-        if entry.armed != Armed::Nothing {
-            operations += 1;
-            if !entry.cancelling {
-                log_failure(cancel(ring, tag_of(entry.armed, index, entry.epoch)));
-            }
-        }
-        if entry.watches_room {
-            operations += 1;
-            log_failure(cancel(ring, Tag::new(Kind::Writable, index, entry.epoch)));
-        }
-        operations
-    }
-}
-
-/// The operation then ends with its socket's peer, or with the loop.
-fn log_failure(result: io::Result<()>) {
-    if let Err(error) = result {
-        log::warn!("an operation could not be cancelled: {error}");
-    }
 }

@@ -2,12 +2,14 @@
 //! more completions than a turn takes, a kernel that takes no entries. What the drivers have in
 //! common is tested from outside.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use super::*;
+use crate::buf::pool::Pool;
 
+mod leftovers;
 mod stalls;
 
 /// Far more than any wait here needs.
@@ -66,6 +68,29 @@ fn received(driver: &mut Uring) -> Option<u32> {
         }
         event => panic!("{event:?}"),
     }
+}
+
+/// Sends this.
+fn send(driver: &mut Uring, token: Token, bytes: &[u8]) -> Sent {
+    let mut pool = Pool::new(0);
+    let mut output = Outbound::default();
+    output.append(bytes, &mut pool);
+    driver.send(token, &output, usize::MAX).unwrap()
+}
+
+/// Takes turns until nothing happens any more.
+fn settle(driver: &mut Uring) {
+    for _ in 0..20 {
+        driver.wait(Some(Duration::from_millis(5))).unwrap();
+        while let Some(event) = driver.next_event() {
+            println!("{event:?}");
+        }
+    }
+}
+
+fn read_to_end(peer: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    peer.read_to_end(&mut bytes).map(|_| bytes)
 }
 
 #[test]
