@@ -74,6 +74,12 @@ impl Buffers {
         Ok(buffers)
     }
 
+    /// Their memory is never freed.
+    pub(super) fn keep_for_ever(&mut self) {
+        self.shared.keep_for_ever();
+        self.memory.keep_for_ever();
+    }
+
     /// Bytes of one buffer.
     #[inline]
     pub(super) fn bytes(&self) -> usize {

@@ -3,6 +3,7 @@
 //! that the kernel has not taken yet, for want of memory, holds it open in the same way.
 
 use std::collections::HashMap;
+use std::io;
 use std::time::{Duration, Instant};
 
 use io_uring::opcode;
@@ -16,8 +17,8 @@ use crate::driver::uring::tag::{Kind, Tag};
 use crate::driver::{CloseMode, Token};
 use crate::sys::socket::Stream;
 
-/// How long the end of the driver waits for the operations that it has cancelled. They end at
-/// once; this is for a kernel that is in trouble.
+/// How long the end of the driver waits for a further one of the operations that it has cancelled.
+/// They end at once; this is for a kernel that is in trouble.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Streams that are gone for the reactor.
@@ -132,28 +133,55 @@ impl Uring {
     }
 }
 
-impl Drop for Uring {
-    /// Cancels whatever is left and waits for its end, so that no socket outlives the driver: its
-    /// port can be used again at once.
-    fn drop(&mut self) {
-        let deadline = Instant::now() + PATIENCE;
+impl Uring {
+    /// Cancels whatever is left and waits until nothing is, however much that is: the kernel ends
+    /// only some at a time.
+    ///
+    /// # Errors
+    /// The kernel's, or that it ends nothing for some time: something may be left.
+    pub(super) fn end_operations(&mut self) -> io::Result<()> {
+        let mut sign_of_life = Instant::now();
+        while self.cancel_everything(&mut sign_of_life)? > 0 {}
+        Ok(())
+    }
+
+    /// Cancels all operations, and waits for the end of those that are found; answers how many
+    /// these are. One that was found before and has not ended is found again.
+    fn cancel_everything(&mut self, sign_of_life: &mut Instant) -> io::Result<i32> {
         let name = Tag::new(Kind::Cancel, 0, 0);
         let entry = opcode::AsyncCancel2::new(CancelBuilder::any()).build().user_data(name.0);
-        // SAFETY: it points to nothing.
-        if let Err(error) = unsafe { self.ring.push(&entry) } {
-            log::debug!("operations end with their ring: {error}");
-            return;
-        }
-        // Its own completion comes behind those of all that it has found.
-        while Instant::now() < deadline {
-            if self.ring.enter(Wait::For(Some(PATIENCE))).is_err() {
-                return;
-            }
+        let (mut is_in, mut found, mut ended) = (false, None, 0);
+        loop {
+            // SAFETY: it points to nothing.
+            is_in = is_in || unsafe { self.ring.push(&entry) }.is_ok();
+            self.ring.enter(Wait::For(Some(PATIENCE)))?;
+            while self.ring.failed_send().is_some() {}
             while let Some(completion) = self.ring.next() {
+                *sign_of_life = Instant::now();
                 if completion.tag == name {
-                    return;
+                    found = Some(completion.result.max(0));
+                } else {
+                    ended += i32::from(!completion.has_more());
                 }
             }
+            if let Some(found) = found.filter(|found| *found <= ended) {
+                return Ok(found);
+            }
+            if sign_of_life.elapsed() >= PATIENCE {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
+    }
+}
+
+impl Drop for Uring {
+    /// No operation outlives the driver, also where a panic ends its loop: not in memory that is
+    /// freed, and no socket stays open, so that its port can be used again at once.
+    fn drop(&mut self) {
+        if let Err(error) = self.end_operations() {
+            log::error!("operations of an event loop have not ended, its memory is kept: {error}");
+            self.buffers.keep_for_ever();
+            self.stage.keep_for_ever();
         }
     }
 }

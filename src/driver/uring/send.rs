@@ -64,6 +64,11 @@ impl Stage {
         Ok(Stage { memory: Mapping::new(MAX_OFFSET)?, used: 0, round: 1 })
     }
 
+    /// Its memory is never freed.
+    pub(super) fn keep_for_ever(&mut self) {
+        self.memory.keep_for_ever();
+    }
+
     fn has_room(&self, length: usize) -> bool {
         self.used + length <= MAX_OFFSET
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::*;
 use crate::buf::pool::Pool;
 
+mod ending;
 mod leftovers;
 mod stalls;
 
@@ -78,14 +79,14 @@ fn send(driver: &mut Uring, token: Token, bytes: &[u8]) -> Sent {
     driver.send(token, &output, usize::MAX).unwrap()
 }
 
-/// Takes turns until nothing happens any more.
-fn settle(driver: &mut Uring) {
+/// Takes turns until nothing happens any more; gives what did.
+fn settle(driver: &mut Uring) -> Vec<Event> {
+    let mut events = Vec::new();
     for _ in 0..20 {
         driver.wait(Some(Duration::from_millis(5))).unwrap();
-        while let Some(event) = driver.next_event() {
-            println!("{event:?}");
-        }
+        events.extend(std::iter::from_fn(|| driver.next_event()));
     }
+    events
 }
 
 fn read_to_end(peer: &mut TcpStream) -> io::Result<Vec<u8>> {
