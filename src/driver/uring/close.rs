@@ -80,13 +80,15 @@ impl Uring {
         let has_left = self.leave_before_close(token);
         let before = self.staged();
         let Some(entry) = self.streams.get_mut(token.index) else { return };
-        // What the socket has not taken is lost, and the peer should know.
-        let aborts = mode == CloseMode::Abort || entry.has_unsent();
         let mut operations =
             Self::cancel_all(&mut self.ring, &mut self.closing, token.index, entry);
         let (index, epoch) = (token.index, entry.epoch);
         let Some(socket) = entry.end() else { return };
-        if aborts && let Err(error) = socket.as_socket().set_linger(Some(Duration::ZERO)) {
+        // In order, also where the socket has not taken the last words: the reactor has made sure
+        // of all else, and a reset would take what the socket has.
+        if mode == CloseMode::Abort
+            && let Err(error) = socket.as_socket().set_linger(Some(Duration::ZERO))
+        {
             // A Unix socket has no reset; one that is gone already needs none.
             log::debug!("closing without a reset: {error}");
         }

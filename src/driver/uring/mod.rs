@@ -61,6 +61,7 @@ mod buffers;
 mod close;
 mod complete;
 mod datagram;
+mod fin;
 mod idle;
 mod listener;
 mod memory;
@@ -355,15 +356,7 @@ impl Driver for Uring {
     }
 
     fn shutdown_write(&mut self, token: Token) -> io::Result<()> {
-        if !self.commit_stream(token)?
-            && let Some(entry) = self.stream_mut(token)
-        {
-            entry.forget_unsent();
-        }
-        match self.stream(token).and_then(|entry| entry.socket.as_ref()) {
-            Some(socket) => socket.as_socket().shutdown(std::net::Shutdown::Write),
-            None => Err(io::ErrorKind::NotConnected.into()),
-        }
+        self.shut_stream(token)
     }
 
     fn close(&mut self, token: Token, mode: CloseMode) {

@@ -288,6 +288,11 @@ impl Uring {
         !is_staged(self)
     }
 
+    /// The round of sends that are staged now.
+    pub(super) fn round(&self) -> u32 {
+        self.stage.round
+    }
+
     /// Bytes in the stage.
     pub(super) fn staged(&self) -> usize {
         self.stage.used
@@ -342,14 +347,6 @@ impl StreamEntry {
             Some(socket) => answer(retry(|| send(&socket.as_socket(), bytes))),
             None => Err(io::ErrorKind::NotConnected.into()),
         }
-    }
-
-    /// Nothing can be sent behind a FIN.
-    pub(super) fn forget_unsent(&mut self) {
-        if let Some(extra) = &mut self.extra {
-            extra.unsent = Vec::new();
-        }
-        self.tidy();
     }
 
     /// A poll has told of room: what was kept goes first.

@@ -36,10 +36,14 @@ impl Uring {
                 // Also for one behind the hand: it would not be met in this round.
                 (self.hand.is_needed, self.hand.has_met) = (true, true);
             }
+            let is_fin_due = entry.is_fin_due();
             if let Err(error) = entry.settle(index, &mut self.ring) {
                 // The kernel takes nothing more for now: the next turn tries again.
                 log::debug!("an operation has to wait: {error}");
                 self.changed(index);
+            }
+            if is_fin_due {
+                self.shut_later(index);
             }
         }
         // What could not be done stands in a new list.
@@ -83,7 +87,7 @@ impl StreamEntry {
     /// Whether its operations are as they should be.
     #[inline]
     pub(super) fn is_settled(&self) -> bool {
-        (self.watches_room || !self.wants_room()) && self.is_armed()
+        (self.watches_room || !self.wants_room()) && self.is_armed() && !self.is_fin_due()
     }
 
     /// Whether its operation for what it receives is as it should be, or has to wait.

@@ -103,6 +103,8 @@ pub(super) struct StreamEntry {
     pub(super) blocked: bool,
     /// The socket may take more, since the last send that was blocked.
     pub(super) writable: bool,
+    /// A FIN follows what is unsent.
+    pub(super) shuts_later: bool,
     /// An error was reported by a poll.
     failed: bool,
     /// Nothing more is received: the end, or a failure, was met.

@@ -10,6 +10,7 @@ use super::*;
 use crate::buf::pool::Pool;
 
 mod ending;
+mod full;
 mod leftovers;
 mod stalls;
 
