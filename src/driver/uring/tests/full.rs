@@ -85,3 +85,37 @@ fn datagrams_wait_also_where_the_kernel_takes_no_poll() {
     let event = driver.next_event();
     assert!(matches!(event, Some(Event::DatagramWritable { socket: 0 })), "{event:?}");
 }
+
+/// The refusal is the only completion, and is told while the driver gathers others.
+#[test]
+fn a_loop_does_not_sleep_on_a_send_that_a_full_socket_refused() {
+    let Some(mut driver) = driver(16, (64, 256)) else { return };
+    let (mut peer, taken) = full(&mut driver);
+    let mut others: Vec<_> = (1..9)
+        .map(|index| {
+            let (ours, other) = pair();
+            driver.open(token(index), Stream::Tcp(ours)).unwrap();
+            other
+        })
+        .collect();
+    driver.wait(Some(Duration::ZERO)).unwrap();
+    others.iter_mut().for_each(|other| other.write_all(b"message").unwrap());
+    driver.wait(Some(LONG)).unwrap();
+    let events = std::iter::from_fn(|| received(&mut driver)).count();
+    assert!(events >= 4, "{events} are not enough for the next wait to gather");
+    assert!(!send(&mut driver, token(0), b"refused").blocked);
+    // Less than the timer of idle streams has.
+    let timeout = Duration::from_secs(3);
+    let start = std::time::Instant::now();
+    driver.wait(Some(timeout)).unwrap();
+    assert!(start.elapsed() < timeout, "it slept on it");
+    let reader = std::thread::spawn(move || {
+        let mut bytes = vec![0; taken + 7];
+        peer.read_exact(&mut bytes).map(|()| bytes)
+    });
+    while !reader.is_finished() {
+        while driver.next_event().is_some() {}
+        driver.wait(Some(Duration::from_millis(5))).unwrap();
+    }
+    assert_eq!(reader.join().unwrap().unwrap()[taken..], *b"refused");
+}
