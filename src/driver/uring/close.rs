@@ -10,6 +10,7 @@ use io_uring::opcode;
 use io_uring::types::CancelBuilder;
 
 use crate::driver::uring::Uring;
+use crate::driver::uring::flags::Flag;
 use crate::driver::uring::ring::{Completion, Ring, Wait};
 use crate::driver::uring::settle::cancel;
 use crate::driver::uring::stream::{Armed, StreamEntry};
@@ -104,9 +105,11 @@ impl Uring {
     /// Cancels what a stream that is being closed has in the kernel; answers how much that is.
     fn cancel_all(ring: &mut Ring, closing: &mut Closing, index: u32, entry: &StreamEntry) -> u8 {
         let receive = (entry.armed != Armed::Nothing).then(|| entry.receive_tag(index));
-        let room = entry.watches_room.then(|| entry.room_tag(index));
+        let room = entry.flags.has(Flag::WatchesRoom).then(|| entry.room_tag(index));
         let operations = [receive, room].into_iter().flatten().count() as u8;
-        for tag in [receive.filter(|_| !entry.cancelling), room].into_iter().flatten() {
+        for tag in
+            [receive.filter(|_| !entry.flags.has(Flag::Cancelling)), room].into_iter().flatten()
+        {
             if let Err(error) = cancel(ring, tag) {
                 log::debug!("an operation is cancelled later: {error}");
                 closing.uncancelled.push(tag);

@@ -15,7 +15,7 @@ impl Uring {
         let has_left = self.commit_stream(token)?;
         let entry = self.stream_mut(token).ok_or(io::ErrorKind::NotConnected)?;
         if !has_left {
-            entry.shuts_later = true;
+            entry.extra_mut().shuts_later = true;
             self.changed(token.index);
             return Ok(());
         }
@@ -40,7 +40,7 @@ impl Uring {
 impl StreamEntry {
     /// Whether a FIN is due, that had to wait for what was to be sent before it.
     pub(super) fn is_fin_due(&self) -> bool {
-        self.shuts_later && !self.has_unsent()
+        self.extra.as_ref().is_some_and(|extra| extra.shuts_later && extra.unsent.is_empty())
     }
 
     /// Sends that FIN, unless something staged is still to leave.
@@ -48,7 +48,8 @@ impl StreamEntry {
         if self.staged_in == round {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        self.shuts_later = false;
+        self.extra_mut().shuts_later = false;
+        self.tidy();
         let Some(socket) = &self.socket else { return Ok(()) };
         if let Err(error) = socket.as_socket().shutdown(Shutdown::Write) {
             log::debug!("the end of the output could not be told: {error}");

@@ -62,6 +62,7 @@ mod close;
 mod complete;
 mod datagram;
 mod fin;
+mod flags;
 mod idle;
 mod listener;
 mod memory;
@@ -76,6 +77,7 @@ mod tag;
 use bell::Bell;
 use buffers::{BUFFER_BYTES, Buffers};
 use close::Closing;
+use flags::Flag;
 use idle::Hand;
 use listener::ListenerEntry;
 use queue::Place;
@@ -332,7 +334,7 @@ impl Driver for Uring {
 
     fn set_receiving(&mut self, token: Token, on: bool) {
         let Some(entry) = self.stream_mut(token) else { return };
-        entry.receiving = on;
+        entry.flags.set(Flag::Receiving, on);
         self.changed(token.index);
     }
 

@@ -25,6 +25,7 @@ use socket2::SockRef;
 use crate::buf::outbound::Outbound;
 use crate::driver::BYTES_PER_PLACE;
 use crate::driver::uring::Uring;
+use crate::driver::uring::flags::Flag;
 use crate::driver::uring::memory::Mapping;
 use crate::driver::uring::ring::Ring;
 use crate::driver::uring::stream::{StreamEntry, retry};
@@ -167,7 +168,8 @@ impl Uring {
     fn sent_now(&mut self, token: Token, result: io::Result<Sent>) -> io::Result<Sent> {
         if result.as_ref().is_ok_and(|sent| sent.blocked) {
             if let Some(entry) = self.stream_mut(token) {
-                (entry.blocked, entry.writable) = (true, false);
+                entry.flags.set(Flag::Blocked, true);
+                entry.flags.set(Flag::Writable, false);
             }
             self.changed(token.index);
         }
@@ -219,14 +221,16 @@ impl Uring {
         if !entry.has_unsent() {
             return Ok(true);
         }
-        (entry.blocked, entry.writable) = (true, false);
+        entry.flags.set(Flag::Blocked, true);
+        entry.flags.set(Flag::Writable, false);
         self.changed(token.index);
         Ok(false)
     }
 
     fn try_again(&mut self, token: Token) {
         if let Some(entry) = self.stream_mut(token) {
-            (entry.blocked, entry.writable) = (true, true);
+            entry.flags.set(Flag::Blocked, true);
+            entry.flags.set(Flag::Writable, true);
         }
         self.changed(token.index);
     }
@@ -262,7 +266,7 @@ impl Uring {
             // SAFETY: by INVARIANT 1 they are as they were, and the kernel only reads them.
             let rest = unsafe { self.stage.memory.slice(begin + sent, end - begin - sent) };
             entry.extra_mut().unsent.extend_from_slice(rest);
-            entry.writable = false;
+            entry.flags.set(Flag::Writable, false);
         } else {
             entry.extra_mut().send_error = Some(io::Error::from_raw_os_error(-result));
         }
@@ -351,7 +355,7 @@ impl StreamEntry {
 
     /// A poll has told of room: what was kept goes first.
     pub(super) fn has_room(&mut self) {
-        self.writable = true;
+        self.flags.set(Flag::Writable, true);
         let (Some(socket), Some(extra)) = (&self.socket, &mut self.extra) else { return };
         if extra.unsent.is_empty() {
             return;
@@ -364,7 +368,7 @@ impl StreamEntry {
                 extra.send_error = Some(error);
             }
         }
-        self.writable = !self.has_unsent();
+        self.flags.set(Flag::Writable, !self.has_unsent());
         self.tidy();
     }
 }

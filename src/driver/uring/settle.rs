@@ -9,6 +9,7 @@ use io_uring::{opcode, types};
 use crate::driver::Token;
 use crate::driver::uring::Uring;
 use crate::driver::uring::buffers::GROUP;
+use crate::driver::uring::flags::Flag;
 use crate::driver::uring::ring::Ring;
 use crate::driver::uring::stream::{Armed, READABLE, StreamEntry, WRITABLE};
 use crate::driver::uring::tag::{Kind, Tag};
@@ -31,7 +32,7 @@ impl Uring {
         let mut unsettled = std::mem::take(&mut self.unsettled);
         for index in unsettled.drain(..) {
             let Some(entry) = self.streams.get_mut(index) else { continue };
-            entry.unsettled = false;
+            entry.flags.set(Flag::Unsettled, false);
             if entry.wanted() == Armed::Receive {
                 // Also for one behind the hand: it would not be met in this round.
                 (self.hand.is_needed, self.hand.has_met) = (true, true);
@@ -58,7 +59,7 @@ impl Uring {
         };
         debug_assert!(!old.has_operations(), "only a stream that has just connected is renamed");
         let has_operations = old.has_operations();
-        let receiving = old.receiving;
+        let receiving = old.flags.has(Flag::Receiving);
         if has_operations {
             // Their tags say where it was.
             self.close_stream(from, crate::driver::CloseMode::Orderly);
@@ -72,7 +73,7 @@ impl Uring {
 
     fn set_receiving_of(&mut self, token: Token, on: bool) {
         if let Some(entry) = self.stream_mut(token) {
-            entry.receiving = on;
+            entry.flags.set(Flag::Receiving, on);
         }
         self.changed(token.index);
     }
@@ -87,19 +88,23 @@ impl StreamEntry {
     /// Whether its operations are as they should be.
     #[inline]
     pub(super) fn is_settled(&self) -> bool {
-        (self.watches_room || !self.wants_room()) && self.is_armed() && !self.is_fin_due()
+        (self.flags.has(Flag::WatchesRoom) || !self.wants_room())
+            && self.is_armed()
+            && !self.is_fin_due()
     }
 
     /// Whether its operation for what it receives is as it should be, or has to wait.
     #[inline]
     fn is_armed(&self) -> bool {
         let wanted = self.wanted();
-        self.armed == wanted || self.cancelling || (self.stalled && wanted == Armed::Receive)
+        self.armed == wanted
+            || self.flags.has(Flag::Cancelling)
+            || (self.flags.has(Flag::Stalled) && wanted == Armed::Receive)
     }
 
     /// Whether the kernel has an operation of it.
     pub(super) fn has_operations(&self) -> bool {
-        self.armed != Armed::Nothing || self.watches_room
+        self.armed != Armed::Nothing || self.flags.has(Flag::WatchesRoom)
     }
 
     /// The name of its operation for what it receives.
@@ -116,11 +121,11 @@ impl StreamEntry {
     fn settle(&mut self, index: u32, ring: &mut Ring) -> io::Result<()> {
         let Some(socket) = &self.socket else { return Ok(()) };
         let fd = socket.as_socket().as_raw_fd();
-        if self.wants_room() && !self.watches_room {
+        if self.wants_room() && !self.flags.has(Flag::WatchesRoom) {
             poll(ring, fd, WRITABLE, self.room_tag(index), false)?;
-            self.watches_room = true;
+            self.flags.set(Flag::WatchesRoom, true);
         }
-        if !self.receiving && !self.connecting {
+        if !self.flags.has(Flag::Receiving) && !self.flags.has(Flag::Connecting) {
             // It is likely to rest again.
             self.become_direct();
         }
@@ -131,7 +136,7 @@ impl StreamEntry {
             Armed::Nothing => self.arm(self.wanted(), index, fd, ring),
             Armed::Receive | Armed::Readable => {
                 cancel(ring, self.receive_tag(index))?;
-                self.cancelling = true;
+                self.flags.set(Flag::Cancelling, true);
                 Ok(())
             }
         }
@@ -148,7 +153,9 @@ impl StreamEntry {
             }
             Armed::Readable => poll(ring, fd, READABLE, tag, true)?,
         }
-        (self.armed, self.stalled, self.fed) = (wanted, false, false);
+        self.armed = wanted;
+        self.flags.set(Flag::Stalled, false);
+        self.flags.set(Flag::Fed, false);
         Ok(())
     }
 }

@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 
 use crate::driver::uring::Uring;
+use crate::driver::uring::flags::Flag;
 
 /// Streams that wait for a buffer.
 #[derive(Default)]
@@ -45,8 +46,8 @@ impl Uring {
     #[cold]
     pub(super) fn found_no_buffer(&mut self, index: u32) {
         let Some(entry) = self.streams.get_mut(index) else { return };
-        entry.stalled = true;
-        self.stalls.add(index, entry.fed);
+        entry.flags.set(Flag::Stalled, true);
+        self.stalls.add(index, entry.flags.has(Flag::Fed));
         // It may have been told meanwhile to receive in another way.
         self.changed(index);
     }
@@ -66,7 +67,7 @@ impl Uring {
             && let Some(index) = self.stalls.take()
         {
             let Some(entry) = self.streams.get_mut(index) else { continue };
-            if std::mem::take(&mut entry.stalled) {
+            if entry.flags.take(Flag::Stalled) {
                 free -= 1;
                 self.changed(index);
             }

@@ -108,12 +108,15 @@ fn whoever_waits_for_a_buffer_is_still_told_of_room() {
     driver.wait(Some(LONG)).unwrap();
     let stalled = (0..2).find_map(|_| {
         let told = received(&mut driver);
-        (0..2).find(|index| driver.streams.get(*index).is_some_and(|e| e.stalled)).or(told)
+        (0..2)
+            .find(|index| driver.streams.get(*index).is_some_and(|e| e.flags.has(Flag::Stalled)))
+            .or(told)
     });
     let index = stalled.expect("one of two finds no buffer");
     let entry = driver.streams.get_mut(index).expect("it is open");
-    (entry.stalled, entry.blocked) = (true, true);
+    entry.flags.set(Flag::Stalled, true);
+    entry.flags.set(Flag::Blocked, true);
     driver.changed(index);
     driver.settle_streams();
-    assert!(driver.streams.get(index).is_some_and(|entry| entry.watches_room));
+    assert!(driver.streams.get(index).is_some_and(|entry| entry.flags.has(Flag::WatchesRoom)));
 }
