@@ -62,12 +62,20 @@ impl Uring {
         datagrams: &mut [Outgoing],
     ) -> io::Result<usize> {
         let sent = self.datagrams.send(number, bytes, datagrams);
-        if sent.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
-            && let Some(socket) = self.datagrams.socket(number)
-        {
-            let tag = Tag::new(Kind::DatagramWritable, number, 0);
-            poll(&mut self.ring, socket.as_raw_fd(), WRITABLE, tag, false)?;
+        if sent.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+            self.watch_datagram_room(number);
         }
         sent
+    }
+
+    /// Has `DatagramWritable` follow: when there is room, or, where the kernel takes no poll now, in
+    /// a later turn, in which the send is tried again. Its failure must not be taken for the send's.
+    pub(super) fn watch_datagram_room(&mut self, number: u32) {
+        let Some(socket) = self.datagrams.socket(number) else { return };
+        let tag = Tag::new(Kind::DatagramWritable, number, 0);
+        if let Err(error) = poll(&mut self.ring, socket.as_raw_fd(), WRITABLE, tag, false) {
+            log::debug!("a datagram socket is tried again without having room: {error}");
+            self.datagrams.note(number, (false, true), &mut self.queue);
+        }
     }
 }
