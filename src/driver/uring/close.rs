@@ -79,6 +79,7 @@ impl Drop for Uring {
                 return;
             }
             while let Some(completion) = self.ring.next() {
+                Self::refuse_unopened(&completion);
                 if completion.tag == name {
                     return;
                 }

@@ -26,8 +26,10 @@
 //! So nothing is pinned, and no buffer of a connection has to outlive it. What a full socket
 //! refuses is kept, sent when there is room, and `commit` tells of it; see `send.rs`.
 //!
-//! Accepting and datagrams. A multishot poll tells of them, and calls of our own fetch them: they
-//! bring the peer's address with them, and a listener that rests takes nothing out of its backlog.
+//! Accepting. Some accepts of each listener wait in the kernel, each with a place for the peer's
+//! address; see `accepts.rs`.
+//!
+//! Datagrams. A multishot poll tells of them, and calls of our own fetch many at a time.
 //!
 //! Closing. Operations that a stream has in the kernel hold its socket open. They are cancelled,
 //! and the descriptor is closed behind the last one's end (`close.rs`). Tags of operations carry an
@@ -56,6 +58,7 @@ use crate::options::driver::DriverFallback;
 use crate::sys::socket::{Listener, Stream, connect_udp, local_address, start_connect};
 use crate::sys::sockopt::SocketOptions;
 
+mod accepts;
 mod bell;
 mod buffers;
 mod close;
