@@ -4,11 +4,14 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+
 use io_uring::opcode;
-use io_uring::types::CancelBuilder;
+use io_uring::squeue::Flags;
+use io_uring::types::{CancelBuilder, Fd};
 
 use crate::driver::uring::Uring;
-use crate::driver::uring::ring::{Completion, Wait};
+use crate::driver::uring::ring::{Completion, Ring, Wait};
 use crate::driver::uring::tag::{Kind, Tag};
 use crate::driver::{CloseMode, Token};
 use crate::sys::socket::Stream;
@@ -43,6 +46,8 @@ impl Uring {
         }
         if operations > 0 {
             closing.sockets.insert(place, (socket, operations));
+        } else {
+            close_in_ring(ring, socket);
         }
     }
 
@@ -55,9 +60,29 @@ impl Uring {
         let place = (completion.tag.index(), completion.tag.epoch());
         let Some((_, operations)) = self.closing.sockets.get_mut(&place) else { return };
         *operations -= 1;
-        if *operations == 0 {
-            self.closing.sockets.remove(&place);
+        if *operations == 0
+            && let Some((socket, _)) = self.closing.sockets.remove(&place)
+        {
+            close_in_ring(&mut self.ring, socket);
         }
+    }
+}
+
+/// Closes a socket with the next call into the kernel, behind all entries that name it. Where there
+/// is no room it is closed at once: whatever names it has left by then.
+fn close_in_ring(ring: &mut Ring, socket: Stream) {
+    if ring.is_full() {
+        return drop(socket);
+    }
+    // Told only if it fails, and then it means nothing; not the name by which the driver's end is told.
+    let name = Tag::new(Kind::Cancel, 0, 1);
+    let fd = OwnedFd::from(socket).into_raw_fd();
+    let entry = opcode::Close::new(Fd(fd)).build().flags(Flags::SKIP_SUCCESS);
+    // SAFETY: it points to nothing, and the descriptor is nobody else's any more.
+    if let Err(error) = unsafe { ring.push(&entry.user_data(name.0)) } {
+        log::warn!("a socket is closed late: {error}");
+        // SAFETY: it is open, and owned here: the entry was not taken.
+        drop(unsafe { OwnedFd::from_raw_fd(fd) });
     }
 }
 

@@ -325,7 +325,8 @@ impl Uring {
 fn cancel_accepts(ring: &mut Ring, fd: RawFd, number: u32) -> io::Result<()> {
     let all = CancelBuilder::fd(Fd(fd)).all();
     let entry = opcode::AsyncCancel2::new(all).build().flags(Flags::SKIP_SUCCESS);
-    let name = Tag::new(Kind::Cancel, number, 0);
+    // Not the name by which the driver's end is told.
+    let name = Tag::new(Kind::Cancel, number, 1);
     // SAFETY: it points to nothing.
     unsafe { ring.push(&entry.user_data(name.0)) }
 }
