@@ -152,6 +152,7 @@ impl Default for Options {
                     send_buffer: None,
                     receive_buffer: None,
                     linger: None,
+                    lone_datagrams: false,
                 },
             },
             listener_hook: None,

@@ -202,6 +202,9 @@ pub(crate) fn connect_udp(
 ) -> io::Result<Stream> {
     let socket = open(address, Type::DGRAM, Protocol::UDP)?;
     options.apply(SockRef::from(&socket), false)?;
+    if !options.lone_datagrams {
+        super::udp::join(&socket);
+    }
     socket.set_broadcast(true)?;
     bind_local(&socket, local)?;
     socket.connect(&address.into())?;

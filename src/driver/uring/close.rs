@@ -33,13 +33,16 @@ impl Uring {
             return;
         }
         self.leave_before_close(token);
-        let Self { streams, ring, closing, .. } = self;
+        let Self { streams, ring, closing, datagrams, .. } = self;
         let Some(entry) = streams.get_mut(token.index) else { return };
         // What the socket has not taken is lost, and the peer should know.
         let aborts = mode == CloseMode::Abort || entry.has_unsent();
         let operations = Self::cancel_all(ring, token.index, entry);
         let place = (token.index, entry.epoch);
         let Some(socket) = entry.end() else { return };
+        if let Stream::Udp(_) = socket {
+            datagrams.forget_pieces(token);
+        }
         if aborts && let Err(error) = socket.as_socket().set_linger(Some(Duration::ZERO)) {
             // A Unix socket has no reset; one that is gone already needs none.
             log::debug!("closing without a reset: {error}");

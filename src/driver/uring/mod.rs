@@ -324,12 +324,28 @@ impl Driver for Uring {
     fn set_receiving(&mut self, token: Token, on: bool) {
         let Some(entry) = self.stream_mut(token) else { return };
         entry.receiving = on;
+        if matches!(entry.socket, Some(Stream::Udp(_))) {
+            self.set_pieces_receiving(token, on);
+        }
         self.changed(token.index);
     }
 
     #[inline]
     fn send(&mut self, token: Token, output: &Outbound, limit: usize) -> io::Result<Sent> {
         self.send_stream(token, output, limit)
+    }
+
+    fn is_in_a_row(&self) -> bool {
+        self.datagrams.has_row()
+    }
+
+    fn send_pieces(
+        &mut self,
+        token: Token,
+        output: &Outbound,
+        lengths: &[usize],
+    ) -> io::Result<usize> {
+        self.send_to_peer(token, output, lengths)
     }
 
     #[inline]
