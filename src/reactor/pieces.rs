@@ -33,9 +33,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// told, what answers them is gathered, so that it leaves together too: at the row's end, or
     /// else at the end of the turn.
     pub(super) fn flush_pieces(&mut self, token: Token) {
-        if self.driver.is_in_a_row()
-            && self.core.table.get(token).is_some_and(|c| c.is_at_rest() && !c.has_many_pieces())
-        {
+        let may_wait = |conn: &ConnCore| {
+            conn.phase == Phase::Open && !conn.is_ending() && !conn.has_many_pieces()
+        };
+        if self.driver.is_in_a_row() && self.core.table.get(token).is_some_and(may_wait) {
             return self.core.touch(token);
         }
         self.before_write(token);

@@ -6,8 +6,8 @@ use std::net::UdpSocket;
 use mio::Interest;
 use socket2::SockRef;
 
-use crate::driver::datagrams::{DatagramPlace, DatagramSocket};
 use crate::buf::outbound::Outbound;
+use crate::driver::datagrams::{DatagramPlace, DatagramSocket};
 use crate::driver::ready::stream::requeue;
 use crate::driver::ready::{Place, Ready};
 use crate::driver::{Event, Token};
@@ -80,5 +80,17 @@ impl Ready {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         sent
+    }
+
+    /// What the datagram socket at the queue's head has, or the next datagram of the row.
+    #[inline]
+    pub(super) fn datagram_event(&mut self, index: Option<u32>) -> Option<Event> {
+        let event = match index {
+            Some(index) => self.datagrams.event(index, &mut self.queue),
+            None => self.datagrams.next_in_row(&mut self.queue),
+        };
+        self.lends_datagram =
+            matches!(event, Some(Event::Datagram { .. } | Event::Received { .. }));
+        event
     }
 }

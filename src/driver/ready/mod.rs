@@ -167,18 +167,6 @@ impl Ready {
             Place::Stream(_) | Place::Waker => None,
         }
     }
-
-    /// What the datagram socket at the queue's head has, or the next datagram of the row.
-    #[inline]
-    fn datagram_event(&mut self, index: Option<u32>) -> Option<Event> {
-        let event = match index {
-            Some(index) => self.datagrams.event(index, &mut self.queue),
-            None => self.datagrams.next_in_row(&mut self.queue),
-        };
-        self.lends_datagram =
-            matches!(event, Some(Event::Datagram { .. } | Event::Received { .. }));
-        event
-    }
 }
 
 impl Sockets for Ready {
@@ -391,19 +379,7 @@ impl Driver for Ready {
     }
 
     fn close(&mut self, token: Token, mode: CloseMode) {
-        let Some(entry) = self.stream_mut(token) else { return };
-        let Some(socket) = entry.socket.take() else { return };
-        if socket.udp().is_some() {
-            self.datagrams.forget_pieces(token);
-        }
-        if mode == CloseMode::Abort
-            && let Err(error) = socket.as_socket().set_linger(Some(Duration::ZERO))
-        {
-            // A Unix socket has no reset; one that is gone already needs none.
-            log::debug!("closing without a reset: {error}");
-        }
-        // Closing the descriptor ends its registration.
-        drop(socket);
+        self.close_stream(token, mode);
     }
 
     fn open_datagram(&mut self, number: u32, socket: UdpSocket) -> io::Result<()> {

@@ -330,3 +330,104 @@ fn cancel_accepts(ring: &mut Ring, fd: RawFd, number: u32) -> io::Result<()> {
     // SAFETY: it points to nothing.
     unsafe { ring.push(&entry.user_data(name.0)) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::driver::Driver;
+
+    /// A driver, where this system has io_uring, with a listener.
+    fn listening() -> Option<(Uring, std::net::SocketAddr)> {
+        let mut driver = Uring::new(64 << 10, 64 << 10, (64, 256)).ok()?;
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let address = socket.local_addr().unwrap();
+        driver.listen(0, Listener::Tcp(socket)).unwrap();
+        Some((driver, address))
+    }
+
+    fn next(driver: &mut Uring) -> Option<Event> {
+        for _ in 0..100 {
+            driver.wait(Some(Duration::from_millis(10))).unwrap();
+            while let Some(event) = driver.next_event() {
+                if !matches!(event, Event::Woken) {
+                    return Some(event);
+                }
+            }
+        }
+        None
+    }
+
+    fn assert_accepts(driver: &mut Uring, client: &TcpStream) {
+        let Some(Event::Accepted { listener: 0, stream, peer }) = next(driver) else {
+            panic!("nobody was accepted");
+        };
+        assert_eq!(peer, Address::from(client.local_addr().unwrap()));
+        let flags = |command| {
+            // SAFETY: takes numbers only.
+            unsafe { libc::fcntl(stream.as_socket().as_raw_fd(), command) }
+        };
+        assert_ne!(flags(libc::F_GETFL) & libc::O_NONBLOCK, 0);
+        assert_ne!(flags(libc::F_GETFD) & libc::FD_CLOEXEC, 0);
+    }
+
+    #[test]
+    fn a_kernel_that_refuses_accepts_is_asked_by_calls() {
+        let Some((mut driver, address)) = listening() else { return };
+        let entry = driver.listeners[0].as_mut().unwrap();
+        let Way::Accepts(accepts) = &mut entry.way else { panic!("it accepts by calls") };
+        // As if the kernel had said EINVAL to the first: the others end, and none is begun anew.
+        accepts.refused = true;
+        cancel_accepts(&mut driver.ring, entry.fd().unwrap(), 0).unwrap();
+        driver.wait(Some(Duration::ZERO)).unwrap();
+        while let Some(mut completion) = driver.ring.next() {
+            completion.result = -libc::EINVAL;
+            assert!(driver.accept_ended(completion).is_none());
+        }
+        assert!(matches!(driver.listeners[0].as_ref().unwrap().way, Way::Calls));
+        for _ in 0..3 {
+            let client = TcpStream::connect(address).unwrap();
+            assert_accepts(&mut driver, &client);
+        }
+    }
+
+    #[test]
+    fn a_listener_that_rests_tells_of_nobody_until_it_goes_on() {
+        let Some((mut driver, address)) = listening() else { return };
+        driver.rest_listener(0);
+        let clients: Vec<_> = (0..40).map(|_| TcpStream::connect(address).unwrap()).collect();
+        driver.wait(Some(Duration::ZERO)).unwrap();
+        assert!(driver.next_event().is_none());
+        driver.resume_accepting(0);
+        for client in &clients {
+            assert_accepts(&mut driver, client);
+        }
+    }
+
+    #[test]
+    fn a_listener_that_closes_tells_of_those_it_has_accepted_and_frees_its_port() {
+        let Some((mut driver, address)) = listening() else { return };
+        driver.wait(Some(Duration::ZERO)).unwrap();
+        let client = TcpStream::connect(address).unwrap();
+        driver.ring.enter(Wait::No).unwrap();
+        driver.close_listener(0);
+        TcpListener::bind(address).unwrap();
+        assert_accepts(&mut driver, &client);
+        assert!(driver.next_event().is_none() && driver.listeners[0].is_none());
+    }
+
+    #[test]
+    fn whoever_was_accepted_and_not_told_of_is_closed_with_the_driver() {
+        let Some((mut driver, address)) = listening() else { return };
+        driver.wait(Some(Duration::ZERO)).unwrap();
+        let mut client = TcpStream::connect(address).unwrap();
+        driver.ring.enter(Wait::No).unwrap();
+        drop(driver);
+        client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let closed = std::io::Read::read(&mut client, &mut [0; 1]);
+        assert!(closed.is_ok_and(|length| length == 0), "it was left open");
+    }
+}
