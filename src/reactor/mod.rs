@@ -135,6 +135,8 @@ pub(crate) struct Reactor<D: Driver, H: Handler> {
     attending: Vec<Token>,
     /// More timers were due than one turn expires.
     timers_left: bool,
+    /// Events are being told: what is written may wait for the others of a row.
+    tells_events: bool,
     /// The places of connections that are counted, by slot; without limits there are none.
     tickets: Pages<Option<Ticket>>,
     /// Accepted, and waiting for another connection to close: at most one a listener.
@@ -204,6 +206,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             job_batch: Vec::new(),
             attending: Vec::new(),
             timers_left: false,
+            tells_events: false,
             tickets: Pages::new(),
             waiting: Vec::new(),
             resting: Vec::new(),
@@ -316,6 +319,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     fn run_events(&mut self) {
+        self.tells_events = true;
         for _ in 0..self.core.options.turn.events {
             let Some(event) = self.driver.next_event() else {
                 break;
@@ -323,6 +327,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             self.dispatch(event);
             self.attend_urgent();
         }
+        self.tells_events = false;
         self.send_gathered();
     }
 
