@@ -324,4 +324,61 @@ every_driver! {
         }
         common::stop(server);
     }
+
+    fn what_is_held_for_one_does_not_take_what_came_for_another(driver) {
+        // A listening socket with more datagrams, joined, than are told in a row, and beside it a
+        // connected one with some that are held.
+        let (peer, server) = (peer(), common::server(driver).listen("udp://127.0.0.1:0"));
+        let (told, events) = common::events();
+        let (arrived, datagrams) = common::events();
+        let (server, _, handle, own) = connected(server, &peer, move |script| {
+            let (told, arrived) = (told.clone(), arrived.clone());
+            script
+                .traffic(move |conn, input| {
+                    conn.pause_reading();
+                    told.send(input.take_all().to_vec()).unwrap();
+                    Action::Continue
+                })
+                .wake(|conn| {
+                    conn.resume_reading();
+                    Action::Continue
+                })
+                .datagram(move |datagram| {
+                    arrived.send(datagram.payload().to_vec()).unwrap();
+                    Action::Continue
+                })
+        });
+        let to = format!("udp://{}", common::address(&server, 0));
+        let sender = common::start(common::server(driver), |_| {
+            Script::new().wake(|conn| {
+                (0..3 * MANY).for_each(|number| _ = conn.write(&number.to_le_bytes()));
+                Action::Continue
+            })
+        });
+        let sending = sender.handle().connect(Connect::to(&to.parse().unwrap())).unwrap();
+        together(&server, || {
+            for number in 0..20 {
+                peer.send_to(&datagram(number), own).unwrap();
+            }
+        });
+        for number in 0..20 {
+            assert_eq!(events.next(), datagram(number));
+            if number % 5 == 0 {
+                together(&server, || {
+                    sending.wake().unwrap();
+                    let sent = || sender.handle().stats().datagrams_out;
+                    let expected = (3 * MANY * (number / 5 + 1)) as u64;
+                    common::eventually("all are sent", || sent() == expected);
+                    handle.wake().unwrap();
+                });
+                for number in 0..3 * MANY {
+                    assert_eq!(datagrams.next(), number.to_le_bytes());
+                }
+            } else {
+                handle.wake().unwrap();
+            }
+        }
+        common::stop(sender);
+        common::stop(server);
+    }
 }

@@ -64,16 +64,16 @@ impl<S: DatagramSocket> Datagrams<S> {
     ) -> io::Result<Option<Event>> {
         let Self { connected, memory, .. } = self;
         let (place, memory) = Self::connected((connected, memory), longest, token.index, socket)?;
-        if place.held.is_empty() {
-            if memory.inbox.is_empty() {
-                loop {
-                    match socket.attempt(|s| memory.inbox.receive(s, &place.abilities)) {
-                        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                        received => break received.map(|_| ())?,
-                    };
-                }
-            } else if self.owner != Owner::Stream(token) {
-                return Ok(None);
+        if !memory.inbox.is_empty() && self.owner != Owner::Stream(token) {
+            // Also where something is held: who owns what lies there must stay known.
+            return Ok(None);
+        }
+        if memory.inbox.is_empty() && place.held.is_empty() {
+            loop {
+                match socket.attempt(|s| memory.inbox.receive(s, &place.abilities)) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    received => break received.map(|_| ())?,
+                };
             }
         }
         self.owner = Owner::Stream(token);
