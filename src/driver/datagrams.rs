@@ -152,6 +152,14 @@ impl<S: DatagramSocket> Datagrams<S> {
         Ok(())
     }
 
+    /// As if a send had come back blocked.
+    #[cfg(test)]
+    pub(crate) fn block(&mut self, number: u32) {
+        if let Some(Some(entry)) = self.entries.get_mut(number as usize) {
+            (entry.blocked, entry.writable) = (true, false);
+        }
+    }
+
     /// Whether datagrams are being told in a row.
     #[inline]
     pub(crate) fn has_row(&self) -> bool {

@@ -74,15 +74,27 @@ impl Buffers {
         Ok(buffers)
     }
 
+    /// Their memory is never freed.
+    pub(super) fn keep_for_ever(&mut self) {
+        self.shared.keep_for_ever();
+        self.memory.keep_for_ever();
+    }
+
     /// Bytes of one buffer.
     #[inline]
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Whether so many are the kernel's that those who have found none may try again.
-    pub(super) fn are_plenty(&self) -> bool {
-        self.ours <= self.count - self.count.div_ceil(4)
+    /// Buffers that the kernel can still fill, where completions that were not looked at yet name
+    /// so many of them.
+    pub(super) fn free(&self, fetched: usize) -> usize {
+        usize::from(self.count - self.ours) - fetched
+    }
+
+    /// A fourth of all: at least one.
+    pub(super) fn quarter(&self) -> usize {
+        usize::from(self.count.div_ceil(4))
     }
 
     /// The kernel has put something into this one, which is ours now.

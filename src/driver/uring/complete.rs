@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::driver::uring::Uring;
+use crate::driver::uring::flags::Flag;
 use crate::driver::uring::ring::Completion;
 use crate::driver::uring::stream::{Armed, End};
 use crate::driver::uring::tag::Kind;
@@ -53,11 +54,13 @@ impl Uring {
             return None;
         };
         if !completion.has_more() {
-            (entry.armed, entry.cancelling) = (Armed::Nothing, false);
+            entry.armed = Armed::Nothing;
+            entry.flags.set(Flag::Cancelling, false);
         }
         let token = Token { index, generation: entry.generation };
         if let Some(number) = buffer {
             let length = completion.result.max(0) as usize;
+            entry.flags.set(Flag::Fed, true);
             entry.count(length == self.buffers.bytes());
             let event = if entry.tells_at_once() && length > 0 {
                 self.lent = Some(number);
@@ -82,10 +85,7 @@ impl Uring {
             None => entry.met(token, End::Ended),
             // All buffers are taken: a stall, which ends when some are given back.
             Some(libc::ENOBUFS) => {
-                if !entry.unsettled {
-                    entry.unsettled = true;
-                    self.stalled.push(token.index);
-                }
+                self.found_no_buffer(token.index);
                 return None;
             }
             // It was cancelled, or is to be begun anew.
@@ -104,12 +104,13 @@ impl Uring {
             return None;
         };
         if !completion.has_more() {
-            (entry.armed, entry.cancelling) = (Armed::Nothing, false);
+            entry.armed = Armed::Nothing;
+            entry.flags.set(Flag::Cancelling, false);
         }
         if completion.error().is_none() {
             entry.note(completion.result);
         }
-        if entry.queued {
+        if entry.flags.has(Flag::Queued) {
             self.changed(index);
             return None;
         }
@@ -124,7 +125,7 @@ impl Uring {
             self.operation_ended(completion);
             return None;
         };
-        entry.watches_room = false;
+        entry.flags.set(Flag::WatchesRoom, false);
         if completion.error().is_none() {
             entry.has_room();
         }

@@ -10,6 +10,7 @@ use socket2::SockRef;
 use crate::buf::outbound::Outbound;
 use crate::driver::datagrams::{DatagramPlace, DatagramSocket};
 use crate::driver::uring::Uring;
+use crate::driver::uring::flags::Flag;
 use crate::driver::uring::queue::Place;
 use crate::driver::uring::settle::poll;
 use crate::driver::uring::stream::WRITABLE;
@@ -65,11 +66,8 @@ impl Uring {
         datagrams: &mut [Outgoing],
     ) -> io::Result<usize> {
         let sent = self.datagrams.send(number, bytes, datagrams);
-        if sent.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
-            && let Some(socket) = self.datagrams.socket(number)
-        {
-            let tag = Tag::new(Kind::DatagramWritable, number, 0);
-            poll(&mut self.ring, socket.as_raw_fd(), WRITABLE, tag, false)?;
+        if sent.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+            self.watch_datagram_room(number);
         }
         sent
     }
@@ -114,9 +112,21 @@ impl Uring {
         if sent.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
             && let Some(entry) = self.stream_mut(token)
         {
-            (entry.blocked, entry.writable) = (true, false);
+            entry.flags.set(Flag::Blocked, true);
+            entry.flags.set(Flag::Writable, false);
             self.changed(token.index);
         }
         sent
+    }
+
+    /// Has `DatagramWritable` follow: when there is room, or, where the kernel takes no poll now, in
+    /// a later turn, in which the send is tried again. Its failure must not be taken for the send's.
+    pub(super) fn watch_datagram_room(&mut self, number: u32) {
+        let Some(socket) = self.datagrams.socket(number) else { return };
+        let tag = Tag::new(Kind::DatagramWritable, number, 0);
+        if let Err(error) = poll(&mut self.ring, socket.as_raw_fd(), WRITABLE, tag, false) {
+            log::debug!("a datagram socket is tried again without having room: {error}");
+            self.datagrams.note(number, (false, true), &mut self.queue);
+        }
     }
 }

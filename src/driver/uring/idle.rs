@@ -11,6 +11,7 @@ use io_uring::opcode;
 use io_uring::types::Timespec;
 
 use crate::driver::uring::Uring;
+use crate::driver::uring::flags::Flag;
 use crate::driver::uring::stream::Armed;
 use crate::driver::uring::tag::{Kind, Tag};
 
@@ -66,7 +67,7 @@ impl Uring {
                 continue;
             }
             self.hand.has_met = true;
-            if !std::mem::take(&mut entry.active) && !entry.cancelling {
+            if !entry.flags.take(Flag::Active) && !entry.flags.has(Flag::Cancelling) {
                 entry.become_direct();
                 self.changed(index);
             }

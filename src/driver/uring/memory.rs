@@ -8,6 +8,7 @@ use std::ptr::NonNull;
 pub(super) struct Mapping {
     start: NonNull<u8>,
     length: usize,
+    is_kept: bool,
 }
 
 impl Mapping {
@@ -27,7 +28,14 @@ impl Mapping {
             return Err(io::Error::last_os_error());
         }
         let start = NonNull::new(start.cast());
-        start.map(|start| Mapping { start, length }).ok_or(io::ErrorKind::OutOfMemory.into())
+        start
+            .map(|start| Mapping { start, length, is_kept: false })
+            .ok_or(io::ErrorKind::OutOfMemory.into())
+    }
+
+    /// Never gives it back: the kernel may still refer to it.
+    pub(super) fn keep_for_ever(&mut self) {
+        self.is_kept = true;
     }
 
     /// Where the byte at `offset` lies.
@@ -64,6 +72,9 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
+        if self.is_kept {
+            return;
+        }
         // SAFETY: exactly what was mapped; nobody refers to it any more.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.length) };
     }

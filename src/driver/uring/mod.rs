@@ -64,6 +64,8 @@ mod buffers;
 mod close;
 mod complete;
 mod datagram;
+mod fin;
+mod flags;
 mod idle;
 mod listener;
 mod memory;
@@ -71,21 +73,25 @@ mod queue;
 mod ring;
 mod send;
 mod settle;
+mod stall;
 mod stream;
 mod tag;
 
 use bell::Bell;
 use buffers::{BUFFER_BYTES, Buffers};
 use close::Closing;
+use flags::Flag;
 use idle::Hand;
 use listener::ListenerEntry;
 use queue::Place;
-use ring::{Ring, Wait};
+use ring::{Ring, SHORT_OF_MEMORY, Wait};
 use send::Stage;
+use stall::Stalls;
 use stream::StreamEntry;
 
-/// How long the driver waits before it tries again what the kernel has refused for want of memory.
-const SHORT_OF_MEMORY: Duration = Duration::from_millis(10);
+/// Completions have their turn before the queue, but for one of its events behind so many of
+/// theirs: a loop to which more comes than a turn takes would never get to it.
+const COMPLETIONS_PER_PLACE: usize = 32;
 
 /// The io_uring driver.
 pub(crate) struct Uring {
@@ -102,14 +108,13 @@ pub(crate) struct Uring {
     round: usize,
     /// Further places that this turn may look at behind those.
     spare: usize,
+    /// Events of completions since one of the queue.
+    in_a_row: usize,
     streams: Pages<StreamEntry>,
     /// Streams whose operations may have to change.
     unsettled: Vec<u32>,
-    /// Of these, those that found no buffer.
-    stalled: Vec<u32>,
+    stalls: Stalls,
     closing: Closing,
-    /// Entries that the last call has not taken: any descriptor may be named in them.
-    has_leftovers: bool,
     hand: Hand,
     listeners: Vec<Option<ListenerEntry>>,
     datagrams: Datagrams<UdpSocket>,
@@ -142,11 +147,11 @@ impl Uring {
             queue: VecDeque::new(),
             round: 0,
             spare: 0,
+            in_a_row: 0,
             streams: Pages::new(),
             unsettled: Vec::new(),
-            stalled: Vec::new(),
+            stalls: Stalls::default(),
             closing: Closing::default(),
-            has_leftovers: false,
             hand: Hand::default(),
             listeners: Vec::new(),
             datagrams: Datagrams::default(),
@@ -207,13 +212,16 @@ impl Driver for Uring {
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        self.settle_streams();
-        self.set_hand();
+        // An entry may leave as soon as it is put in.
         self.buffers.publish();
+        self.end_stalls();
+        self.settle_streams();
+        self.cancel_again();
+        self.set_hand();
         // A turn may have ended within a row of datagrams.
-        let is_idle = self.queue.is_empty() && !self.datagrams.has_row();
+        let is_idle = self.queue.is_empty() && self.stalls.is_empty() && !self.datagrams.has_row();
         // Operations that the kernel had no memory for are tried again, though nothing happens.
-        let timeout = match self.unsettled.is_empty() {
+        let timeout = match self.unsettled.is_empty() && self.closing.has_cancelled_all() {
             true => timeout,
             false => Some(timeout.map_or(SHORT_OF_MEMORY, |timeout| timeout.min(SHORT_OF_MEMORY))),
         };
@@ -224,7 +232,6 @@ impl Driver for Uring {
             self.ring.enter(Wait::No)?;
         }
         self.sends_have_left();
-        self.has_leftovers = self.ring.unsubmitted() > 0;
         self.begin_round();
         Ok(())
     }
@@ -238,9 +245,16 @@ impl Driver for Uring {
             self.spare = self.spare.saturating_sub(1);
             return Some(event);
         }
+        if self.in_a_row == COMPLETIONS_PER_PLACE {
+            self.in_a_row = 0;
+            if let Some(event) = self.queued_event() {
+                return Some(event);
+            }
+        }
         while let Some(completion) = self.ring.next() {
             let event = self.completed(completion);
             if event.is_some() {
+                self.in_a_row += 1;
                 return event;
             }
         }
@@ -323,7 +337,7 @@ impl Driver for Uring {
 
     fn set_receiving(&mut self, token: Token, on: bool) {
         let Some(entry) = self.stream_mut(token) else { return };
-        entry.receiving = on;
+        entry.flags.set(Flag::Receiving, on);
         if matches!(entry.socket, Some(Stream::Udp(_))) {
             self.set_pieces_receiving(token, on);
         }
@@ -363,15 +377,7 @@ impl Driver for Uring {
     }
 
     fn shutdown_write(&mut self, token: Token) -> io::Result<()> {
-        if !self.commit_stream(token)?
-            && let Some(entry) = self.stream_mut(token)
-        {
-            entry.forget_unsent();
-        }
-        match self.stream(token).and_then(|entry| entry.socket.as_ref()) {
-            Some(socket) => socket.as_socket().shutdown(std::net::Shutdown::Write),
-            None => Err(io::ErrorKind::NotConnected.into()),
-        }
+        self.shut_stream(token)
     }
 
     fn close(&mut self, token: Token, mode: CloseMode) {
@@ -391,3 +397,6 @@ impl Driver for Uring {
         self.send_to_peers(number, bytes, datagrams)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 //! received, accepted or told one event at a time, and go to the end if they may have more.
 
 use crate::driver::uring::Uring;
+use crate::driver::uring::flags::Flag;
 use crate::driver::{BYTES_PER_PLACE, Event, LEAST_PLACES_PER_TURN};
 
 /// Something that may have an event.
@@ -23,7 +24,7 @@ impl Uring {
     /// queue's end if it may have more.
     pub(super) fn stream_event(&mut self, index: u32) -> Option<Event> {
         let entry = self.streams.get_mut(index)?;
-        entry.queued = false;
+        entry.flags.set(Flag::Queued, false);
         if entry.receives_pieces() {
             return self.pieces_event(index);
         }
@@ -37,12 +38,12 @@ impl Uring {
     /// Something about a stream is new: it may have an event, or need another operation.
     pub(super) fn changed(&mut self, index: u32) {
         let Some(entry) = self.streams.get_mut(index) else { return };
-        if !entry.queued && entry.has_more() {
-            entry.queued = true;
+        if !entry.flags.has(Flag::Queued) && entry.has_more() {
+            entry.flags.set(Flag::Queued, true);
             self.queue.push_back(Place::Stream(index));
         }
-        if !entry.unsettled && !entry.is_settled() {
-            entry.unsettled = true;
+        if !entry.flags.has(Flag::Unsettled) && !entry.is_settled() {
+            entry.flags.set(Flag::Unsettled, true);
             self.unsettled.push(index);
         }
     }

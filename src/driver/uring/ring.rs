@@ -4,7 +4,8 @@
 //! a DEFER_TASKRUN ring: the kernel touches memory that belongs to operations only during a call
 //! that this thread makes into it.
 //! INVARIANT 2 (open descriptors): an entry that names a descriptor leaves, by `submit` or `enter`,
-//! before that descriptor is closed; so a number is never taken for another socket's.
+//! before that descriptor is closed; so a number is never taken for another socket's. Where the
+//! kernel takes no entries for want of memory, the descriptor stays open: see `close.rs`.
 
 use std::collections::VecDeque;
 use std::io;
@@ -36,6 +37,9 @@ const FEWEST_GATHERED: usize = 4;
 
 /// The kernel hands out about so many at a time in any case.
 const MOST_GATHERED: usize = 16;
+
+/// How long the driver waits before it tries again what the kernel has refused for want of memory.
+pub(super) const SHORT_OF_MEMORY: Duration = Duration::from_millis(10);
 
 /// What an operation told of itself.
 #[derive(Debug, Clone, Copy)]
@@ -80,9 +84,17 @@ pub(super) struct Ring {
     number: RawFd,
     flags: libc::c_uint,
     fetched: VecDeque<Completion>,
+    /// How many of these name a buffer.
+    fetched_buffers: usize,
     /// How many the last wait has brought.
     last: usize,
     failed_sends: Vec<Completion>,
+    /// How many receives have found no buffer.
+    #[cfg(test)]
+    pub(super) refused_receives: usize,
+    /// How many entries of a call have memory in the kernel.
+    #[cfg(test)]
+    pub(super) takes: u32,
 }
 
 impl Ring {
@@ -135,7 +147,19 @@ impl Ring {
             Err(_) => (fd, 0),
         };
         let (fetched, failed_sends) = (VecDeque::new(), Vec::new());
-        Ok(Ring { ring, number, flags, fetched, last: 0, failed_sends })
+        Ok(Ring {
+            ring,
+            number,
+            flags,
+            fetched,
+            fetched_buffers: 0,
+            last: 0,
+            failed_sends,
+            #[cfg(test)]
+            refused_receives: 0,
+            #[cfg(test)]
+            takes: u32::MAX,
+        })
     }
 
     /// The kernel's side, to register things with it.
@@ -179,7 +203,8 @@ impl Ring {
     /// The kernel's; `EAGAIN` where it has not taken all.
     pub(super) fn submit(&mut self) -> io::Result<()> {
         loop {
-            let result = self.call(0, 0, None);
+            let entries = self.unsubmitted() as u32;
+            let result = self.call(entries, 0, 0, None);
             self.fetch();
             let taken = match result {
                 Ok(taken) => taken,
@@ -221,33 +246,53 @@ impl Ring {
 
     /// Waits for so many completions, and no longer than the time.
     fn enter_for(&mut self, least: u32, timeout: Option<Duration>) -> io::Result<()> {
-        let get = EnterFlags::GETEVENTS.bits();
-        let result = match timeout.map(Timespec::from) {
-            None => self.call(least, get, None),
-            Some(time) => {
-                let args = SubmitArgs::new().timespec(&time);
-                self.call(least, get | EnterFlags::EXT_ARG.bits(), Some(&args))
-            }
-        };
+        let entries = self.unsubmitted() as u32;
+        let mut result = self.get(entries, least, timeout);
         self.fetch();
+        if least > 0 && self.fetched.is_empty() && result.as_ref().is_err_and(is_short_of_memory) {
+            // It has taken nothing, and has not waited either.
+            let pause = timeout.map_or(SHORT_OF_MEMORY, |timeout| timeout.min(SHORT_OF_MEMORY));
+            result = self.get(0, least, Some(pause));
+            self.fetch();
+        }
         match result {
             Ok(_) => Ok(()),
+            // What has not left leaves with the next call.
+            Err(error) if is_short_of_memory(&error) => Ok(()),
             Err(error) => match error.raw_os_error() {
-                // A signal; the time is over; completions were in the way, or memory short: what
-                // has not left leaves with the next call.
-                Some(libc::EINTR | libc::ETIME | libc::EBUSY | libc::EAGAIN) => Ok(()),
+                // A signal; the time is over; completions were in the way.
+                Some(libc::EINTR | libc::ETIME | libc::EBUSY) => Ok(()),
                 _ => Err(error),
             },
         }
     }
 
+    /// A call that has so many entries leave, and waits.
+    fn get(&mut self, entries: u32, least: u32, timeout: Option<Duration>) -> io::Result<i32> {
+        let get = EnterFlags::GETEVENTS.bits();
+        match timeout.map(Timespec::from) {
+            None => self.call(entries, least, get, None),
+            Some(time) => {
+                let args = SubmitArgs::new().timespec(&time);
+                self.call(entries, least, get | EnterFlags::EXT_ARG.bits(), Some(&args))
+            }
+        }
+    }
+
     fn call(
         &mut self,
+        entries: libc::c_uint,
         least: u32,
         flags: u32,
         args: Option<&SubmitArgs<'_, '_>>,
     ) -> io::Result<i32> {
-        let entries = self.unsubmitted() as libc::c_uint;
+        #[cfg(test)]
+        let (entries, least) = match entries.min(self.takes) {
+            // As the kernel does: who has not had all entries leave does not wait.
+            0 if entries > 0 => return Err(io::Error::from_raw_os_error(libc::EAGAIN)),
+            taken if taken < entries => (taken, 0),
+            _ => (entries, least),
+        };
         let (argument, size) = match args {
             Some(args) => (std::ptr::from_ref(args).cast(), size_of_val(args)),
             None => (std::ptr::null::<libc::c_void>(), 0),
@@ -270,14 +315,19 @@ impl Ring {
                 let completion = Completion { tag, result, flags: entry.flags() };
                 match tag.is_send() {
                     true => self.failed_sends.push(completion),
-                    false => self.fetched.push_back(completion),
+                    false => {
+                        #[cfg(test)]
+                        (self.refused_receives += usize::from(result == -libc::ENOBUFS));
+                        self.fetched_buffers += usize::from(completion.buffer().is_some());
+                        self.fetched.push_back(completion);
+                    }
                 }
             }
             if !self.ring.submission().cq_overflow() {
                 return;
             }
             // They come into the queue by a call; one that is interrupted is made again.
-            let flushed = self.call(0, EnterFlags::GETEVENTS.bits(), None);
+            let flushed = self.call(0, 0, EnterFlags::GETEVENTS.bits(), None);
             if flushed.is_err_and(|error| error.raw_os_error() == Some(libc::EBADF)) {
                 return;
             }
@@ -287,7 +337,14 @@ impl Ring {
     /// The next completion.
     #[inline]
     pub(super) fn next(&mut self) -> Option<Completion> {
-        self.fetched.pop_front()
+        let completion = self.fetched.pop_front()?;
+        self.fetched_buffers -= usize::from(completion.buffer().is_some());
+        Some(completion)
+    }
+
+    /// Buffers that completions name which were not looked at yet.
+    pub(super) fn fetched_buffers(&self) -> usize {
+        self.fetched_buffers
     }
 
     /// Whether completions wait to be looked at. What sends tell counts: who sleeps on it never
@@ -314,6 +371,11 @@ impl Drop for Ring {
             log::debug!("a ring ends with its thread: {error}");
         }
     }
+}
+
+/// Whether the kernel had no memory for an entry. Those before it were taken.
+fn is_short_of_memory(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOMEM))
 }
 
 /// Registers the ring's own descriptor, which spares each call the look-up, or undoes it; answers

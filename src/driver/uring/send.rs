@@ -25,6 +25,7 @@ use socket2::SockRef;
 use crate::buf::outbound::Outbound;
 use crate::driver::BYTES_PER_PLACE;
 use crate::driver::uring::Uring;
+use crate::driver::uring::flags::Flag;
 use crate::driver::uring::memory::Mapping;
 use crate::driver::uring::ring::Ring;
 use crate::driver::uring::stream::{StreamEntry, retry};
@@ -62,6 +63,11 @@ pub(super) struct Stage {
 impl Stage {
     pub(super) fn new() -> io::Result<Self> {
         Ok(Stage { memory: Mapping::new(MAX_OFFSET)?, used: 0, round: 1 })
+    }
+
+    /// Its memory is never freed.
+    pub(super) fn keep_for_ever(&mut self) {
+        self.memory.keep_for_ever();
     }
 
     fn has_room(&self, length: usize) -> bool {
@@ -163,7 +169,8 @@ impl Uring {
     fn sent_now(&mut self, token: Token, result: io::Result<Sent>) -> io::Result<Sent> {
         if result.as_ref().is_ok_and(|sent| sent.blocked) {
             if let Some(entry) = self.stream_mut(token) {
-                (entry.blocked, entry.writable) = (true, false);
+                entry.flags.set(Flag::Blocked, true);
+                entry.flags.set(Flag::Writable, false);
             }
             self.changed(token.index);
         }
@@ -215,14 +222,16 @@ impl Uring {
         if !entry.has_unsent() {
             return Ok(true);
         }
-        (entry.blocked, entry.writable) = (true, false);
+        entry.flags.set(Flag::Blocked, true);
+        entry.flags.set(Flag::Writable, false);
         self.changed(token.index);
         Ok(false)
     }
 
     fn try_again(&mut self, token: Token) {
         if let Some(entry) = self.stream_mut(token) {
-            (entry.blocked, entry.writable) = (true, true);
+            entry.flags.set(Flag::Blocked, true);
+            entry.flags.set(Flag::Writable, true);
         }
         self.changed(token.index);
     }
@@ -237,6 +246,7 @@ impl Uring {
         if self.stage.used > 0 && self.ring.unsubmitted() == 0 {
             self.stage.used = 0;
             self.stage.round = self.stage.round.wrapping_add(1);
+            self.closing.sends_have_left();
         }
     }
 
@@ -244,6 +254,10 @@ impl Uring {
     fn send_failed(&mut self, tag: Tag, result: i32) {
         let index = tag.index();
         let (begin, end) = tag.sent();
+        if self.closing.has_sent(index, begin) {
+            // Nobody is there to be told, nor to send the rest.
+            return;
+        }
         let Some(entry) = self.streams.get_mut(index).filter(|entry| entry.socket.is_some()) else {
             debug_assert!(false, "a stream is closed behind its sends");
             return;
@@ -253,7 +267,7 @@ impl Uring {
             // SAFETY: by INVARIANT 1 they are as they were, and the kernel only reads them.
             let rest = unsafe { self.stage.memory.slice(begin + sent, end - begin - sent) };
             entry.extra_mut().unsent.extend_from_slice(rest);
-            entry.writable = false;
+            entry.flags.set(Flag::Writable, false);
         } else {
             entry.extra_mut().send_error = Some(io::Error::from_raw_os_error(-result));
         }
@@ -264,18 +278,29 @@ impl Uring {
         self.may_send(token)
     }
 
-    /// Has everything leave that names this stream's descriptor, before that is closed: a send, as
-    /// all else is put in by `wait` and has left with its call.
-    pub(super) fn leave_before_close(&mut self, token: Token) {
-        let round = self.stage.round;
-        let is_staged = self.stream(token).is_some_and(|entry| entry.staged_in == round);
-        if !is_staged && !self.has_leftovers {
-            return;
+    /// Has a stream's staged send leave before its descriptor is closed; all else that names that
+    /// is counted among its operations. Whether it has left.
+    pub(super) fn leave_before_close(&mut self, token: Token) -> bool {
+        let is_staged =
+            |d: &Uring| d.stream(token).is_some_and(|entry| entry.staged_in == d.stage.round);
+        if !is_staged(self) {
+            return true;
         }
         if let Err(error) = self.ring.submit() {
-            log::warn!("a socket is closed before its last output has left: {error}");
+            log::debug!("a socket is closed later, behind its last output: {error}");
         }
         self.sends_have_left();
+        !is_staged(self)
+    }
+
+    /// The round of sends that are staged now.
+    pub(super) fn round(&self) -> u32 {
+        self.stage.round
+    }
+
+    /// Bytes in the stage.
+    pub(super) fn staged(&self) -> usize {
+        self.stage.used
     }
 }
 
@@ -329,17 +354,9 @@ impl StreamEntry {
         }
     }
 
-    /// Nothing can be sent behind a FIN.
-    pub(super) fn forget_unsent(&mut self) {
-        if let Some(extra) = &mut self.extra {
-            extra.unsent = Vec::new();
-        }
-        self.tidy();
-    }
-
     /// A poll has told of room: what was kept goes first.
     pub(super) fn has_room(&mut self) {
-        self.writable = true;
+        self.flags.set(Flag::Writable, true);
         let (Some(socket), Some(extra)) = (&self.socket, &mut self.extra) else { return };
         if extra.unsent.is_empty() {
             return;
@@ -352,7 +369,7 @@ impl StreamEntry {
                 extra.send_error = Some(error);
             }
         }
-        self.writable = !self.has_unsent();
+        self.flags.set(Flag::Writable, !self.has_unsent());
         self.tidy();
     }
 }

@@ -9,6 +9,7 @@ use io_uring::{opcode, types};
 use crate::driver::Token;
 use crate::driver::uring::Uring;
 use crate::driver::uring::buffers::GROUP;
+use crate::driver::uring::flags::Flag;
 use crate::driver::uring::ring::Ring;
 use crate::driver::uring::stream::{Armed, READABLE, StreamEntry, WRITABLE};
 use crate::driver::uring::tag::{Kind, Tag};
@@ -25,24 +26,25 @@ impl Uring {
 
     /// Looks after the streams that have changed in this turn.
     pub(super) fn settle_streams(&mut self) {
-        if !self.stalled.is_empty() && self.buffers.are_plenty() {
-            self.unsettled.append(&mut self.stalled);
-        }
         if self.unsettled.is_empty() {
             return;
         }
         let mut unsettled = std::mem::take(&mut self.unsettled);
         for index in unsettled.drain(..) {
             let Some(entry) = self.streams.get_mut(index) else { continue };
-            entry.unsettled = false;
+            entry.flags.set(Flag::Unsettled, false);
             if entry.wanted() == Armed::Receive {
                 // Also for one behind the hand: it would not be met in this round.
                 (self.hand.is_needed, self.hand.has_met) = (true, true);
             }
+            let is_fin_due = entry.is_fin_due();
             if let Err(error) = entry.settle(index, &mut self.ring) {
                 // The kernel takes nothing more for now: the next turn tries again.
                 log::debug!("an operation has to wait: {error}");
                 self.changed(index);
+            }
+            if is_fin_due {
+                self.shut_later(index);
             }
         }
         // What could not be done stands in a new list.
@@ -57,7 +59,7 @@ impl Uring {
         };
         debug_assert!(!old.has_operations(), "only a stream that has just connected is renamed");
         let has_operations = old.has_operations();
-        let receiving = old.receiving;
+        let receiving = old.flags.has(Flag::Receiving);
         if has_operations {
             // Their tags say where it was.
             self.close_stream(from, crate::driver::CloseMode::Orderly);
@@ -71,7 +73,7 @@ impl Uring {
 
     fn set_receiving_of(&mut self, token: Token, on: bool) {
         if let Some(entry) = self.stream_mut(token) {
-            entry.receiving = on;
+            entry.flags.set(Flag::Receiving, on);
         }
         self.changed(token.index);
     }
@@ -86,36 +88,55 @@ impl StreamEntry {
     /// Whether its operations are as they should be.
     #[inline]
     pub(super) fn is_settled(&self) -> bool {
-        let room = self.watches_room || !self.wants_room();
-        room && (self.armed == self.wanted() || self.cancelling)
+        (self.flags.has(Flag::WatchesRoom) || !self.wants_room())
+            && self.is_armed()
+            && !self.is_fin_due()
+    }
+
+    /// Whether its operation for what it receives is as it should be, or has to wait.
+    #[inline]
+    fn is_armed(&self) -> bool {
+        let wanted = self.wanted();
+        self.armed == wanted
+            || self.flags.has(Flag::Cancelling)
+            || (self.flags.has(Flag::Stalled) && wanted == Armed::Receive)
     }
 
     /// Whether the kernel has an operation of it.
     pub(super) fn has_operations(&self) -> bool {
-        self.armed != Armed::Nothing || self.watches_room
+        self.armed != Armed::Nothing || self.flags.has(Flag::WatchesRoom)
+    }
+
+    /// The name of its operation for what it receives.
+    pub(super) fn receive_tag(&self, index: u32) -> Tag {
+        tag_of(self.armed, index, self.epoch)
+    }
+
+    /// The name of its poll for room.
+    pub(super) fn room_tag(&self, index: u32) -> Tag {
+        Tag::new(Kind::Writable, index, self.epoch)
     }
 
     /// One step towards what is wanted. What is in the way is cancelled; its end leads here again.
     fn settle(&mut self, index: u32, ring: &mut Ring) -> io::Result<()> {
         let Some(socket) = &self.socket else { return Ok(()) };
         let fd = socket.as_socket().as_raw_fd();
-        if self.wants_room() && !self.watches_room {
-            poll(ring, fd, WRITABLE, Tag::new(Kind::Writable, index, self.epoch), false)?;
-            self.watches_room = true;
+        if self.wants_room() && !self.flags.has(Flag::WatchesRoom) {
+            poll(ring, fd, WRITABLE, self.room_tag(index), false)?;
+            self.flags.set(Flag::WatchesRoom, true);
         }
-        if !self.receiving && !self.connecting {
+        if !self.flags.has(Flag::Receiving) && !self.flags.has(Flag::Connecting) {
             // It is likely to rest again.
             self.become_direct();
         }
-        let wanted = self.wanted();
-        if self.armed == wanted || self.cancelling {
+        if self.is_armed() {
             return Ok(());
         }
         match self.armed {
-            Armed::Nothing => self.arm(wanted, index, fd, ring),
-            armed => {
-                cancel(ring, tag_of(armed, index, self.epoch))?;
-                self.cancelling = true;
+            Armed::Nothing => self.arm(self.wanted(), index, fd, ring),
+            Armed::Receive | Armed::Readable => {
+                cancel(ring, self.receive_tag(index))?;
+                self.flags.set(Flag::Cancelling, true);
                 Ok(())
             }
         }
@@ -133,6 +154,8 @@ impl StreamEntry {
             Armed::Readable => poll(ring, fd, READABLE, tag, true)?,
         }
         self.armed = wanted;
+        self.flags.set(Flag::Stalled, false);
+        self.flags.set(Flag::Fed, false);
         Ok(())
     }
 }
@@ -164,29 +187,4 @@ pub(super) fn cancel(ring: &mut Ring, tag: Tag) -> io::Result<()> {
     let name = Tag::new(Kind::Cancel, tag.index(), tag.epoch());
     // SAFETY: it points to nothing.
     unsafe { ring.push(&entry.user_data(name.0)) }
-}
-
-impl Uring {
-    /// Cancels what a stream that is being closed has in the kernel; answers how much that is.
-    pub(super) fn cancel_all(ring: &mut Ring, index: u32, entry: &StreamEntry) -> u8 {
-        let mut operations = 0;
-        if entry.armed != Armed::Nothing {
-            operations += 1;
-            if !entry.cancelling {
-                log_failure(cancel(ring, tag_of(entry.armed, index, entry.epoch)));
-            }
-        }
-        if entry.watches_room {
-            operations += 1;
-            log_failure(cancel(ring, Tag::new(Kind::Writable, index, entry.epoch)));
-        }
-        operations
-    }
-}
-
-/// The operation then ends with its socket's peer, or with the loop.
-fn log_failure(result: io::Result<()>) {
-    if let Err(error) = result {
-        log::warn!("an operation could not be cancelled: {error}");
-    }
 }

@@ -13,6 +13,7 @@
 
 use std::io;
 
+use crate::driver::uring::flags::{Flag, Flags};
 use crate::driver::uring::ring::Completion;
 use crate::driver::uring::tag::next_epoch;
 use crate::driver::{Buffer, Event, Token};
@@ -58,9 +59,14 @@ pub(super) struct Extra {
     end: Option<End>,
     /// Taken by `send`, and refused by the full socket.
     pub(super) unsent: Vec<u8>,
+    /// A FIN follows them.
+    pub(super) shuts_later: bool,
     /// What a send met after it was answered.
     pub(super) send_error: Option<io::Error>,
 }
+
+/// There may be a million of them.
+const _: () = assert!(size_of::<StreamEntry>() <= 32);
 
 /// What is known of one stream.
 #[derive(Debug, Default)]
@@ -72,35 +78,8 @@ pub(super) struct StreamEntry {
     pub(super) epoch: u32,
     /// The round of sends in which the last one was staged.
     pub(super) staged_in: u32,
+    pub(super) flags: Flags,
     pub(super) armed: Armed,
-    /// It is being cancelled.
-    pub(super) cancelling: bool,
-    /// A poll for room is in the kernel.
-    pub(super) watches_room: bool,
-    /// Has a place in the driver's queue.
-    pub(super) queued: bool,
-    /// Its operations may have to change.
-    pub(super) unsettled: bool,
-    /// The reactor wants bytes.
-    pub(super) receiving: bool,
-    /// A connect is under way.
-    pub(super) connecting: bool,
-    /// Received by calls of our own, when a poll says so.
-    pub(super) direct: bool,
-    /// Something was received since it was looked at last; see `idle.rs`.
-    pub(super) active: bool,
-    /// There may be something to receive by a call. Valid while `direct`.
-    readable: bool,
-    /// The end, an error or urgent data was reported: receive until nothing is left, short or not.
-    ending: bool,
-    /// A send came back blocked.
-    pub(super) blocked: bool,
-    /// The socket may take more, since the last send that was blocked.
-    pub(super) writable: bool,
-    /// An error was reported by a poll.
-    failed: bool,
-    /// Nothing more is received: the end, or a failure, was met.
-    ended: bool,
     /// Full buffers in a row, or short receives, see [`FULL_RUN`] and [`SHORT_RUN`].
     run: u8,
     pub(super) extra: Option<Box<Extra>>,
@@ -110,17 +89,16 @@ impl StreamEntry {
     /// Begins a new use of the index.
     pub(super) fn begin(&mut self, socket: Stream, generation: u32, connecting: bool) {
         let direct = matches!(socket, Stream::Udp(_));
+        let mut flags = self.flags.of_index();
+        flags.set(Flag::Receiving, !connecting);
+        flags.set(Flag::Connecting, connecting);
+        flags.set(Flag::Direct, direct);
+        flags.set(Flag::Active, true);
         *self = StreamEntry {
             socket: Some(socket),
             generation,
             epoch: next_epoch(self.epoch),
-            // The index may still stand in these from its last use: harmless, and not twice.
-            queued: self.queued,
-            unsettled: self.unsettled,
-            receiving: !connecting,
-            connecting,
-            direct,
-            active: true,
+            flags,
             ..StreamEntry::default()
         };
     }
@@ -129,15 +107,18 @@ impl StreamEntry {
     pub(super) fn end(&mut self) -> Option<Stream> {
         let socket = self.socket.take();
         let old = std::mem::take(self);
-        (self.epoch, self.queued, self.unsettled) = (old.epoch, old.queued, old.unsettled);
+        (self.epoch, self.flags) = (old.epoch, old.flags.of_index());
         socket
     }
 
     /// The operation that it should have in the kernel for what it receives.
     pub(super) fn wanted(&self) -> Armed {
-        if self.socket.is_none() || self.connecting {
+        if self.socket.is_none() || self.flags.has(Flag::Connecting) {
             Armed::Nothing
-        } else if self.direct || self.ended || !self.receiving {
+        } else if self.flags.has(Flag::Direct)
+            || self.flags.has(Flag::Ended)
+            || !self.flags.has(Flag::Receiving)
+        {
             Armed::Readable
         } else {
             Armed::Receive
@@ -146,8 +127,9 @@ impl StreamEntry {
 
     /// Whether it should watch for room.
     pub(super) fn wants_room(&self) -> bool {
-        let waits = self.connecting || self.blocked || self.has_unsent();
-        self.socket.is_some() && waits && !self.writable
+        let waits =
+            self.flags.has(Flag::Connecting) || self.flags.has(Flag::Blocked) || self.has_unsent();
+        self.socket.is_some() && waits && !self.flags.has(Flag::Writable)
     }
 
     pub(super) fn has_unsent(&self) -> bool {
@@ -162,7 +144,8 @@ impl StreamEntry {
     pub(super) fn tidy(&mut self) {
         self.extra.take_if(|extra| {
             let none_held = extra.held.is_empty() && extra.end.is_none();
-            none_held && extra.unsent.is_empty() && extra.send_error.is_none()
+            let none_unsent = extra.unsent.is_empty() && !extra.shuts_later;
+            none_held && none_unsent && extra.send_error.is_none()
         });
     }
 
@@ -172,7 +155,7 @@ impl StreamEntry {
 
     /// Whether bytes that a completion brings may be told at once.
     pub(super) fn tells_at_once(&self) -> bool {
-        self.receiving && !self.holds()
+        self.flags.has(Flag::Receiving) && !self.holds()
     }
 
     /// Keeps what has come although receiving is off, or behind what was kept.
@@ -182,40 +165,40 @@ impl StreamEntry {
 
     /// A buffer was received, full or not, by the kernel or by a call.
     pub(super) fn count(&mut self, is_full: bool) {
-        self.active = true;
-        let counts = self.direct != is_full;
+        self.flags.set(Flag::Active, true);
+        let counts = self.flags.has(Flag::Direct) != is_full;
         self.run = if counts { self.run.saturating_add(1) } else { 0 };
-        let most = if self.direct { SHORT_RUN } else { FULL_RUN };
+        let most = if self.flags.has(Flag::Direct) { SHORT_RUN } else { FULL_RUN };
         if self.run >= most && !matches!(self.socket, Some(Stream::Udp(_))) {
-            self.direct = !self.direct;
+            self.flags.set(Flag::Direct, !self.flags.has(Flag::Direct));
             self.run = 0;
         }
     }
 
     /// Goes over to polls: what is received now is looked for by a call.
     pub(super) fn become_direct(&mut self) {
-        self.direct = true;
+        self.flags.set(Flag::Direct, true);
         self.run = 0;
     }
 
     /// A poll for input has told this.
     pub(super) fn note(&mut self, told: i32) {
         let is_error = told & i32::from(libc::POLLERR) != 0;
-        self.readable = true;
-        self.ending |= told & ENDING != 0;
-        self.failed |= is_error;
+        self.flags.set(Flag::Readable, true);
+        self.flags.add(Flag::Ending, told & ENDING != 0);
+        self.flags.add(Flag::Failed, is_error);
     }
 
     /// A receive in the kernel has met the end, or failed. An error is told at once also where
     /// receiving is off.
     pub(super) fn met(&mut self, token: Token, end: End) -> Option<Event> {
-        self.ended = true;
+        self.flags.set(Flag::Ended, true);
         match end {
-            End::Failed(error) if self.tells_at_once() || !self.receiving => {
+            End::Failed(error) if self.tells_at_once() || !self.flags.has(Flag::Receiving) => {
                 Some(Event::Failed { token, error })
             }
             End::Ended if self.tells_at_once() => {
-                self.receiving = false;
+                self.flags.set(Flag::Receiving, false);
                 Some(Event::Ended { token })
             }
             end => {
@@ -228,43 +211,51 @@ impl StreamEntry {
     /// Whether there may be something to be told without a further completion.
     pub(super) fn has_more(&self) -> bool {
         self.socket.is_some()
-            && ((self.receiving && (self.holds() || (self.readable && self.receives_directly())))
-                || (self.writable && (self.blocked || self.connecting))
-                || (self.failed && !self.receiving && !self.connecting)
+            && ((self.flags.has(Flag::Receiving)
+                && (self.holds() || (self.flags.has(Flag::Readable) && self.receives_directly())))
+                || (self.flags.has(Flag::Writable)
+                    && (self.flags.has(Flag::Blocked) || self.flags.has(Flag::Connecting)))
+                || (self.flags.has(Flag::Failed)
+                    && !self.flags.has(Flag::Receiving)
+                    && !self.flags.has(Flag::Connecting))
                 || self.extra.as_ref().is_some_and(|extra| extra.send_error.is_some()))
     }
 
     /// While a receive is in the kernel, a call could come before bytes that it has taken.
     fn receives_directly(&self) -> bool {
-        self.armed != Armed::Receive && !self.ended
+        self.armed != Armed::Receive && !self.flags.has(Flag::Ended)
     }
 
     /// What there is for the reactor, if anything.
     pub(super) fn next_event(&mut self, index: u32, receive: &mut [u8]) -> Option<Event> {
         let socket = self.socket.as_ref()?;
         let token = Token { index, generation: self.generation };
-        if self.connecting {
-            self.writable = false;
+        if self.flags.has(Flag::Connecting) {
+            self.flags.set(Flag::Writable, false);
             let result = connect_result(&socket.as_socket())?;
-            self.connecting = false;
-            self.receiving = result.is_ok();
+            self.flags.set(Flag::Connecting, false);
+            self.flags.set(Flag::Receiving, result.is_ok());
             return Some(Event::Connected { token, result });
         }
         if let Some(error) = self.extra.as_mut().and_then(|extra| extra.send_error.take()) {
             self.tidy();
             return Some(Event::SendFailed { token, error });
         }
-        if self.blocked && self.writable {
-            (self.blocked, self.writable) = (false, false);
+        if self.flags.has(Flag::Blocked) && self.flags.has(Flag::Writable) {
+            self.flags.set(Flag::Blocked, false);
+            self.flags.set(Flag::Writable, false);
             return Some(Event::Writable { token });
         }
-        if self.receiving && self.holds() {
+        if self.flags.has(Flag::Receiving) && self.holds() {
             return self.held(token, receive);
         }
-        if self.readable && self.receiving && self.receives_directly() {
+        if self.flags.has(Flag::Readable)
+            && self.flags.has(Flag::Receiving)
+            && self.receives_directly()
+        {
             return self.receive(token, receive);
         }
-        if std::mem::take(&mut self.failed) && !self.receiving {
+        if self.flags.take(Flag::Failed) && !self.flags.has(Flag::Receiving) {
             let error = socket.as_socket().take_error().ok().flatten()?;
             return Some(Event::Failed { token, error });
         }
@@ -296,22 +287,24 @@ impl StreamEntry {
         let received = retry(|| io::Read::read(&mut &*socket.as_socket(), into));
         match received {
             Ok(0) => {
-                self.readable = false;
+                self.flags.set(Flag::Readable, false);
                 self.met(token, End::Ended)
             }
             Ok(length) => {
                 // As for the readiness driver: see there.
-                let trusted = is_tcp && !self.ending;
-                self.readable = length == into.len() || !trusted;
+                let trusted = is_tcp && !self.flags.has(Flag::Ending);
+                self.flags.set(Flag::Readable, length == into.len() || !trusted);
                 self.count(length >= super::buffers::BUFFER_BYTES);
                 Some(Event::Received { token, buffer: Buffer { length } })
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                (self.readable, self.ending) = (false, false);
+                self.flags.set(Flag::Readable, false);
+                self.flags.set(Flag::Ending, false);
                 None
             }
             Err(error) => {
-                (self.readable, self.failed) = (false, false);
+                self.flags.set(Flag::Readable, false);
+                self.flags.set(Flag::Failed, false);
                 self.met(token, End::Failed(error))
             }
         }
@@ -320,29 +313,30 @@ impl StreamEntry {
     /// Whether this is a connected datagram socket that may have datagrams for the reactor, and
     /// nothing else before them.
     pub(super) fn receives_pieces(&self) -> bool {
-        let is_other_first = self.connecting
-            || (self.blocked && self.writable)
+        let flags = &self.flags;
+        let is_other_first = flags.has(Flag::Connecting)
+            || (flags.has(Flag::Blocked) && flags.has(Flag::Writable))
             || self.extra.as_ref().is_some_and(|extra| extra.send_error.is_some());
         matches!(self.socket, Some(Stream::Udp(_)))
-            && self.readable
-            && self.receiving
+            && flags.has(Flag::Readable)
+            && flags.has(Flag::Receiving)
             && self.receives_directly()
             && !is_other_first
     }
 
     /// A connected datagram socket had nothing to be received, or is broken.
     pub(super) fn received_no_piece(&mut self, token: Token, error: io::Error) -> Option<Event> {
-        self.readable = false;
+        self.flags.set(Flag::Readable, false);
         if error.kind() == io::ErrorKind::WouldBlock {
             return None;
         }
-        self.failed = false;
+        self.flags.set(Flag::Failed, false);
         Some(Event::Failed { token, error })
     }
 
     /// Something may be held for it.
     pub(super) fn may_have_pieces(&mut self) {
-        self.readable = true;
+        self.flags.set(Flag::Readable, true);
     }
 
     /// Whether this completion is of the present use of the index.
