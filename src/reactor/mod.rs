@@ -135,8 +135,8 @@ pub(crate) struct Reactor<D: Driver, H: Handler> {
     attending: Vec<Token>,
     /// More timers were due than one turn expires.
     timers_left: bool,
-    /// Events are being told: what is written may wait for the others of a row.
-    tells_events: bool,
+    /// The turn ends: what is written waits for no others of a row.
+    attends: bool,
     /// The places of connections that are counted, by slot; without limits there are none.
     tickets: Pages<Option<Ticket>>,
     /// Accepted, and waiting for another connection to close: at most one a listener.
@@ -206,7 +206,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             job_batch: Vec::new(),
             attending: Vec::new(),
             timers_left: false,
-            tells_events: false,
+            attends: false,
             tickets: Pages::new(),
             waiting: Vec::new(),
             resting: Vec::new(),
@@ -319,7 +319,6 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     fn run_events(&mut self) {
-        self.tells_events = true;
         for _ in 0..self.core.options.turn.events {
             let Some(event) = self.driver.next_event() else {
                 break;
@@ -327,7 +326,6 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             self.dispatch(event);
             self.attend_urgent();
         }
-        self.tells_events = false;
         self.send_gathered();
     }
 

@@ -36,7 +36,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let may_wait = |conn: &ConnCore| {
             conn.phase == Phase::Open && !conn.is_ending() && !conn.has_many_pieces()
         };
-        if self.tells_events
+        if !self.attends
             && self.driver.is_in_a_row()
             && self.core.table.get(token).is_some_and(may_wait)
         {
