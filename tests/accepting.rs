@@ -4,6 +4,7 @@
 mod closures;
 mod common;
 
+use std::io::ErrorKind::{TimedOut, WouldBlock};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -11,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use closures::{Script, TCP, test_path};
-use tightloop::Action;
+use tightloop::{Action, Context, RunningServer, WhenFull};
 
 /// Descriptors that the server process may have.
 const DESCRIPTORS: usize = 64;
@@ -176,6 +177,19 @@ fn run_short(path: &str) {
     server.stop();
 }
 
+/// Blocks the first loop until what is answered is dropped.
+fn blocked(server: &RunningServer<Script>) -> std::sync::mpsc::Sender<()> {
+    let (blocked, events) = common::events();
+    let (free, wait) = std::sync::mpsc::channel::<()>();
+    let block = move |_: &mut Script, _: &mut Context<'_, Script>| {
+        blocked.send(()).unwrap();
+        let _ = wait.recv();
+    };
+    server.loops()[0].execute(block).unwrap();
+    events.next();
+    free
+}
+
 every_driver! {
     fn out_of_descriptors_a_single_loop_serves_whom_it_has_and_accepts_again(driver) {
         let name = "out_of_descriptors_a_single_loop_serves_whom_it_has_and_accepts_again";
@@ -199,13 +213,7 @@ every_driver! {
             let server = common::start(server, |_| Script::new());
             let to = common::address(&server, 0);
             for _ in 0..5 {
-                let (blocked, events) = common::events();
-                let (free, wait) = std::sync::mpsc::channel::<()>();
-                server.loops()[0].execute(move |_, _| {
-                    blocked.send(()).unwrap();
-                    let _ = wait.recv();
-                }).unwrap();
-                events.next();
+                let free = blocked(&server);
                 // With a single loop nobody accepts until it is free again.
                 for n in 0..100 {
                     let stream = common::connect(to);
@@ -276,5 +284,85 @@ every_driver! {
             common::eventually("all are closed", || server.handle().connections() == 0);
             common::stop(server);
         }
+    }
+
+    fn the_address_of_a_peer_that_has_reset_meanwhile_is_known(driver) {
+        let (told, events) = common::events();
+        let server = common::start(common::server(driver).listen(TCP), move |_| {
+            let (open, close) = (told.clone(), told.clone());
+            Script::new()
+                .open(move |conn| open.send(conn.peer_addr().socket_addr().unwrap()).unwrap())
+                .close(move |conn, _| close.send(conn.peer_addr().socket_addr().unwrap()).unwrap())
+        });
+        let to = common::address(&server, 0);
+        let free = blocked(&server);
+        // More than are accepted in one turn.
+        let mut own: Vec<_> = (0..40)
+            .map(|_| {
+                let stream = common::connect(to);
+                let own = stream.local_addr().unwrap();
+                socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+                own
+            })
+            .collect();
+        drop(free);
+        let handle = server.handle();
+        common::eventually("all have come and gone", || {
+            let stats = handle.stats();
+            stats.opened == 40 && stats.closed == 40
+        });
+        let mut peers = events.drain();
+        own.extend(own.clone());
+        own.sort();
+        peers.sort();
+        assert_eq!(peers, own, "each is told of once when it opens and once when it closes");
+        common::stop(server);
+    }
+
+    fn who_was_accepted_when_the_listener_closes_is_served_or_closed(driver) {
+        for loops in [1, 2] {
+            let server = common::server(driver).loops(loops).listen(TCP);
+            let server = common::start(server, |_| Script::new());
+            let to = common::address(&server, 0);
+            let free = blocked(&server);
+            server.handle().stop_accepting();
+            let clients: Vec<_> = (0..40).filter_map(|_| TcpStream::connect(to).ok()).collect();
+            drop(free);
+            let mut served = 0;
+            for mut client in clients {
+                client.set_read_timeout(Some(common::DEADLINE)).unwrap();
+                // A client that was refused may be told so already here.
+                let answered = client.write_all(b"x").and_then(|()| client.read(&mut [0; 1]));
+                match answered {
+                    Ok(1) => served += 1,
+                    Ok(_) => {}
+                    Err(error) => {
+                        let waits = matches!(error.kind(), WouldBlock | TimedOut);
+                        assert!(!waits, "a client is neither served nor closed: {error}");
+                    }
+                }
+            }
+            let stats = server.handle().stats();
+            assert_eq!(stats.opened, served, "whoever was let in was served");
+            common::eventually("the port is free", || std::net::TcpListener::bind(to).is_ok());
+            common::stop(server);
+        }
+    }
+
+    fn who_waits_for_a_place_when_the_listener_closes_is_closed(driver) {
+        // More than a listener has accepts at a time.
+        let server = common::server(driver).max_connections(1, WhenFull::Wait).listen(TCP);
+        let server = common::start(server, |_| Script::new());
+        let to = common::address(&server, 0);
+        let mut first = common::connect(to);
+        assert!(is_served(&mut first));
+        let waiting: Vec<_> = (0..40).map(|_| common::connect(to)).collect();
+        common::eventually("somebody waits", || server.handle().stats().full_waits > 0);
+        server.handle().stop_accepting();
+        for mut client in waiting {
+            assert!(common::is_closed(&mut client));
+        }
+        assert!(is_served(&mut first), "who is in goes on");
+        common::stop(server);
     }
 }

@@ -6,6 +6,10 @@ use std::collections::VecDeque;
 
 use crate::conn::state::ConnCore;
 
+/// As many as leave by one call, and a common size of the system's send buffer's half.
+const MANY: usize = 32;
+const MANY_BYTES: usize = 64 << 10;
+
 /// The lengths of the pieces that lie in `outbound`, in order. What lies there beyond `bytes`, their
 /// sum, is a piece that has not ended.
 #[derive(Default)]
@@ -25,9 +29,19 @@ impl ConnCore {
         }
     }
 
-    /// The length of the next piece to be sent.
-    pub(crate) fn first_piece(&self) -> Option<usize> {
-        self.extra.as_ref()?.pieces.as_ref()?.lengths.front().copied()
+    /// The lengths of the next pieces to be sent; answers how many there are of them.
+    pub(crate) fn first_pieces(&self, into: &mut [usize]) -> usize {
+        let Some(pieces) = self.extra.as_ref().and_then(|extra| extra.pieces.as_ref()) else {
+            return 0;
+        };
+        let lengths = pieces.lengths.iter();
+        lengths.zip(into.iter_mut()).map(|(length, place)| *place = *length).count()
+    }
+
+    /// Whether so many pieces or bytes wait that nothing is gained by waiting for more.
+    pub(crate) fn has_many_pieces(&self) -> bool {
+        let pieces = self.extra.as_ref().and_then(|extra| extra.pieces.as_ref());
+        pieces.is_some_and(|pieces| pieces.lengths.len() >= MANY || pieces.bytes >= MANY_BYTES)
     }
 
     /// The next piece is about to leave `outbound`.

@@ -6,13 +6,17 @@
 //! told in a row, as the kernel has joined some, waits for its socket's next turn; the other
 //! sockets wait for the memory until it has been told.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 
 use socket2::SockRef;
 
-use crate::driver::{Buffer, Event, Outgoing};
+use crate::driver::{Buffer, Event, Outgoing, Token};
 use crate::sys::udp::{Abilities, Inbox, Sender};
+
+mod pieces;
+
+use pieces::Connected;
 
 /// Errors of earlier datagrams that are passed over before the others get their turn.
 const ERRORS_PER_EVENT: usize = 64;
@@ -46,21 +50,50 @@ struct Memory {
     sender: Sender,
 }
 
+impl Memory {
+    fn new(longest: usize) -> Box<Memory> {
+        Memory { inbox: Inbox::new(longest), sender: Sender::new() }.into()
+    }
+}
+
+/// Whose batch lies in the inbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    Nobody,
+    Socket(u32),
+    /// A connected socket's.
+    Stream(Token),
+}
+
+/// Connected sockets, by the index of their stream.
+type ConnectedSockets = HashMap<u32, Connected>;
+
 /// A driver's datagram sockets.
 pub(crate) struct Datagrams<S> {
     entries: Vec<Option<DatagramEntry<S>>>,
     memory: Option<Box<Memory>>,
-    /// The socket whose batch lies in the inbox, if that is not empty.
-    owner: u32,
+    connected: ConnectedSockets,
+    /// Valid if the inbox is not empty, or datagrams are told in a row.
+    owner: Owner,
     /// Datagrams of it that may still be told before the others get their turn.
     in_a_row: usize,
     /// Where the datagram lies that was told last.
     lent: usize,
+    /// The same, where it does not lie in the inbox.
+    told: Option<Box<[u8]>>,
 }
 
 impl<S> Default for Datagrams<S> {
     fn default() -> Self {
-        Datagrams { entries: Vec::new(), memory: None, owner: 0, in_a_row: 0, lent: 0 }
+        Datagrams {
+            entries: Vec::new(),
+            memory: None,
+            connected: HashMap::new(),
+            owner: Owner::Nobody,
+            in_a_row: 0,
+            lent: 0,
+            told: None,
+        }
     }
 }
 
@@ -97,9 +130,7 @@ impl<S: DatagramSocket> Datagrams<S> {
 
     /// Adds a socket; `longest` is what a datagram may have.
     pub(crate) fn add(&mut self, number: u32, socket: S, longest: usize) -> io::Result<()> {
-        let memory = self.memory.get_or_insert_with(|| {
-            Memory { inbox: Inbox::new(longest), sender: Sender::new() }.into()
-        });
+        let memory = self.memory.get_or_insert_with(|| Memory::new(longest));
         let abilities = socket.attempt(|socket| {
             let bound = socket.local_addr()?.as_socket();
             // A socket of UDP has an address of IP.
@@ -138,7 +169,11 @@ impl<S: DatagramSocket> Datagrams<S> {
     /// The bytes of the datagram that was told last.
     #[inline]
     pub(crate) fn bytes(&self, buffer: &Buffer) -> &[u8] {
-        self.memory.as_ref().map_or(&[], |memory| memory.inbox.bytes(self.lent, buffer.length))
+        match (&self.told, &self.memory) {
+            (Some(told), _) => told,
+            (None, Some(memory)) => memory.inbox.bytes(self.lent, buffer.length),
+            (None, None) => &[],
+        }
     }
 
     /// The next datagram of the row. At its end the socket goes to the queue's end if it may have
@@ -148,21 +183,26 @@ impl<S: DatagramSocket> Datagrams<S> {
         &mut self,
         queue: &mut VecDeque<P>,
     ) -> Option<Event> {
+        let owner = match self.owner {
+            Owner::Socket(number) => number,
+            Owner::Stream(token) => return self.next_piece(token),
+            Owner::Nobody => return None,
+        };
         let memory = self.memory.as_mut()?;
-        let entry = self.entries.get_mut(self.owner as usize)?.as_mut()?;
+        let entry = self.entries.get_mut(owner as usize)?.as_mut()?;
         let arrived = memory.inbox.next(&entry.abilities);
         let is_empty = memory.inbox.is_empty();
         self.in_a_row = if is_empty { 0 } else { self.in_a_row - 1 };
         if self.in_a_row == 0 && (entry.readable || !is_empty) {
-            entry.queue(self.owner, queue);
+            entry.queue(owner, queue);
         }
         let arrived = arrived?;
         if arrived.received.truncated {
-            return Some(Event::DatagramTruncated { socket: self.owner });
+            return Some(Event::DatagramTruncated { socket: owner });
         }
         self.lent = arrived.start;
         Some(Event::Datagram {
-            socket: self.owner,
+            socket: owner,
             buffer: Buffer { length: arrived.received.length },
             peer: arrived.received.peer,
             local: arrived.received.local,
@@ -178,7 +218,7 @@ impl<S: DatagramSocket> Datagrams<S> {
         let memory = self.memory.as_mut()?;
         let entry = self.entries.get_mut(number as usize)?.as_mut()?;
         entry.queued = false;
-        let is_mine = memory.inbox.is_empty() || self.owner == number;
+        let is_mine = memory.inbox.is_empty() || self.owner == Owner::Socket(number);
         if entry.blocked && entry.writable {
             entry.blocked = false;
             if entry.readable || (is_mine && !memory.inbox.is_empty()) {
@@ -196,7 +236,7 @@ impl<S: DatagramSocket> Datagrams<S> {
         if memory.inbox.is_empty() && !entry.receive(&mut memory.inbox) {
             return None;
         }
-        self.owner = number;
+        (self.owner, self.told) = (Owner::Socket(number), None);
         self.in_a_row = DATAGRAMS_PER_TURN;
         self.next_in_row(queue)
     }

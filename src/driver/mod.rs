@@ -68,6 +68,9 @@ pub(crate) const BYTES_PER_PLACE: usize = 2048;
 /// Indices of streams stay below this: drivers keep two bits to tell kinds of sockets apart.
 pub(crate) const MAX_STREAMS: u32 = 1 << 30;
 
+/// Datagrams of a connected socket that are sent together, at most.
+pub(crate) const MOST_PIECES: usize = 32;
+
 /// Rings a sleeping loop from another thread.
 pub(crate) type Waker = Arc<dyn Fn() + Send + Sync>;
 
@@ -227,6 +230,28 @@ pub(crate) trait Driver: Sockets {
     /// Gives the socket what it takes of `output`, at most `limit` bytes or one chunk more. The
     /// caller advances `output` by the answer.
     fn send(&mut self, token: Token, output: &Outbound, limit: usize) -> io::Result<Sent>;
+
+    /// Whether the next event is another datagram of a row that was received together.
+    fn is_in_a_row(&self) -> bool {
+        false
+    }
+
+    /// Sends the first of the datagrams that lie in `output`, one behind the other with these
+    /// lengths, to a connected socket's peer, as many as it can. Answers how many; none if the first
+    /// one lies in too many chunks, which is for `send`.
+    ///
+    /// # Errors
+    /// Is about the first one, and nothing was sent: `WouldBlock` if the socket is blocked, and
+    /// `Writable` follows as for `send`.
+    fn send_pieces(
+        &mut self,
+        token: Token,
+        output: &Outbound,
+        lengths: &[usize],
+    ) -> io::Result<usize> {
+        let _ = (token, output, lengths);
+        Ok(0)
+    }
 
     /// Whether all that `send` has taken is with the socket by now. Where it is not, that counts as a
     /// send that is blocked.

@@ -135,6 +135,8 @@ pub(crate) struct Reactor<D: Driver, H: Handler> {
     attending: Vec<Token>,
     /// More timers were due than one turn expires.
     timers_left: bool,
+    /// The turn ends: what is written waits for no others of a row.
+    attends: bool,
     /// The places of connections that are counted, by slot; without limits there are none.
     tickets: Pages<Option<Ticket>>,
     /// Accepted, and waiting for another connection to close: at most one a listener.
@@ -204,6 +206,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             job_batch: Vec::new(),
             attending: Vec::new(),
             timers_left: false,
+            attends: false,
             tickets: Pages::new(),
             waiting: Vec::new(),
             resting: Vec::new(),

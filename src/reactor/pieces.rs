@@ -1,9 +1,11 @@
 //! Connected datagram sockets: a connection as the others, but for what a message is. What arrives
 //! is offered whole and once, and each write leaves as one datagram.
 
+use std::io;
+
 use crate::conn::core::Core;
-use crate::conn::state::Phase;
-use crate::driver::{Buffer, Driver, Token};
+use crate::conn::state::{ConnCore, Phase};
+use crate::driver::{Buffer, Driver, MOST_PIECES, Token};
 use crate::error::CloseReason;
 use crate::handler::Handler;
 use crate::reactor::Reactor;
@@ -27,12 +29,23 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     /// `flush` for a datagram connection. pre_write is called once, whatever the number of
-    /// datagrams: one that writes would have no end.
+    /// datagrams: one that writes would have no end. While datagrams that have come together are
+    /// told, what answers them is gathered, so that it leaves together too: at the row's end, or
+    /// else at the end of the turn.
     pub(super) fn flush_pieces(&mut self, token: Token) {
+        let may_wait = |conn: &ConnCore| {
+            conn.phase == Phase::Open && !conn.is_ending() && !conn.has_many_pieces()
+        };
+        if !self.attends
+            && self.driver.is_in_a_row()
+            && self.core.table.get(token).is_some_and(may_wait)
+        {
+            return self.core.touch(token);
+        }
         self.before_write(token);
         let mut budget = self.core.options.turn.write_bytes;
         loop {
-            let Core { table, pool, shared, now_ms, options, .. } = &mut self.core;
+            let Core { table, shared, options, .. } = &mut self.core;
             let Some(conn) = table.get_mut(token) else { return };
             conn.end_piece();
             // As in `settle`: pre_write may have written.
@@ -43,32 +56,68 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             if conn.want_end {
                 return;
             }
-            let Some(length) = conn.first_piece() else { return };
-            match self.driver.send(token, &conn.outbound, length) {
-                Ok(sent) if sent.blocked => {
+            let mut lengths = [0; MOST_PIECES];
+            let lengths = match conn.first_pieces(&mut lengths) {
+                0 => return,
+                count => &lengths[..count],
+            };
+            let metrics = &shared.metrics;
+            let done = match Self::send_pieces(&mut self.driver, token, conn, lengths) {
+                Ok(sent) => {
+                    let bytes: usize = lengths[..sent].iter().sum();
+                    metrics.datagrams_out.add(sent as u64);
+                    metrics.bytes_out.add(bytes as u64);
+                    sent
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     conn.send_blocked = true;
-                    shared.metrics.partial_writes.add(1);
+                    metrics.partial_writes.add(1);
                     return self.begin_waiting_for_output(token);
                 }
-                Ok(_) => {
-                    shared.metrics.datagrams_out.add(1);
-                    shared.metrics.bytes_out.add(length as u64);
-                }
                 Err(error) if is_about_one_datagram(&error) => {
-                    shared.metrics.datagrams_dropped.add(1);
-                    log::debug!("a datagram of {length} bytes was refused: {error}");
+                    metrics.datagrams_dropped.add(1);
+                    log::debug!("a datagram of {} bytes was refused: {error}", lengths[0]);
+                    1
                 }
                 Err(error) => return conn.end(CloseReason::from_io(error)),
-            }
-            conn.forget_first_piece();
-            conn.outbound.advance(length, pool);
-            conn.sent += length as u64;
-            conn.last_sent = *now_ms;
-            self.tell_completions(token);
-            budget = budget.saturating_sub(length);
+            };
+            let bytes: usize = lengths[..done].iter().sum();
+            self.pieces_have_left(token, done, bytes);
+            budget = budget.saturating_sub(bytes);
             if budget == 0 {
                 return self.core.touch(token);
             }
         }
+    }
+
+    /// Sends the first of these pieces, or more of them.
+    fn send_pieces(
+        driver: &mut D,
+        token: Token,
+        conn: &ConnCore,
+        lengths: &[usize],
+    ) -> io::Result<usize> {
+        // A single one needs no batch.
+        let sent = match lengths.len() {
+            1 => 0,
+            _ => driver.send_pieces(token, &conn.outbound, lengths)?,
+        };
+        if sent > 0 {
+            return Ok(sent);
+        }
+        match driver.send(token, &conn.outbound, lengths[0])?.blocked {
+            true => Err(io::ErrorKind::WouldBlock.into()),
+            false => Ok(1),
+        }
+    }
+
+    fn pieces_have_left(&mut self, token: Token, pieces: usize, bytes: usize) {
+        let Core { table, pool, now_ms, .. } = &mut self.core;
+        let Some(conn) = table.get_mut(token) else { return };
+        (0..pieces).for_each(|_| conn.forget_first_piece());
+        conn.outbound.advance(bytes, pool);
+        conn.sent += bytes as u64;
+        conn.last_sent = *now_ms;
+        self.tell_completions(token);
     }
 }

@@ -299,9 +299,11 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let mut attending = std::mem::take(&mut self.attending);
         std::mem::swap(&mut attending, &mut self.core.dirty);
         let now = attending.len().min(self.core.options.turn.attended);
+        self.attends = true;
         for token in attending.drain(..now) {
             self.attend(token);
         }
+        self.attends = false;
         // Those over the bound keep their place before the newly marked.
         if !attending.is_empty() {
             attending.append(&mut self.core.dirty);

@@ -109,6 +109,15 @@ for_both! {
         self
     }
 
+    /// Whether datagrams of one size to or from one peer may travel through the system as one message,
+    /// where it can join and cut them (Linux: UDP_GRO, UDP_SEGMENT): on connected datagram sockets,
+    /// which [`connect`](crate::Context::connect) makes. What leaves and arrives are single
+    /// datagrams in any case. Default on.
+    pub fn join_datagrams(mut self, on: bool) -> Self {
+        self.options.listen.socket.lone_datagrams = !on;
+        self
+    }
+
     /// Sets any other option on each new connection's socket, before `on_open`. An error refuses
     /// the connection. Called on the loops' threads.
     pub fn on_connection_socket(

@@ -110,6 +110,17 @@ impl Stream {
     }
 }
 
+#[cfg(unix)]
+impl From<Stream> for std::os::fd::OwnedFd {
+    fn from(stream: Stream) -> Self {
+        match stream {
+            Stream::Tcp(stream) => stream.into(),
+            Stream::Unix(stream) => stream.into(),
+            Stream::Udp(socket) => socket.into(),
+        }
+    }
+}
+
 /// Listens on one TCP address. `v6only` is what the URL demands, see
 /// [`ListenOptions::apply_before_bind`].
 pub(crate) fn bind_tcp(
@@ -191,6 +202,9 @@ pub(crate) fn connect_udp(
 ) -> io::Result<Stream> {
     let socket = open(address, Type::DGRAM, Protocol::UDP)?;
     options.apply(SockRef::from(&socket), false)?;
+    if !options.lone_datagrams {
+        super::udp::join(&socket);
+    }
     socket.set_broadcast(true)?;
     bind_local(&socket, local)?;
     socket.connect(&address.into())?;

@@ -95,6 +95,8 @@ pub(crate) struct SocketOptions {
     /// SO_LINGER: zero makes every close a reset. Any other time is a trap for an event loop:
     /// Linux lets close(2) wait that long, on a non-blocking socket too.
     pub(crate) linger: Option<Duration>,
+    /// Datagrams of connected sockets are not to be joined to longer messages.
+    pub(crate) lone_datagrams: bool,
 }
 
 impl SocketOptions {

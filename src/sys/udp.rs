@@ -37,7 +37,7 @@ mod runs;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod wire;
 
-pub(crate) use many::{Abilities, Inbox, Sender};
+pub(crate) use many::{Abilities, Inbox, Sender, join};
 
 /// The most that one datagram over IPv4 carries: 65,535 less the headers of IP and UDP.
 #[cfg(any(test, target_os = "linux", target_os = "android"))]
@@ -95,6 +95,10 @@ pub(crate) fn enable_local_address(socket: &Socket, is_v6: bool) -> io::Result<(
 /// # Errors
 /// `WouldBlock` if there is none. On Windows `ConnectionReset` says that an earlier datagram met a
 /// closed port, and nothing about this socket: call again.
+#[cfg_attr(
+    any(target_os = "linux", target_os = "android"),
+    allow(dead_code, reason = "these receive many at once")
+)]
 pub(crate) fn receive(
     socket: &Socket,
     buffer: &mut [u8],

@@ -72,6 +72,7 @@ fn client(plan: &Plan) -> Client {
     let window = plan.size * plan.pipeline;
     let mut client = Client::new()
         .loops(plan.loops)
+        .join_datagrams(plan.join)
         .max_pending_output(window.max(16 << 20) * 4)
         .handshake_timeout(plan.connect_timeout);
     if plan.size >= LARGE {

@@ -21,7 +21,7 @@ Examples:
   Echo over TLS with a certificate of one's own authority:
     tightloop-bench load tls://localhost:9443 --ca ca.pem
   UDP echo, 16 datagrams under way on each of 8 sockets:
-    tightloop-bench load udp://127.0.0.1:9000 -c 8 -p 16
+    tightloop-bench load udp://127.0.0.1:9000 -c 8 -p 16 --no-join
   10,000 connections, of which 100 have a request under way:
     tightloop-bench load tcp://127.0.0.1:9000 -c 10000 --active 100
   Connect, one message, close, again and again:
@@ -97,6 +97,12 @@ pub struct Options {
     /// connection at random
     #[arg(long, value_name = "N")]
     pub active: Option<usize>,
+
+    /// UDP: each datagram goes through the system by itself, as those of many small clients do; without
+    /// it those that leave together are one message that the system cuts (UDP_SEGMENT), and replies may
+    /// come joined (UDP_GRO), as QUIC has it
+    #[arg(long)]
+    pub no_join: bool,
 
     /// How long it is measured, such as 500ms, 10s or 2m
     #[arg(short, long, value_name = "TIME", default_value = "10s", value_parser = units::duration)]

@@ -35,6 +35,8 @@ pub struct Plan {
     pub size: usize,
     pub pipeline: usize,
     pub active: Option<usize>,
+    /// Datagrams may be joined on their way through the system.
+    pub join: bool,
     pub duration: Duration,
     pub warmup: Duration,
     pub rate: Option<f64>,
@@ -99,6 +101,7 @@ impl Plan {
             size: options.size,
             pipeline: if work == Work::Churn { 1 } else { options.pipeline },
             active: options.active,
+            join: !options.no_join,
             duration: options.duration,
             warmup: if work == Work::Idle { Duration::ZERO } else { options.warmup },
             rate: options.rate,
@@ -190,6 +193,9 @@ fn check_work(options: &Options, target: &Target, work: Work) -> Result<(), Stri
     }
     if is_datagram && options.size < 2 && options.pipeline > 64 {
         return Err("--size 1: datagrams of one byte cannot be told apart beyond -p 64".to_owned());
+    }
+    if options.no_join && !is_datagram {
+        return Err("--no-join: for udp, which has datagrams".to_owned());
     }
     if is_datagram && options.active.is_some() {
         return Err("--active: a connection less or more is nothing to udp; use -c".to_owned());

@@ -18,7 +18,7 @@ struct Target {
     best: Option<f64>,
 }
 
-const TARGETS: [Target; 10] = [
+const TARGETS: [Target; 11] = [
     target("echo-64x50", Some(1.00), 0.75, 0.97),
     target("echo-512x1000", Some(0.98), 0.65, 0.95),
     target("echo-64x10000-active1", Some(1.00), 0.75, 0.95),
@@ -26,6 +26,7 @@ const TARGETS: [Target; 10] = [
     target("pipelined-16x64x50", Some(0.97), 0.70, 0.98),
     target("churn", Some(1.05), 0.72, 1.00),
     target("udp-64", Some(1.00), 0.50, 0.80),
+    target("udp-64-trains", Some(1.00), 0.50, 0.80),
     target("broadcast-128x10000", Some(1.00), 0.70, 0.95),
     Target { absolute: Some(256.0), ..target("idle-10000", None, 0.30, 1.00) },
     target("latency-70", None, 0.70, 1.00),

@@ -97,6 +97,9 @@ pub struct Workload {
     pub size: usize,
     pub pipeline: usize,
     pub active: Option<usize>,
+    /// The client's datagrams, and the replies to it, may be joined on their way through the system.
+    #[serde(default)]
+    pub joins: bool,
     /// The offered load, as a share of the slowest system's throughput in the workload
     /// `echo-64x50` of the same run.
     pub load_share: Option<f64>,
@@ -120,6 +123,7 @@ impl Workload {
             size,
             pipeline: 1,
             active: None,
+            joins: false,
             load_share: None,
             threads: 1,
             growth: None,
@@ -128,6 +132,10 @@ impl Workload {
 
     fn pipelined(self, pipeline: usize) -> Workload {
         Workload { pipeline, ..self }
+    }
+
+    fn joined(self) -> Workload {
+        Workload { joins: true, ..self }
     }
 
     fn working(self, work: &str) -> Workload {
@@ -163,6 +171,9 @@ impl Workload {
         if let Some(active) = self.active {
             add("--active", active.to_string());
         }
+        if self.mode == Mode::Udp && !self.joins {
+            options.push("--no-join".to_owned());
+        }
         options
     }
 
@@ -186,7 +197,11 @@ pub fn main_workloads() -> Vec<Workload> {
             .pipelined(16),
         new("echo-512x1000", "Echo 512 B, 1,000 connections", Echo, 1_000, 512),
         new("churn", "Connect, one message of 64 B, close", Echo, 50, 64).working("churn"),
-        new("udp-64", "UDP echo 64 B, 8 sockets with 16 in flight", Udp, 8, 64).pipelined(16),
+        new("udp-64", "UDP echo 64 B, 8 sockets with 16 in flight, one a packet", Udp, 8, 64)
+            .pipelined(16),
+        new("udp-64-trains", "UDP echo 64 B, 8 sockets with 16 in flight, joined", Udp, 8, 64)
+            .pipelined(16)
+            .joined(),
         new("echo-64Kx8", "Echo 64 KiB, 8 connections", Echo, 8, 65_536),
         Workload {
             active: Some(100),

@@ -148,7 +148,10 @@ impl Ready {
                 result => entry.received_none(token, result),
             }
         } else {
-            entry.other_event(token, &mut self.receive)
+            match entry.receives_pieces() {
+                true => return self.pieces_event(token),
+                false => entry.other_event(token),
+            }
         };
         debug_assert!(event.is_some() || !entry.has_more(), "it would be asked for ever");
         requeue(entry, index, &mut self.queue);
@@ -163,17 +166,6 @@ impl Ready {
             Place::Datagram(index) => self.datagram_event(Some(index)),
             Place::Stream(_) | Place::Waker => None,
         }
-    }
-
-    /// What the datagram socket at the queue's head has, or the next datagram of the row.
-    #[inline]
-    fn datagram_event(&mut self, index: Option<u32>) -> Option<Event> {
-        let event = match index {
-            Some(index) => self.datagrams.event(index, &mut self.queue),
-            None => self.datagrams.next_in_row(&mut self.queue),
-        };
-        self.lends_datagram = matches!(event, Some(Event::Datagram { .. }));
-        event
     }
 }
 
@@ -328,7 +320,11 @@ impl Driver for Ready {
         let entry = streams.get_mut(token.index);
         let Some(entry) = entry.filter(|e| e.generation == token.generation) else { return };
         entry.receiving = on;
+        let is_piece = entry.socket.as_ref().is_some_and(|socket| socket.udp().is_some());
         requeue(entry, token.index, queue);
+        if is_piece {
+            self.set_pieces_receiving(token, on);
+        }
     }
 
     #[inline(always)] // Once a message.
@@ -341,19 +337,36 @@ impl Driver for Ready {
         Ok(sent)
     }
 
+    fn is_in_a_row(&self) -> bool {
+        self.datagrams.has_row()
+    }
+
+    fn send_pieces(
+        &mut self,
+        token: Token,
+        output: &Outbound,
+        lengths: &[usize],
+    ) -> io::Result<usize> {
+        self.send_to_peer(token, output, lengths)
+    }
+
     fn send_received(
         &mut self,
         token: Token,
         buffer: &Buffer,
         stretch: Range<usize>,
     ) -> io::Result<Sent> {
-        let Self { streams, receive, spare, .. } = self;
+        let Self { streams, receive, spare, datagrams, lends_datagram, .. } = self;
         let entry = streams.get_mut(token.index);
         let Some(entry) = entry.filter(|e| e.socket.is_some() && e.generation == token.generation)
         else {
             return Err(io::ErrorKind::NotConnected.into());
         };
-        let sent = entry.send_slice(&receive[..buffer.length][stretch])?;
+        let bytes = match *lends_datagram {
+            true => datagrams.bytes(buffer),
+            false => &receive[..buffer.length],
+        };
+        let sent = entry.send_slice(&bytes[stretch])?;
         *spare = spare.saturating_sub(sent.bytes / BYTES_PER_PLACE);
         Ok(sent)
     }
@@ -366,16 +379,7 @@ impl Driver for Ready {
     }
 
     fn close(&mut self, token: Token, mode: CloseMode) {
-        let Some(entry) = self.stream_mut(token) else { return };
-        let Some(socket) = entry.socket.take() else { return };
-        if mode == CloseMode::Abort
-            && let Err(error) = socket.as_socket().set_linger(Some(Duration::ZERO))
-        {
-            // A Unix socket has no reset; one that is gone already needs none.
-            log::debug!("closing without a reset: {error}");
-        }
-        // Closing the descriptor ends its registration.
-        drop(socket);
+        self.close_stream(token, mode);
     }
 
     fn open_datagram(&mut self, number: u32, socket: UdpSocket) -> io::Result<()> {

@@ -1,11 +1,13 @@
-//! A stream's registration with the poller: under its token, and later perhaps under another one.
+//! A stream's registration with the poller: under its token, later perhaps under another one, and
+//! to its end.
 
 use std::io;
+use std::time::Duration;
 
-use crate::driver::Token;
 use crate::driver::ready::socket::ReadyStream;
 use crate::driver::ready::stream::{self, StreamEntry, requeue};
 use crate::driver::ready::{Place, Ready};
+use crate::driver::{CloseMode, Token};
 use crate::sys::socket::Stream;
 
 impl Ready {
@@ -51,5 +53,21 @@ impl Ready {
         *place = entry;
         requeue(place, to.index, &mut self.queue);
         Ok(())
+    }
+
+    pub(super) fn close_stream(&mut self, token: Token, mode: CloseMode) {
+        let Some(entry) = self.stream_mut(token) else { return };
+        let Some(socket) = entry.socket.take() else { return };
+        if socket.udp().is_some() {
+            self.datagrams.forget_pieces(token);
+        }
+        if mode == CloseMode::Abort
+            && let Err(error) = socket.as_socket().set_linger(Some(Duration::ZERO))
+        {
+            // A Unix socket has no reset; one that is gone already needs none.
+            log::debug!("closing without a reset: {error}");
+        }
+        // Closing the descriptor ends its registration.
+        drop(socket);
     }
 }

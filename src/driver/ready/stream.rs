@@ -2,17 +2,14 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use mio::Interest;
 use mio::event::Event as Readiness;
-use socket2::SockRef;
 
 use crate::buf::outbound::Outbound;
 use crate::driver::ready::Place;
 use crate::driver::ready::socket::ReadyStream;
-use crate::driver::{Buffer, Event, Sent, Token};
-use crate::sys::udp;
+use crate::driver::{Event, Sent, Token};
 
 /// Slices given to one vectored send; the kernel's own limit is 1,024, and past some tens a
 /// longer vector gains nothing.
@@ -42,7 +39,7 @@ pub(super) struct StreamEntry {
     /// A connect is under way.
     connecting: bool,
     /// There may be something to receive.
-    readable: bool,
+    pub(super) readable: bool,
     /// The end, an error or urgent data was reported: receive until nothing is left, short or not.
     ending: bool,
     /// A send came back blocked.
@@ -128,7 +125,7 @@ impl StreamEntry {
 
     /// What else than bytes there is for the reactor, if anything.
     #[inline(never)]
-    pub(super) fn other_event(&mut self, token: Token, receive: &mut [u8]) -> Option<Event> {
+    pub(super) fn other_event(&mut self, token: Token) -> Option<Event> {
         let socket = self.socket.as_ref()?;
         if self.connecting {
             let result = socket.connect_result()?;
@@ -140,9 +137,6 @@ impl StreamEntry {
             self.blocked = false;
             return Some(Event::Writable { token });
         }
-        if self.readable && self.receiving {
-            return self.receive_piece(token, receive);
-        }
         if std::mem::take(&mut self.failed) && !self.receiving {
             let error = socket.as_socket().take_error().ok().flatten()?;
             return Some(Event::Failed { token, error });
@@ -150,23 +144,12 @@ impl StreamEntry {
         None
     }
 
-    /// One datagram, which may be empty. What the system says of earlier ones that we have sent, as
-    /// that the peer's port is closed, is the end here: there is no other peer.
-    fn receive_piece(&mut self, token: Token, into: &mut [u8]) -> Option<Event> {
-        const ANY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
-        let socket = self.socket.as_ref()?.udp()?;
-        let mut truncated = false;
-        let received = retry(|| {
-            let receive = || udp::receive(&SockRef::from(socket), into, ANY, false);
-            let received = socket.try_io(receive)?;
-            truncated = received.truncated;
-            Ok(received.length)
-        });
-        match received {
-            Ok(_) if truncated => Some(Event::PieceTruncated),
-            Ok(length) => Some(Event::Received { token, buffer: Buffer { length } }),
-            Err(error) => self.received_none(token, Err(error)),
-        }
+    /// Whether receiving datagrams is what comes next.
+    #[inline]
+    pub(super) fn receives_pieces(&self) -> bool {
+        self.readable & self.receiving
+            && !(self.connecting | self.blocked & self.writable)
+            && self.socket.as_ref().is_some_and(|socket| socket.udp().is_some())
     }
 
     /// Gives the socket what it takes.
@@ -199,7 +182,7 @@ impl StreamEntry {
     }
 
     #[inline]
-    fn sent(&mut self, result: io::Result<usize>) -> io::Result<Sent> {
+    pub(super) fn sent(&mut self, result: io::Result<usize>) -> io::Result<Sent> {
         match result {
             Ok(bytes) => Ok(Sent { bytes, blocked: false }),
             Err(error) => self.send_failed(error),
@@ -207,7 +190,7 @@ impl StreamEntry {
     }
 
     #[inline(never)]
-    fn send_failed(&mut self, error: io::Error) -> io::Result<Sent> {
+    pub(super) fn send_failed(&mut self, error: io::Error) -> io::Result<Sent> {
         if error.kind() != io::ErrorKind::WouldBlock {
             return Err(error);
         }

@@ -4,10 +4,12 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use io_uring::opcode;
-use io_uring::types::CancelBuilder;
+use io_uring::squeue::Flags;
+use io_uring::types::{CancelBuilder, Fd};
 
 use crate::driver::uring::Uring;
 use crate::driver::uring::flags::Flag;
@@ -50,6 +52,7 @@ impl Closing {
     /// No send is left in the ring.
     pub(super) fn sends_have_left(&mut self) {
         for send in std::mem::take(&mut self.sends) {
+            // Dropped: closed at once, as nothing is left in the ring.
             self.one_less((send.index, send.epoch));
         }
     }
@@ -63,13 +66,14 @@ impl Closing {
         self.uncancelled.is_empty()
     }
 
-    /// The socket is closed behind its last operation.
-    fn one_less(&mut self, place: (u32, u32)) {
-        let Some((_, operations)) = self.sockets.get_mut(&place) else { return };
+    /// Answers the socket behind its last operation: it is to be closed.
+    fn one_less(&mut self, place: (u32, u32)) -> Option<Stream> {
+        let (_, operations) = self.sockets.get_mut(&place)?;
         *operations -= 1;
-        if *operations == 0 {
-            self.sockets.remove(&place);
+        if *operations > 0 {
+            return None;
         }
+        self.sockets.remove(&place).map(|(socket, _)| socket)
     }
 }
 
@@ -85,6 +89,9 @@ impl Uring {
             Self::cancel_all(&mut self.ring, &mut self.closing, token.index, entry);
         let (index, epoch) = (token.index, entry.epoch);
         let Some(socket) = entry.end() else { return };
+        if let Stream::Udp(_) = socket {
+            self.datagrams.forget_pieces(token);
+        }
         // In order, also where the socket has not taken the last words: the reactor has made sure
         // of all else, and a reset would take what the socket has.
         if mode == CloseMode::Abort
@@ -99,6 +106,8 @@ impl Uring {
         }
         if operations > 0 {
             self.closing.sockets.insert((index, epoch), (socket, operations));
+        } else {
+            close_in_ring(&mut self.ring, socket);
         }
     }
 
@@ -134,7 +143,10 @@ impl Uring {
         if completion.has_more() {
             return;
         }
-        self.closing.one_less((completion.tag.index(), completion.tag.epoch()));
+        let place = (completion.tag.index(), completion.tag.epoch());
+        if let Some(socket) = self.closing.one_less(place) {
+            close_in_ring(&mut self.ring, socket);
+        }
     }
 }
 
@@ -163,6 +175,7 @@ impl Uring {
             while self.ring.failed_send().is_some() {}
             while let Some(completion) = self.ring.next() {
                 *sign_of_life = Instant::now();
+                Self::refuse_unopened(&completion);
                 if completion.tag == name {
                     found = Some(completion.result.max(0));
                 } else {
@@ -179,6 +192,24 @@ impl Uring {
     }
 }
 
+/// Closes a socket with the next call into the kernel, behind all entries that name it. Where there
+/// is no room it is closed at once: whatever names it has left by then.
+fn close_in_ring(ring: &mut Ring, socket: Stream) {
+    if ring.is_full() {
+        return drop(socket);
+    }
+    // Told only if it fails, and then it means nothing; not the name by which the driver's end is told.
+    let name = Tag::new(Kind::Cancel, 0, 1);
+    let fd = OwnedFd::from(socket).into_raw_fd();
+    let entry = opcode::Close::new(Fd(fd)).build().flags(Flags::SKIP_SUCCESS);
+    // SAFETY: it points to nothing, and the descriptor is nobody else's any more.
+    if let Err(error) = unsafe { ring.push(&entry.user_data(name.0)) } {
+        log::warn!("a socket is closed late: {error}");
+        // SAFETY: it is open, and owned here: the entry was not taken.
+        drop(unsafe { OwnedFd::from_raw_fd(fd) });
+    }
+}
+
 impl Drop for Uring {
     /// No operation outlives the driver, also where a panic ends its loop: not in memory that is
     /// freed, and no socket stays open, so that its port can be used again at once.
@@ -187,6 +218,8 @@ impl Drop for Uring {
             log::error!("operations of an event loop have not ended, its memory is kept: {error}");
             self.buffers.keep_for_ever();
             self.stage.keep_for_ever();
+            // With the places of its accepts.
+            std::mem::forget(std::mem::take(&mut self.listeners));
         }
     }
 }

@@ -16,6 +16,7 @@ impl Uring {
             Some(Kind::Receive) => self.received(completion),
             Some(Kind::Readable) => self.became_readable(completion),
             Some(Kind::Writable) => self.became_writable(completion),
+            Some(Kind::Accept) => self.accept_ended(completion),
             Some(Kind::Listener) => self.may_accept(completion),
             Some(Kind::Datagram) => self.may_receive_datagrams(completion),
             Some(Kind::DatagramWritable) => self.may_send_datagrams(completion),
@@ -130,18 +131,6 @@ impl Uring {
         }
         self.changed(index);
         None
-    }
-
-    fn may_accept(&mut self, completion: Completion) -> Option<Event> {
-        let number = completion.tag.index();
-        let entry = self.listeners.get_mut(number as usize).and_then(Option::as_mut);
-        let entry = entry.filter(|entry| entry.epoch() == completion.tag.epoch())?;
-        let is_queued = entry.is_queued();
-        if !completion.has_more() {
-            self.watch_listener(number);
-        }
-        // Now, if it is not to be in its turn: it came before what came behind it.
-        if is_queued { None } else { self.listener_event(number) }
     }
 
     fn may_receive_datagrams(&mut self, completion: Completion) -> Option<Event> {

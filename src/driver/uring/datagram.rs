@@ -7,13 +7,16 @@ use std::os::fd::AsRawFd;
 
 use socket2::SockRef;
 
+use crate::buf::outbound::Outbound;
 use crate::driver::datagrams::{DatagramPlace, DatagramSocket};
 use crate::driver::uring::Uring;
+use crate::driver::uring::flags::Flag;
 use crate::driver::uring::queue::Place;
 use crate::driver::uring::settle::poll;
 use crate::driver::uring::stream::WRITABLE;
 use crate::driver::uring::tag::{Kind, Tag};
-use crate::driver::{Event, Outgoing};
+use crate::driver::{Event, Outgoing, Token};
+use crate::sys::socket::Stream;
 
 impl DatagramSocket for UdpSocket {
     fn attempt<R>(&self, call: impl FnOnce(&SockRef<'_>) -> io::Result<R>) -> io::Result<R> {
@@ -51,7 +54,8 @@ impl Uring {
             Some(number) => self.datagrams.event(number, &mut self.queue),
             None => self.datagrams.next_in_row(&mut self.queue),
         };
-        self.lends_datagram = matches!(event, Some(Event::Datagram { .. }));
+        self.lends_datagram =
+            matches!(event, Some(Event::Datagram { .. } | Event::Received { .. }));
         event
     }
 
@@ -64,6 +68,53 @@ impl Uring {
         let sent = self.datagrams.send(number, bytes, datagrams);
         if sent.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
             self.watch_datagram_room(number);
+        }
+        sent
+    }
+
+    /// Begins to tell the datagrams of a connected socket. Any error is its end: what the system says
+    /// of earlier ones that we have sent, as that the peer's port is closed, is about the only peer.
+    pub(super) fn pieces_event(&mut self, index: u32) -> Option<Event> {
+        let Self { streams, datagrams, receive, .. } = self;
+        let entry = streams.get_mut(index)?;
+        let token = Token { index, generation: entry.generation };
+        let Some(Stream::Udp(socket)) = &entry.socket else { return None };
+        let event = match datagrams.receive_pieces(token, socket, receive.len()) {
+            Ok(event) => event,
+            Err(error) => entry.received_no_piece(token, error),
+        };
+        self.lends_datagram = matches!(event, Some(Event::Received { .. }));
+        self.changed(index);
+        event
+    }
+
+    /// Receiving from a connected socket was turned on or off.
+    pub(super) fn set_pieces_receiving(&mut self, token: Token, on: bool) {
+        if !on {
+            self.datagrams.hold_pieces(token);
+        } else if let Some(entry) = self.stream_mut(token) {
+            entry.may_have_pieces();
+        }
+    }
+
+    pub(super) fn send_to_peer(
+        &mut self,
+        token: Token,
+        output: &Outbound,
+        lengths: &[usize],
+    ) -> io::Result<usize> {
+        let Self { streams, datagrams, receive, .. } = self;
+        let entry = streams.get(token.index).filter(|e| e.generation == token.generation);
+        let Some(Stream::Udp(socket)) = entry.and_then(|entry| entry.socket.as_ref()) else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        let sent = datagrams.send_pieces(token, socket, receive.len(), output, lengths);
+        if sent.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+            && let Some(entry) = self.stream_mut(token)
+        {
+            entry.flags.set(Flag::Blocked, true);
+            entry.flags.set(Flag::Writable, false);
+            self.changed(token.index);
         }
         sent
     }

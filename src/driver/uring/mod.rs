@@ -26,8 +26,10 @@
 //! So nothing is pinned, and no buffer of a connection has to outlive it. What a full socket
 //! refuses is kept, sent when there is room, and `commit` tells of it; see `send.rs`.
 //!
-//! Accepting and datagrams. A multishot poll tells of them, and calls of our own fetch them: they
-//! bring the peer's address with them, and a listener that rests takes nothing out of its backlog.
+//! Accepting. Some accepts of each listener wait in the kernel, each with a place for the peer's
+//! address; see `accepts.rs`.
+//!
+//! Datagrams. A multishot poll tells of them, and calls of our own fetch many at a time.
 //!
 //! Closing. Operations that a stream has in the kernel hold its socket open. They are cancelled,
 //! and the descriptor is closed behind the last one's end (`close.rs`). Tags of operations carry an
@@ -56,6 +58,7 @@ use crate::options::driver::DriverFallback;
 use crate::sys::socket::{Listener, Stream, connect_udp, local_address, start_connect};
 use crate::sys::sockopt::SocketOptions;
 
+mod accepts;
 mod bell;
 mod buffers;
 mod close;
@@ -335,12 +338,28 @@ impl Driver for Uring {
     fn set_receiving(&mut self, token: Token, on: bool) {
         let Some(entry) = self.stream_mut(token) else { return };
         entry.flags.set(Flag::Receiving, on);
+        if matches!(entry.socket, Some(Stream::Udp(_))) {
+            self.set_pieces_receiving(token, on);
+        }
         self.changed(token.index);
     }
 
     #[inline]
     fn send(&mut self, token: Token, output: &Outbound, limit: usize) -> io::Result<Sent> {
         self.send_stream(token, output, limit)
+    }
+
+    fn is_in_a_row(&self) -> bool {
+        self.datagrams.has_row()
+    }
+
+    fn send_pieces(
+        &mut self,
+        token: Token,
+        output: &Outbound,
+        lengths: &[usize],
+    ) -> io::Result<usize> {
+        self.send_to_peer(token, output, lengths)
     }
 
     #[inline]

@@ -25,6 +25,9 @@ impl Uring {
     pub(super) fn stream_event(&mut self, index: u32) -> Option<Event> {
         let entry = self.streams.get_mut(index)?;
         entry.flags.set(Flag::Queued, false);
+        if entry.receives_pieces() {
+            return self.pieces_event(index);
+        }
         let event = entry.next_event(index, &mut self.receive);
         self.lent = None;
         debug_assert!(event.is_some() || !entry.has_more(), "it would be asked for ever");

@@ -30,7 +30,7 @@ use crate::driver::uring::memory::Mapping;
 use crate::driver::uring::ring::Ring;
 use crate::driver::uring::stream::{StreamEntry, retry};
 use crate::driver::uring::tag::{MAX_OFFSET, MAX_SEND, Tag};
-use crate::driver::{Sent, Token};
+use crate::driver::{Buffer, Sent, Token};
 use crate::sys::socket::{Stream, send_vectored};
 
 /// Output up to this length is staged: to copy it costs less than a call into the kernel.
@@ -122,9 +122,10 @@ impl Uring {
         stretch: Range<usize>,
     ) -> io::Result<Sent> {
         let way = self.begin_send(token, stretch.len())?;
-        let Self { streams, stage, ring, buffers, receive, lent, .. } = self;
+        let Self { streams, stage, ring, buffers, receive, lent, datagrams, .. } = self;
         let Some(entry) = streams.get_mut(token.index) else { return Ok(BLOCKED) };
         let bytes = match *lent {
+            _ if self.lends_datagram => datagrams.bytes(&Buffer { length }),
             Some(number) => buffers.filled(number, length),
             None => &receive[..length],
         };

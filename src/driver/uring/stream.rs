@@ -12,14 +12,12 @@
 //! whoever is paused and resumed within one has cost nothing.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::driver::uring::flags::{Flag, Flags};
 use crate::driver::uring::ring::Completion;
 use crate::driver::uring::tag::next_epoch;
 use crate::driver::{Buffer, Event, Token};
 use crate::sys::socket::{Stream, connect_result};
-use crate::sys::udp;
 
 /// So many buffers filled in a row say that a stream is better received by larger calls.
 const FULL_RUN: u8 = 4;
@@ -285,9 +283,6 @@ impl StreamEntry {
 
     fn receive(&mut self, token: Token, into: &mut [u8]) -> Option<Event> {
         let socket = self.socket.as_ref()?;
-        if let Stream::Udp(_) = socket {
-            return self.receive_piece(token, into);
-        }
         let is_tcp = matches!(socket, Stream::Tcp(_));
         let received = retry(|| io::Read::read(&mut &*socket.as_socket(), into));
         match received {
@@ -315,30 +310,33 @@ impl StreamEntry {
         }
     }
 
-    /// One datagram, which may be empty. What the system says of earlier ones that we have sent, as
-    /// that the peer's port is closed, is the end here: there is no other peer.
-    fn receive_piece(&mut self, token: Token, into: &mut [u8]) -> Option<Event> {
-        const ANY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
-        let socket = self.socket.as_ref()?.as_socket();
-        let mut truncated = false;
-        let received = retry(|| {
-            let received = udp::receive(&socket, into, ANY, false)?;
-            truncated = received.truncated;
-            Ok(received.length)
-        });
-        match received {
-            Ok(_) if truncated => Some(Event::PieceTruncated),
-            Ok(length) => Some(Event::Received { token, buffer: Buffer { length } }),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.flags.set(Flag::Readable, false);
-                None
-            }
-            Err(error) => {
-                self.flags.set(Flag::Readable, false);
-                self.flags.set(Flag::Failed, false);
-                Some(Event::Failed { token, error })
-            }
+    /// Whether this is a connected datagram socket that may have datagrams for the reactor, and
+    /// nothing else before them.
+    pub(super) fn receives_pieces(&self) -> bool {
+        let flags = &self.flags;
+        let is_other_first = flags.has(Flag::Connecting)
+            || (flags.has(Flag::Blocked) && flags.has(Flag::Writable))
+            || self.extra.as_ref().is_some_and(|extra| extra.send_error.is_some());
+        matches!(self.socket, Some(Stream::Udp(_)))
+            && flags.has(Flag::Readable)
+            && flags.has(Flag::Receiving)
+            && self.receives_directly()
+            && !is_other_first
+    }
+
+    /// A connected datagram socket had nothing to be received, or is broken.
+    pub(super) fn received_no_piece(&mut self, token: Token, error: io::Error) -> Option<Event> {
+        self.flags.set(Flag::Readable, false);
+        if error.kind() == io::ErrorKind::WouldBlock {
+            return None;
         }
+        self.flags.set(Flag::Failed, false);
+        Some(Event::Failed { token, error })
+    }
+
+    /// Something may be held for it.
+    pub(super) fn may_have_pieces(&mut self) {
+        self.flags.set(Flag::Readable, true);
     }
 
     /// Whether this completion is of the present use of the index.

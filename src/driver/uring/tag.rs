@@ -36,6 +36,8 @@ pub(super) enum Kind {
     Cancel,
     /// A poll of what other threads ring.
     Woken,
+    /// An accept of a listener; see `accepts.rs` for its index.
+    Accept,
     /// A poll of a listener.
     Listener,
     /// A poll for datagrams.
@@ -46,13 +48,14 @@ pub(super) enum Kind {
     Idle,
 }
 
-const KINDS: [Kind; 10] = [
+const KINDS: [Kind; 11] = [
     Kind::Receive,
     Kind::Readable,
     Kind::Writable,
     Kind::Send,
     Kind::Cancel,
     Kind::Woken,
+    Kind::Accept,
     Kind::Listener,
     Kind::Datagram,
     Kind::DatagramWritable,

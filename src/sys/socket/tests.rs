@@ -75,6 +75,7 @@ fn an_accepted_socket_has_the_options_of_its_listener() {
         receive_buffer: Some(50_000),
         send_buffer: Some(60_000),
         linger: Some(Duration::ZERO),
+        lone_datagrams: false,
     };
     let listener = bind_tcp(LOOPBACK, None, &options).unwrap();
     let address = Address::from(listener.local_addr().unwrap());

@@ -38,6 +38,7 @@ fn options_arrive_in_the_kernel() {
         send_buffer: Some(20_000),
         receive_buffer: Some(30_000),
         linger: Some(Duration::from_millis(1_500)),
+        lone_datagrams: false,
     };
     options.apply(SockRef::from(&socket), true).unwrap();
     assert!(socket.tcp_nodelay().unwrap());

@@ -71,6 +71,25 @@ impl Abilities {
         })
     }
 
+    /// The same for a connected socket. Whether datagrams are joined is what was chosen when it was
+    /// made: it shows in the option.
+    pub(crate) fn of_connected(socket: &Socket, inbox: &Inbox) -> io::Result<Abilities> {
+        let bound = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidInput)?;
+        let mut joins = get(socket, libc::SOL_UDP, libc::UDP_GRO);
+        let cuts = joins && set(socket, libc::SOL_UDP, libc::UDP_SEGMENT, 0).is_ok();
+        if joins && !inbox.takes_the_longest() {
+            joins = set(socket, libc::SOL_UDP, libc::UDP_GRO, 0).is_err();
+        }
+        Ok(Abilities {
+            bound,
+            local: canonical(bound),
+            tells: joins,
+            segment_limit: if cuts { MAX_PAYLOAD } else { 0 },
+            // What the peer's system says is an error here.
+            short_is_all: false,
+        })
+    }
+
     /// The longest datagrams that several of one message may have.
     #[cfg(test)]
     pub(super) fn segment_limit(&self) -> usize {
@@ -120,6 +139,13 @@ impl Messages {
             _ => self.controls.as_mut_ptr().wrapping_add(at).cast(),
         };
         header.msg_controllen = control as _;
+    }
+}
+
+/// Has the system join datagrams of a socket that is to be connected, where it can.
+pub(crate) fn join(socket: &Socket) {
+    if let Err(error) = set(socket, libc::SOL_UDP, libc::UDP_GRO, 1) {
+        log::debug!("datagrams come and leave one by one: {error}");
     }
 }
 

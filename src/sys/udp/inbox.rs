@@ -87,6 +87,12 @@ impl Inbox {
         self.joined.datagrams == 0 && self.next == self.filled
     }
 
+    /// Forgets what has not been taken.
+    pub(crate) fn clear(&mut self) {
+        self.joined.datagrams = 0;
+        self.next = self.filled;
+    }
+
     /// Receives what has come, without waiting; answers whether there may be more. Only for an
     /// empty one.
     ///

@@ -1,6 +1,6 @@
 //! Systems without calls for many datagrams at once: the same door, one datagram at a time.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 
 use socket2::Socket;
@@ -20,7 +20,16 @@ impl Abilities {
         }
         Ok(Abilities { bound })
     }
+
+    /// The same for a connected socket.
+    pub(crate) fn of_connected(socket: &Socket, _: &Inbox) -> io::Result<Abilities> {
+        let bound = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(Abilities { bound })
+    }
 }
+
+/// These systems join no datagrams.
+pub(crate) fn join(_: &Socket) {}
 
 /// The memory for one datagram, and the datagram in it.
 pub(crate) struct Inbox {
@@ -36,6 +45,11 @@ impl Inbox {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.received.is_none()
+    }
+
+    /// Forgets what has not been taken.
+    pub(crate) fn clear(&mut self) {
+        self.received = None;
     }
 
     /// Receives one datagram without waiting; there may always be more.
@@ -78,5 +92,33 @@ impl Sender {
         let Some(first) = datagrams.first() else { return Ok(0) };
         let payload = &bytes[first.payload.clone()];
         super::send(socket, payload, first.to, first.from, abilities.bound).map(|_| 1)
+    }
+
+    /// The same for a connected socket: the first of the datagrams that lie in `slices` and have
+    /// these lengths.
+    ///
+    /// # Errors
+    /// As `send`.
+    pub(crate) fn send_connected(
+        &mut self,
+        socket: &Socket,
+        _: &mut Abilities,
+        slices: &[IoSlice<'_>],
+        lengths: &[usize],
+    ) -> io::Result<usize> {
+        let Some(&(mut missing)) = lengths.first() else { return Ok(0) };
+        let mut parts = Vec::new();
+        for slice in slices {
+            let part = &slice[..slice.len().min(missing)];
+            missing -= part.len();
+            if !part.is_empty() {
+                parts.push(IoSlice::new(part));
+            }
+        }
+        if missing > 0 {
+            // More chunks than there are slices.
+            return Ok(0);
+        }
+        socket.send_vectored(&parts).map(|_| 1)
     }
 }

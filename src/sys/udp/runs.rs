@@ -135,6 +135,19 @@ pub(super) fn first_run(datagrams: &[Outgoing], order: &[u8], segment_limit: usi
     count
 }
 
+/// The same for a connected socket, whose datagrams have these lengths.
+#[inline]
+pub(super) fn first_run_of(lengths: &[usize], segment_limit: usize) -> usize {
+    let Some(&size) = lengths.first() else { return 0 };
+    if size == 0 || size > segment_limit {
+        return 1;
+    }
+    let most = (MAX_PAYLOAD / size).min(lengths.len());
+    let equal = lengths[..most].iter().take_while(|length| **length == size).count();
+    let shorter = lengths[equal..most].first().is_some_and(|length| (1..size).contains(length));
+    equal + usize::from(shorter)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
