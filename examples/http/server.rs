@@ -391,3 +391,23 @@ impl Handler for Http {
         Some(Answers::valid_for())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_bodies_hold_is_bounded_and_given_back() {
+        let held = Rc::new(Cell::new(MAX_HELD_BYTES - 10));
+        let collected = || Collected { bytes: Vec::new(), held: Rc::clone(&held) };
+        let (mut one, mut other) = (collected(), collected());
+        assert_eq!(one.add(b"12345"), Ok(()));
+        assert_eq!(other.add(b"123456"), Err(TOO_MUCH));
+        assert_eq!(other.add(b"12345"), Ok(()));
+        assert_eq!(one.add(b"1"), Err(TOO_MUCH));
+        assert_eq!(&one.take()[..], b"12345");
+        assert_eq!(held.get(), MAX_HELD_BYTES - 5);
+        drop((one, other));
+        assert_eq!(held.get(), MAX_HELD_BYTES - 10);
+    }
+}

@@ -283,7 +283,27 @@ fn near_requests() -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec(word, 0..16).prop_map(|words| words.concat())
 }
 
+/// The first request by another parser, which allows more: length, method and path.
+fn by_httparse(bytes: &[u8]) -> Option<(usize, String, Vec<u8>)> {
+    let mut headers = [httparse::EMPTY_HEADER; 128];
+    let mut request = httparse::Request::new(&mut headers);
+    let length = match request.parse(bytes) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) | Err(_) => return None,
+    };
+    Some((length, request.method?.to_owned(), request.path?.as_bytes().to_vec()))
+}
+
 proptest! {
+    #[test]
+    fn what_is_accepted_another_parser_takes_for_the_same(bytes in near_requests()) {
+        if let Ok(Some(head)) = HeadReader::default().read(&bytes) {
+            let (length, method, target) = by_httparse(&bytes).expect("it is a request");
+            prop_assert_eq!((length, &target[..]), (head.length, head.path));
+            prop_assert_eq!(method == "GET", head.method == Method::Get);
+        }
+    }
+
     #[test]
     fn cuts_change_nothing(
         bytes in near_requests(),
