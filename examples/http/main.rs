@@ -14,6 +14,10 @@
 
 mod answers;
 mod codec;
+// Not within the codec: others that have it would need what its tests need.
+#[cfg(test)]
+#[path = "codec/tests.rs"]
+mod codec_tests;
 #[path = "../common/mod.rs"]
 mod common;
 mod routes;

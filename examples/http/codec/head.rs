@@ -6,11 +6,11 @@ use super::refusal::Refusal;
 use super::target::path_start;
 
 /// Of a request line, with its CRLF. RFC 9112 recommends at least 8,000 bytes.
-pub const MAX_LINE_BYTES: usize = 8 * 1024;
+const MAX_LINE_BYTES: usize = 8 * 1024;
 /// Of a whole head; cookies are the longest that clients send, 4 KiB each.
-pub const MAX_HEAD_BYTES: usize = 16 * 1024;
+const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// Browsers send some twenty.
-pub const MAX_FIELDS: u8 = 100;
+const MAX_FIELDS: u8 = 100;
 /// Empty lines before a request: some clients send one behind a body.
 const MAX_EMPTY_LINES: u8 = 4;
 

@@ -18,8 +18,6 @@ mod head;
 mod line;
 mod refusal;
 mod target;
-#[cfg(test)]
-mod tests;
 
 pub use body::BodyReader;
 pub use fields::Framing;
