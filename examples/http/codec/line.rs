@@ -22,13 +22,13 @@ pub fn line_end(bytes: &[u8], from: usize) -> Result<Line, Refusal> {
             None => return Ok(Line::Partial(bytes.len())),
             Some(offset) => at += offset,
         }
-        return match (bytes[at], bytes.get(at + 1)) {
-            (b'\r', Some(b'\n')) => Ok(Line::EndsAt(at)),
-            (b'\r', None) => Ok(Line::Partial(at)),
-            (b'\r', Some(_)) => Err(Refusal::bad("a CR without LF")),
-            (b'\n', _) => Err(Refusal::bad("an LF without CR")),
+        return match &bytes[at..] {
+            [b'\r', b'\n', ..] => Ok(Line::EndsAt(at)),
+            [b'\r'] => Ok(Line::Partial(at)),
+            [b'\r', ..] => Err(Refusal::bad("a CR without LF")),
+            [b'\n', ..] => Err(Refusal::bad("an LF without CR")),
             // The one control character that may stand in a value.
-            (b'\t', _) => {
+            [b'\t', ..] => {
                 at += 1;
                 continue;
             }
@@ -116,10 +116,11 @@ pub fn is_target(bytes: &[u8]) -> bool {
     bytes.iter().all(|byte| CLASSES[usize::from(*byte)] & TARGET != 0)
 }
 
-/// Whether each byte may stand in the name of a host.
+/// How many bytes at the start may stand in the name of a host.
 #[inline]
-pub fn is_host_name(bytes: &[u8]) -> bool {
-    bytes.iter().all(|byte| CLASSES[usize::from(*byte)] & HOST != 0)
+pub fn host_length(bytes: &[u8]) -> usize {
+    let end = bytes.iter().position(|byte| CLASSES[usize::from(*byte)] & HOST == 0);
+    end.unwrap_or(bytes.len())
 }
 
 /// Checks a header line, which may not be empty, and answers where its name ends.

@@ -20,6 +20,6 @@ mod refusal;
 mod target;
 
 pub use body::BodyReader;
-pub use fields::Framing;
-pub use head::{Head, HeadReader, Method, Persistence};
+pub use fields::{Framing, Persistence};
+pub use head::{Head, HeadReader, Method};
 pub use refusal::Refusal;

@@ -1,7 +1,7 @@
 //! Whom a request is for: the four forms of a target, and the host.
 
 use super::head::Method;
-use super::line::{is_host_name, is_target};
+use super::line::{host_length, is_target};
 use super::refusal::Refusal;
 
 /// Checks a target against its method, and answers its path, with the query: where it begins, as
@@ -54,14 +54,19 @@ pub fn check_host(value: &[u8]) -> Result<(), Refusal> {
 /// how one host is made to look like another.
 #[inline]
 fn is_authority(text: &[u8]) -> bool {
-    let (host, port) = match text {
-        [b'[', rest @ ..] => match rest.iter().position(|byte| *byte == b']') {
-            Some(end) if is_address(&rest[..end]) => return is_port(&rest[end + 1..]),
-            _ => return false,
-        },
-        _ => text.split_at(text.iter().position(|byte| *byte == b':').unwrap_or(text.len())),
-    };
-    !host.is_empty() && is_host_name(host) && is_port(port)
+    match host_length(text) {
+        0 => is_bracketed(text),
+        length => is_port(&text[length..]),
+    }
+}
+
+#[cold]
+fn is_bracketed(text: &[u8]) -> bool {
+    let Some(rest) = text.strip_prefix(b"[") else { return false };
+    match rest.iter().position(|byte| *byte == b']') {
+        Some(end) => is_address(&rest[..end]) && is_port(&rest[end + 1..]),
+        None => false,
+    }
 }
 
 fn is_address(text: &[u8]) -> bool {
