@@ -14,7 +14,6 @@ import datetime
 import email.utils
 import os
 import re
-import resource
 import select
 import shutil
 import signal
@@ -344,25 +343,23 @@ DATE = b"Thu, 01 Jan 1970 00:00:00 GMT"  # stands for any date
 HELLO = b"Hello, World!"
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 CLOSE = b"Connection: close\r\n"
+HOST = b"Host: a"
 
 
-def answer(status, body, extra=b"", kind=b"text/plain", head=False):
+def answer(status, body, extra=b"", kind=b"text/plain", head=False, connection=b""):
     lines = b"HTTP/1.1 %s\r\nServer: tightloop\r\nDate: %s\r\nContent-Type: %s\r\n%s"
     lines %= status, DATE, kind, extra
-    return lines + b"Content-Length: %d\r\n\r\n%s" % (len(body), b"" if head else body)
+    lines += b"Content-Length: %d\r\n%s\r\n" % (len(body), connection)
+    return lines + (b"" if head else body)
 
 
 OK = answer(b"200 OK", HELLO)
-OK_CLOSE = answer(b"200 OK", HELLO, CLOSE)
+OK_CLOSE = answer(b"200 OK", HELLO, connection=CLOSE)
 JSON = answer(b"200 OK", b'{"message":"Hello, World!"}', kind=b"application/json")
 NOT_FOUND = answer(b"404 Not Found", b"not found\n")
-BAD_METHOD = answer(b"405 Method Not Allowed", b"only GET and HEAD\n", b"Allow: GET, HEAD\r\n")
-BAD_REQUEST = answer(b"400 Bad Request", b"bad request\n", CLOSE)
-BODY_TOO_LONG = answer(b"413 Content Too Large", b"the body is too long\n", CLOSE)
-HEAD_TOO_LONG = answer(
-    b"431 Request Header Fields Too Large", b"the head is too long\n", CLOSE
+BAD_METHOD = answer(
+    b"405 Method Not Allowed", b"only GET and HEAD\n", b"Allow: GET, HEAD, OPTIONS\r\n"
 )
-NO_ENCODINGS = answer(b"501 Not Implemented", b"no transfer encodings here\n", CLOSE)
 
 
 def same_but_date(received):
@@ -381,20 +378,19 @@ def request(line, *headers, body=b""):
 def http_answers(http):
     with http.connect() as peer:
         ask(peer, GET, OK, "GET /")
-        ask(peer, request(b"GET /plaintext HTTP/1.1", b"Host: a"), OK, "GET /plaintext")
-        ask(peer, request(b"GET /plaintext?a=b HTTP/1.1"), OK, "a query is ignored")
-        ask(peer, request(b"GET /json HTTP/1.1"), JSON, "GET /json")
+        ask(peer, request(b"GET /plaintext HTTP/1.1", HOST), OK, "GET /plaintext")
+        ask(peer, request(b"GET /plaintext?a=b HTTP/1.1", HOST), OK, "a query is ignored")
+        ask(peer, request(b"GET /json HTTP/1.1", HOST), JSON, "GET /json")
         for path in b"/nothing", b"/json/", b"//", b"/plaintext2":
             label = f"GET {path.decode()} is not found"
-            ask(peer, request(b"GET %s HTTP/1.1" % path), NOT_FOUND, label)
-        for method in b"POST", b"PUT", b"DELETE", b"OPTIONS", b"BREW":
+            ask(peer, request(b"GET %s HTTP/1.1" % path, HOST), NOT_FOUND, label)
+        for method in b"POST", b"PUT", b"DELETE", b"PATCH":
             label = f"{method.decode()} / is not allowed"
-            ask(peer, request(b"%s / HTTP/1.1" % method), BAD_METHOD, label)
+            ask(peer, request(b"%s / HTTP/1.1" % method, HOST), BAD_METHOD, label)
         expected = answer(b"200 OK", HELLO, head=True)
-        ask(peer, request(b"HEAD / HTTP/1.1") + GET, expected + OK, "HEAD /")
+        ask(peer, request(b"HEAD / HTTP/1.1", HOST) + GET, expected + OK, "HEAD /")
         expected = answer(b"404 Not Found", b"not found\n", head=True)
-        ask(peer, request(b"HEAD /x HTTP/1.1") + GET, expected + OK, "HEAD /x")
-        ask(peer, b"GET / HTTP/1.1\nHost: a\n\n", OK, "lines that end in LF")
+        ask(peer, request(b"HEAD /x HTTP/1.1", HOST) + GET, expected + OK, "HEAD /x")
         ask(peer, b"\r\n" + GET, OK, "an empty line before the request")
         ask(peer, GET, OK, "all of this on one socket")
 
@@ -402,7 +398,7 @@ def http_answers(http):
 def http_pipelining(http):
     with http.connect() as peer:
         ask(peer, GET * 100, OK * 100, "100 requests in one write")
-        mixed = request(b"GET /json HTTP/1.1") + request(b"GET /no HTTP/1.1") + GET
+        mixed = request(b"GET /json HTTP/1.1", HOST) + request(b"GET /no HTTP/1.1", HOST) + GET
         ask(peer, mixed * 30, (JSON + NOT_FOUND + OK) * 30, "90 answers in their order")
         for byte in GET[:-1]:
             peer.sendall(bytes([byte]))
@@ -410,7 +406,8 @@ def http_pipelining(http):
         ask(peer, GET[-1:], OK, "a request byte by byte")
         ask(peer, GET + GET[:20], OK, "one and a half requests")
         ask(peer, GET[20:], OK, "the other half")
-        ask(peer, GET + request(b"GET / HTTP/1.1", CLOSE.strip()) + GET, OK + OK_CLOSE, "close")
+        last = request(b"GET / HTTP/1.1", HOST, CLOSE.strip())
+        ask(peer, GET + last + GET, OK + OK_CLOSE, "close")
         check_end("http: nothing is answered after close", peer)
 
 
@@ -429,66 +426,12 @@ def http_persistence(http):
     for label, line, options, extra in cases:
         with http.connect() as peer:
             headers = [b"Connection: " + option for option in options]
-            ask(peer, request(line, *headers), answer(b"200 OK", HELLO, extra), label)
+            expected = answer(b"200 OK", HELLO, connection=extra)
+            ask(peer, request(line, HOST, *headers), expected, label)
             if extra == CLOSE:
                 check_end(f"http: {label} closes", peer)
             else:
                 ask(peer, GET, OK, f"{label} stays open")
-
-
-def http_bodies(http):
-    with http.connect() as peer:
-        posted = request(b"POST / HTTP/1.1", b"Content-Length: 5", body=b"hello")
-        ask(peer, posted + GET, BAD_METHOD + OK, "a body is skipped")
-        like_a_request = request(b"GET / HTTP/1.1", b"Content-Length: %d" % len(GET), body=GET)
-        ask(peer, like_a_request + GET, OK * 2, "a body like a request")
-        large = request(b"POST /x HTTP/1.1", b"Content-Length: %d" % MIB, body=pattern(MIB))
-        ask(peer, large + GET, NOT_FOUND + OK, "a body of 1 MiB is skipped")
-        ask(peer, request(b"GET / HTTP/1.1", b"Content-Length: 3"), OK, "a body that is to come")
-        for byte in b"abc":
-            check("http: silent while the body comes", is_silent(peer), "it answered")
-            peer.sendall(bytes([byte]))
-        ask(peer, GET, OK, "the body came byte by byte")
-        same = [b"Content-Length: 2", b"Content-Length: 2"]
-        ask(peer, request(b"GET / HTTP/1.1", *same, body=b"ab") + GET, OK * 2, "equal lengths")
-        expecting = request(b"GET / HTTP/1.1", b"Content-Length: 2", b"Expect: 100-Continue")
-        ask(peer, expecting, b"HTTP/1.1 100 Continue\r\n\r\n" + OK, "Expect: 100-continue")
-        ask(peer, b"ab" + GET, OK, "and then the body")
-
-
-def http_refusals(http):
-    long_name = b"GET / HTTP/1.1\r\n" + b"a" * (16 * 1024 - 16)
-    chunked = b"Transfer-Encoding: chunked"
-    over = b"Content-Length: %d" % (MIB + 1)
-    both = request(b"GET / HTTP/1.1", chunked, b"Content-Length: 1")
-    cases = [
-        ("a malformed request", b"nonsense\r\n\r\n", BAD_REQUEST),
-        ("a malformed header", request(b"GET / HTTP/1.1", b"a b: c"), BAD_REQUEST),
-        ("a space before the colon", request(b"GET / HTTP/1.1", b"a : c"), BAD_REQUEST),
-        ("a folded header", request(b"GET / HTTP/1.1", b"a: b", b" c"), BAD_REQUEST),
-        ("an unknown version", request(b"GET / HTTP/3.0"), BAD_REQUEST),
-        ("nothing but empty lines", b"\r\n\r\n\r\n", BAD_REQUEST),
-        ("a TLS handshake", b"\x16\x03\x01\x02\x00\x01\n\n", BAD_REQUEST),
-        ("a head that does not end", long_name + b"a", HEAD_TOO_LONG),
-        ("a head over 16 KiB", long_name + b": b\r\n\r\n", HEAD_TOO_LONG),
-        ("too many headers", request(b"GET / HTTP/1.1", *[b"a: b"] * 100), HEAD_TOO_LONG),
-        ("a body over 1 MiB", request(b"GET / HTTP/1.1", over), BODY_TOO_LONG),
-        ("a huge body", request(b"GET / HTTP/1.1", b"Content-Length: " + b"9" * 50), BODY_TOO_LONG),
-        ("a Transfer-Encoding", request(b"POST / HTTP/1.1", chunked), NO_ENCODINGS),
-        ("length and encoding", both, BAD_REQUEST),
-    ]
-    for text in b"-1", b"+1", b"1x", b"", b"1, 1", b"0x10":
-        line = b"Content-Length: " + text
-        cases.append((line.decode(), request(b"GET / HTTP/1.1", line), BAD_REQUEST))
-    two = [b"Content-Length: 1", b"Content-Length: 2"]
-    cases.append(("conflicting lengths", request(b"GET / HTTP/1.1", *two), BAD_REQUEST))
-    for label, text, expected in cases:
-        with http.connect() as peer:
-            ask(peer, GET + text, OK + expected, label)
-            check_end(f"http: {label} closes", peer)
-    with http.connect() as peer:
-        filler = b"a: " + b"b" * (16 * 1024 - len(GET) - 5)
-        ask(peer, request(b"GET / HTTP/1.1", b"Host: a", filler), OK, "a head of 16 KiB")
 
 
 def http_date(http):
@@ -525,11 +468,12 @@ def http_by_curl(http):
     code = ["--output", os.devnull, "--write-out", "%{http_code}", "--data-binary", f"@{body}"]
     equal("http: curl posts 1 MiB", curl(*code, http.url("/")), b"405")
     chunked = [*code, "--header", "Transfer-Encoding: chunked"]
-    equal("http: curl posts in chunks", curl(*chunked, http.url("/")), b"501")
+    equal("http: curl posts in chunks", curl(*chunked, http.url("/echo")), b"200")
 
 
 def http_protocol():
-    parts = http_answers, http_pipelining, http_persistence, http_bodies, http_refusals, http_date
+    """The example as it is usually spoken to; ci/http_clients.py is about all else."""
+    parts = http_answers, http_pipelining, http_persistence, http_date
     with Example("http") as http:
         for part in parts + (http_by_curl,):
             part(http)
@@ -538,52 +482,6 @@ def http_protocol():
         http_answers(http)
         http_pipelining(http)
         http.end(signal.SIGTERM)
-
-
-SLOW_CLIENTS = 1000
-
-
-def http_serves_new_clients_until(http, is_over):
-    """The answers that are wrong, and how many were right."""
-    served = 0
-    while not is_over():
-        with http.connect() as other:
-            other.sendall(request(b"GET / HTTP/1.1"))
-            got = same_but_date(receive(other, len(OK)))
-            if got != OK:
-                return got, served
-        served += 1
-        # Not so many that the ports run out.
-        time.sleep(0.005)
-    return None, served
-
-
-def http_slow_clients():
-    # A descriptor for each on either side; the example inherits the limit.
-    least, most = SLOW_CLIENTS + 200, resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    if most != resource.RLIM_INFINITY and most < least:
-        return check("http: descriptors for slow clients", False, most)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (least, most))
-    late = answer(b"408 Request Timeout", b"the request is too slow\n", b"Connection: close\r\n")
-    halves = [b"GET / HT", b"GET / HTTP/1.1\r\nA: b\r\n", b"GET / HTTP/1.1\r\nHost: a\r"]
-    with Example("http", "--request-timeout-ms", "2500") as http:
-        with contextlib.ExitStack() as open_ones:
-            silent = [open_ones.enter_context(http.connect()) for _ in range(100)]
-            slow = [open_ones.enter_context(http.connect()) for _ in range(SLOW_CLIENTS)]
-            for count, peer in enumerate(slow):
-                peer.sendall(halves[count % 3])
-            # Those who were last are told last.
-            poll = select.poll()
-            poll.register(slow[-1], select.POLLIN)
-            wrong, served = http_serves_new_clients_until(http, lambda: poll.poll(0))
-            check("http: new clients are served beside slow ones", wrong is None, shown(wrong))
-            check("http: and all the while", served >= 20, served)
-            ends = [receive(peer, MIB) for peer in silent]
-            check("http: who says nothing is sent away", not any(ends), ends)
-            told = [same_but_date(receive(peer, MIB)) for peer in slow]
-            wrong = [end for end in told if end != late]
-            check("http: who sends half a request is told so", not wrong, shown(wrong[:1]))
-        http.end()
 
 
 # ---- stats ----------------------------------------------------------------------------------
@@ -868,7 +766,6 @@ GROUPS = [
     addresses_in_use,
     killed_server,
     http_protocol,
-    http_slow_clients,
     stats_are_shown,
     push_at_its_pace,
     push_on_two_loops,

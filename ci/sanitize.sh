@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # Runs the whole suite under AddressSanitizer and ThreadSanitizer, one after the other, with the
-# standard library instrumented too:
+# standard library instrumented too; then the example http, spoken to by all of its clients:
 #
 #     ci/sanitize.sh [address|thread ...] [-- ARGUMENTS OF cargo test, else --lib --tests]
+#
+# With arguments of cargo test, only that is run.
 #
 # Needs a rustc with its source and a clang of the same LLVM: on Debian it installs them. (The
 # toolchains of rustup bring a runtime for AddressSanitizer only, and ThreadSanitizer without an
@@ -17,7 +19,8 @@ while [ $# -gt 0 ] && [ "$1" != -- ]; do
     shift
 done
 [ $# -gt 0 ] && shift
-[ $# -gt 0 ] || set -- --lib --tests
+everything=
+[ $# -gt 0 ] || { everything=1; set -- --lib --tests; }
 [ ${#sanitizers[@]} -gt 0 ] || sanitizers=(address thread)
 
 if [ -x /usr/bin/apt-get ] && ! { [ -d /usr/lib/rustlib/src/rust ] && command -v clang-22 >/dev/null; }; then
@@ -48,7 +51,12 @@ skipped=(--skip cycles_leave_nothing)
 
 for sanitizer in "${sanitizers[@]}"; do
     printf '\n== %s\n' "$sanitizer"
-    RUSTFLAGS="-Zsanitizer=$sanitizer -Zexternal-clangrt -Clinker=clang-22 -Clink-arg=-fsanitize=$sanitizer" \
-        CARGO_TARGET_DIR=$root/sanitize-$sanitizer \
-        cargo test -Z build-std --target "$target" --no-fail-fast "$@" -- "${skipped[@]}"
+    export RUSTFLAGS="-Zsanitizer=$sanitizer -Zexternal-clangrt -Clinker=clang-22 -Clink-arg=-fsanitize=$sanitizer"
+    export CARGO_TARGET_DIR=$root/sanitize-$sanitizer
+    cargo test -Z build-std --target "$target" --no-fail-fast "$@" -- "${skipped[@]}"
+    if [ -n "$everything" ]; then
+        cargo build -Z build-std --target "$target" --example http
+        # A report is a word on standard error and another exit code: the clients notice both.
+        HTTP_SANITIZED=1 python3 ci/http_clients.py "$CARGO_TARGET_DIR/$target/debug/examples"
+    fi
 done
