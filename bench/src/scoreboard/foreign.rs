@@ -115,7 +115,7 @@ fn measured(
         seconds: told.seconds,
         operations: told.operations,
         bytes: 0,
-        throughput: told.operations as f64 / told.seconds,
+        throughput: Some(told.operations as f64 / told.seconds),
         latency_us: Some(told.latency),
         client_cpu_ns: Some(client_cpu_ns),
         server: Some(ServerFigures {

@@ -96,7 +96,8 @@ pub struct Load {
     pub seconds: f64,
     pub operations: u64,
     pub bytes: u64,
-    pub throughput: f64,
+    /// `None` where nothing is asked of the connections.
+    pub throughput: Option<f64>,
     pub latency_us: Option<Latency>,
     pub client_cpu_ns: Option<u64>,
     pub server: Option<ServerFigures>,

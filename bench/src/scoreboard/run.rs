@@ -288,7 +288,7 @@ pub fn offered_rate(records: &Records, workload: &Workload) -> Result<Option<f64
     let reference = reference.ok_or("the reference workload is not in the plan")?;
     let throughput = |participant: &Participant| {
         let rounds = records.rounds_of(REFERENCE, &participant.name);
-        median(&rounds.iter().map(|round| round.load.throughput).collect::<Vec<_>>())
+        median(&rounds.iter().filter_map(|round| round.load.throughput).collect::<Vec<_>>())
     };
     let slowest = reference.systems.iter().filter_map(throughput).min_by(f64::total_cmp);
     let slowest = slowest.ok_or("the reference workload was not measured")?;

@@ -163,7 +163,7 @@ fn row(records: &Records, workload: &Workload, name: &str) -> Option<Row> {
         cpu_ns: over(&cpu_ns).filter(|_| is_working),
         calls: calls.and_then(|calls| calls.per_operation),
         calls_reason: calls.and_then(|calls| calls.reason.clone()),
-        throughput: over(&|round| Some(round.load.throughput)).filter(|_| is_working),
+        throughput: over(&|round| round.load.throughput).filter(|_| is_working),
         p50_us: latency(|latency| Some(latency.p50)),
         p99_us: latency(|latency| Some(latency.p99)),
         p99_9_us: latency(|latency| latency.p99_9),
