@@ -79,7 +79,8 @@ pub struct Commit {
     pub dirty: Option<String>,
 }
 
-const MEASURED: [&str; 5] = ["src", "bench/src", "bench/peers", "Cargo.toml", "Cargo.lock"];
+const MEASURED: [&str; 6] =
+    ["src", "examples", "bench/src", "bench/peers", "Cargo.toml", "Cargo.lock"];
 
 impl Commit {
     pub fn read() -> Commit {
