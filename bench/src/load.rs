@@ -42,6 +42,7 @@ mod table;
 mod target;
 
 pub use options::Options;
+pub use sample::{Sample, sample};
 
 use plan::Plan;
 use report::Report;

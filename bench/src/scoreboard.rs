@@ -6,12 +6,12 @@
 //!                                                             +--> record ----+   raw.jsonl
 //! ```
 //!
-//! `run` starts a server (`server`, `process`), has `measure` put load on it, and writes down what
-//! came of it (`record`). Everything behind that file is computed from it alone, so that a report
+//! `run` starts a server (`launch`, `server`, `process`), has `measure` put load on it, by a client
+//! of others too (`foreign`), and writes down what came of it (`record`). Everything behind that file is computed from it alone, so that a report
 //! can be made again, and a run that was interrupted goes on.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,9 @@ mod calls;
 mod charts;
 mod check;
 mod choice;
+mod foreign;
+mod goal;
+mod launch;
 mod machine;
 mod markdown;
 mod measure;
@@ -38,6 +41,7 @@ mod targets;
 mod terminal;
 mod workload;
 
+use launch::Launcher;
 use machine::{Commit, Machine};
 use measure::Client;
 use places::{
@@ -49,7 +53,8 @@ use prepare::{BuildPolicy, Preparation, Status};
 use progress::Progress;
 use record::{Journal, Records, Setting};
 use run::{Outcome, Runner};
-use systems::System;
+use systems::{Role, System};
+use workload::Mode;
 
 pub use options::Options;
 
@@ -122,7 +127,9 @@ fn measure_all(options: &Options) -> Result<ExitCode, String> {
     }
     let workloads = choice::workloads(&options.work, options.quick)?;
     let modes = choice::modes_of(&workloads);
+    let backend = backend_of(&systems)?;
     let systems = choice::systems(systems, &options.system, &modes)?;
+    let launcher = Launcher { logs: &logs, backend: &backend, backend_cores: &[client_core] };
     let preparation = Preparation {
         policy: BuildPolicy {
             always: options.build,
@@ -130,10 +137,12 @@ fn measure_all(options: &Options) -> Result<ExitCode, String> {
         },
         deadline: options.quick.then(|| started + QUICK_PREPARATION),
         logs: &logs,
+        launcher: &launcher,
         server_cores: &[server_core],
         modes: &modes,
     };
-    let statuses = prepare(options, &preparation, &systems)?;
+    let clients = choice::clients_of(&workloads);
+    let statuses = prepare(options, &preparation, systems.iter().chain(&clients))?;
     let wish = Wish {
         entries: choice::entries(&workloads, &systems, &statuses),
         rounds: options.rounds.map(|rounds| rounds as usize),
@@ -157,23 +166,31 @@ fn measure_all(options: &Options) -> Result<ExitCode, String> {
         server_cores: vec![server_core],
         client_cores: vec![client_core],
         systems: statuses,
+        backend: modes.contains(&Mode::Proxy).then(|| backend.name.clone()),
         plan,
     };
-    let place = (server_core, client_core);
-    carry_out(options, &systems, setting, place, &out, logs, started)
+    carry_out(options, &systems, setting, &launcher, &out, started)
 }
 
-/// Measures what the plan of `setting` says, on the server's and the client's core.
+/// What stands behind proxies: the first floor, or tightloop where that is not built.
+fn backend_of(systems: &[System]) -> Result<System, String> {
+    let echoes = |system: &&System| system.modes.contains(&Mode::Echo) && system.is_built();
+    let floor = systems.iter().filter(echoes).find(|system| system.role == Role::Floor);
+    let own = || systems.iter().find(|system| system.role == Role::Tightloop);
+    floor.or_else(own).cloned().ok_or_else(|| "there is no system at all".to_owned())
+}
+
+/// Measures what the plan of `setting` says, on the server's and the client's cores.
 fn carry_out(
     options: &Options,
     systems: &[System],
     setting: Setting,
-    (server_core, client_core): (usize, usize),
+    launcher: &Launcher<'_>,
     out: &Path,
-    logs: PathBuf,
     started: Instant,
 ) -> Result<ExitCode, String> {
     // A quick run is not worth going on with: it would be quicker done again.
+    let (server_cores, client_cores) = (setting.server_cores.clone(), setting.client_cores.clone());
     let mut journal = Journal::open(out, setting, options.restart || options.quick)?;
     let mut progress = Progress::new(journal.records.header.plan.seconds(), options.quiet);
     let time_limit = options.minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0));
@@ -181,15 +198,15 @@ fn carry_out(
     let deadline = time_limit.map(|limit| started + limit);
     let client = Client {
         program: load_program(options)?,
-        cores: vec![client_core],
-        logs: logs.clone(),
+        cores: client_cores,
+        logs: launcher.logs.to_owned(),
         deadline,
     };
     let runner = Runner {
         systems,
         client: &client,
-        server_cores: &[server_core],
-        logs,
+        launcher,
+        server_cores: &server_cores,
         deadline,
         repeats: options.repeats as usize,
     };
@@ -219,10 +236,10 @@ fn end(
     Ok(ExitCode::SUCCESS)
 }
 
-fn prepare(
+fn prepare<'a>(
     options: &Options,
     preparation: &Preparation<'_>,
-    systems: &[System],
+    systems: impl Iterator<Item = &'a System>,
 ) -> Result<Vec<Status>, String> {
     let tell = |line: &str| {
         if !options.quiet {
@@ -239,7 +256,8 @@ fn prepare(
             eprintln!("{}: failed the check of {mode}: {why}", status.name);
         }
         if status.missing.is_none() && status.failed.is_empty() {
-            tell(&format!("{}: checked, {}", status.name, terminal::version(&status)));
+            let checked = if system.role == Role::Client { "is there" } else { "checked" };
+            tell(&format!("{}: {checked}, {}", status.name, terminal::version(&status)));
         }
         statuses.push(status);
     }

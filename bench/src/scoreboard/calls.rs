@@ -12,9 +12,12 @@ use std::time::{Duration, Instant};
 use super::measure::{Client, Dose};
 use super::process::Guarded;
 use super::server::RunningServer;
+use super::workload;
 
 const SHORT_SECONDS: f64 = 0.1;
 const LONG_SECONDS: f64 = 0.5;
+/// wrk knows whole seconds only.
+const WRK_SECONDS: [f64; 2] = [1.0, 2.0];
 /// perf has to find and attach to the server's threads before the load starts.
 const ATTACH: Duration = Duration::from_millis(200);
 const END_MAX: Duration = Duration::from_secs(5);
@@ -26,8 +29,12 @@ pub fn count(
     dose: &Dose<'_>,
     cores: &[usize],
 ) -> Result<f64, String> {
-    let short = one_round(client, server, dose, cores, SHORT_SECONDS)?;
-    let long = one_round(client, server, dose, cores, LONG_SECONDS)?;
+    let [short, long] = match dose.workload.client {
+        workload::Client::Wrk => WRK_SECONDS,
+        _ => [SHORT_SECONDS, LONG_SECONDS],
+    };
+    let short = one_round(client, server, dose, cores, short)?;
+    let long = one_round(client, server, dose, cores, long)?;
     let operations = long.1.saturating_sub(short.1);
     if operations == 0 {
         return Err("too few operations".to_owned());

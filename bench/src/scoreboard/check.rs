@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use super::workload::Mode;
 
+mod resp;
+
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Loopback loses datagrams only when a buffer is full: one repetition is generous.
 const DATAGRAM_ATTEMPTS: usize = 3;
@@ -21,6 +23,8 @@ const BODY: &[u8] = b"Hello, World!";
 pub fn check(mode: Mode, address: SocketAddr) -> Result<(), String> {
     match mode {
         Mode::Echo => check_echo(address),
+        Mode::Proxy => check_proxy(address),
+        Mode::Resp => resp::check(&mut connect(address)?),
         Mode::Udp => check_udp(address),
         Mode::Http => check_http(address),
         Mode::Broadcast => check_broadcast(address),
@@ -44,6 +48,29 @@ fn check_echo(address: SocketAddr) -> Result<(), String> {
         }
     }
     check_back_pressure(&mut streams[0])
+}
+
+/// Behind the proxy is an echo, which ends when its client has sent its end: both have to pass.
+fn check_proxy(address: SocketAddr) -> Result<(), String> {
+    check_echo(address)?;
+    let mut stream = connect(address)?;
+    let payload = noise(300_000, 7);
+    let told = |error: io::Error| format!("a half-close: {error}");
+    let mut writer = stream.try_clone().map_err(told)?;
+    thread::scope(|scope| {
+        let written = scope
+            .spawn(|| writer.write_all(&payload).and_then(|()| writer.shutdown(Shutdown::Write)));
+        let read = expect(&mut stream, &payload);
+        if read.is_err() {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        written.join().map_err(|_| "the writer panicked".to_owned())?.map_err(told)?;
+        read.map_err(|error| format!("a half-close: {error}"))
+    })?;
+    match stream.read(&mut [0; 1]).map_err(told)? {
+        0 => Ok(()),
+        _ => Err("a half-close: more came than was sent".to_owned()),
+    }
 }
 
 /// Sends more than fits anywhere before it reads the first byte: the server has to stop reading, and

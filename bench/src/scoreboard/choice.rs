@@ -1,9 +1,10 @@
 //! What of everything that could be measured is wanted.
 
+use super::foreign;
 use super::plan::{Entry, Participant};
 use super::prepare::Status;
 use super::systems::{Role, System, baseline_of};
-use super::workload::{Mode, REFERENCE, Workload, all_workloads, main_workloads};
+use super::workload::{Client, Mode, REFERENCE, Workload, all_workloads, main_workloads};
 
 /// The systems of these names that have one of the modes; without names, all.
 pub fn systems(all: Vec<System>, names: &[String], modes: &[Mode]) -> Result<Vec<System>, String> {
@@ -24,10 +25,13 @@ pub fn systems(all: Vec<System>, names: &[String], modes: &[Mode]) -> Result<Vec
 /// The workloads of these names and groups, in the order in which they are carried out.
 pub fn workloads(names: &[String], is_quick: bool) -> Result<Vec<Workload>, String> {
     if names.is_empty() {
-        return Ok(if is_quick { main_workloads() } else { all_workloads() });
+        let is_asked_for = |workload: &Workload| !workload.is_only_of_goal();
+        let all = || all_workloads().into_iter().filter(is_asked_for).collect();
+        return Ok(if is_quick { main_workloads() } else { all() });
     }
     let is_named = |workload: &Workload, name: &str| match name {
-        "main" => workload.growth.is_none(),
+        "main" => workload.growth.is_none() && !workload.is_only_of_goal(),
+        "goal" => workload.is_of_goal(),
         "growth" => workload.growth.is_some(),
         name => {
             workload.name == name
@@ -48,6 +52,14 @@ pub fn workloads(names: &[String], is_quick: bool) -> Result<Vec<Workload>, Stri
     Ok(all_workloads().into_iter().filter(is_included).collect())
 }
 
+/// The foreign clients that these workloads need.
+pub fn clients_of(workloads: &[Workload]) -> Vec<System> {
+    let clients = [Client::RedisBenchmark, Client::Wrk].into_iter();
+    let needed =
+        clients.filter(|client| workloads.iter().any(|workload| workload.client == *client));
+    needed.filter_map(foreign::system_of).collect()
+}
+
 pub fn modes_of(workloads: &[Workload]) -> Vec<Mode> {
     let mut modes: Vec<Mode> = workloads.iter().map(|workload| workload.mode).collect();
     modes.sort_unstable();
@@ -56,7 +68,7 @@ pub fn modes_of(workloads: &[Workload]) -> Vec<Mode> {
 }
 
 /// Who takes part in what: those that passed the check, and the control. A workload in which
-/// nobody does is none.
+/// nobody does is none, nor is one whose client is not there.
 pub fn entries(workloads: &[Workload], systems: &[System], statuses: &[Status]) -> Vec<Entry> {
     let entry = |workload: &Workload| {
         let passed = |system: &&System| {
@@ -78,7 +90,13 @@ pub fn entries(workloads: &[Workload], systems: &[System], statuses: &[Status]) 
         }
         Entry { workload: workload.clone(), systems: participants }
     };
-    let entries = workloads.iter().map(entry);
+    let has_client = |workload: &&Workload| {
+        foreign::system_of(workload.client).is_none_or(|client| {
+            let is_there = |status: &Status| status.name == client.name && status.missing.is_none();
+            statuses.iter().any(is_there)
+        })
+    };
+    let entries = workloads.iter().filter(has_client).map(entry);
     entries.filter(|entry| !entry.systems.is_empty()).collect()
 }
 
@@ -86,6 +104,7 @@ pub fn entries(workloads: &[Workload], systems: &[System], statuses: &[Status]) 
 mod tests {
     use std::path::PathBuf;
 
+    use super::super::launch::Launch;
     use super::super::systems::{is_control, original_of};
     use super::*;
 
@@ -103,6 +122,7 @@ mod tests {
             warmup_seconds: 2.0,
             threads,
             note: String::new(),
+            launch: Launch::default(),
         }
     }
 
@@ -144,7 +164,8 @@ mod tests {
     #[test]
     fn groups_are_all_of_their_kind() {
         let count = |name: &str| workloads(&[name.to_owned()], false).unwrap().len();
-        assert_eq!(count("main") + count("growth"), all_workloads().len());
+        assert_eq!(count("main") + count("growth") + 13, all_workloads().len());
+        assert_eq!(count("goal"), 15, "the 13, and HTTP by the own client");
         assert_eq!((count("growth-connections"), count("growth-size")), (7, 9));
         assert_eq!(workloads(&[], true).unwrap().len(), count("main"));
     }

@@ -79,7 +79,8 @@ pub struct Commit {
     pub dirty: Option<String>,
 }
 
-const MEASURED: [&str; 5] = ["src", "bench/src", "bench/peers", "Cargo.toml", "Cargo.lock"];
+const MEASURED: [&str; 6] =
+    ["src", "examples", "bench/src", "bench/peers", "Cargo.toml", "Cargo.lock"];
 
 impl Commit {
     pub fn read() -> Commit {
@@ -172,9 +173,9 @@ struct Ticks {
 }
 
 impl Watch {
-    /// `server` is one of ours, and so are our own children that are waited for.
-    pub fn begin(server: libc::pid_t) -> Watch {
-        let ours = ours(server);
+    /// `servers` are ours, and so are our own children that are waited for.
+    pub fn begin(servers: &[libc::pid_t]) -> Watch {
+        let ours = ours(servers);
         let living_ns = living_ns(&ours);
         let own_ns = living_ns + usage_ns(libc::RUSAGE_CHILDREN);
         let tasks = tasks();
@@ -248,10 +249,11 @@ fn schedstat(path: &Path) -> Option<u64> {
     fs::read_to_string(path).ok()?.split(' ').next()?.parse().ok()
 }
 
-/// The processes whose time is part of the round: the server, this one, and the kernel's threads that
+/// The processes whose time is part of the round: the servers, this one, and the kernel's threads that
 /// deliver packets, which are nobody's but the round's.
-fn ours(server: libc::pid_t) -> Vec<String> {
-    let mut ours = vec![format!("/proc/{server}"), "/proc/self".to_owned()];
+fn ours(servers: &[libc::pid_t]) -> Vec<String> {
+    let mut ours: Vec<String> = servers.iter().map(|pid| format!("/proc/{pid}")).collect();
+    ours.push("/proc/self".to_owned());
     let is_softirq = |path: &Path| {
         fs::read_to_string(path.join("comm")).is_ok_and(|name| name.starts_with("ksoftirqd"))
     };
@@ -264,6 +266,11 @@ fn ours(server: libc::pid_t) -> Vec<String> {
 fn tasks_ns(process: &str) -> u64 {
     let tasks = fs::read_dir(Path::new(process).join("task")).into_iter().flatten().flatten();
     tasks.filter_map(|task| schedstat(&task.path().join("schedstat"))).sum()
+}
+
+/// The CPU time of children that were waited for.
+pub fn children_ns() -> u64 {
+    usage_ns(libc::RUSAGE_CHILDREN)
 }
 
 fn usage_ns(who: libc::c_int) -> u64 {

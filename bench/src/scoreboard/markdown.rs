@@ -10,9 +10,11 @@ use super::record::{FILE_NAME, Header, Records};
 use super::statistics::Ratio;
 use super::summary::{Row, Table};
 use super::systems::{Role, is_control};
-use super::targets::{Comparison, Verdict};
+use super::targets::Verdict;
 use super::workload::{Figure, Series};
 use crate::units::show_count;
+
+mod targets;
 
 /// Above this a closed loop's throughput is the client's.
 const CLIENT_BUSY_MAX: f64 = 0.95;
@@ -20,7 +22,7 @@ const CLIENT_BUSY_MAX: f64 = 0.95;
 pub fn report(records: &Records, tables: &[Table], verdicts: &[Verdict]) -> String {
     let mut text = String::from("# Scoreboard\n\n");
     introduction(&mut text, &records.header);
-    targets(&mut text, verdicts);
+    targets::write(&mut text, verdicts);
     wins_and_losses(&mut text, tables);
     for table in tables.iter().filter(|table| table.workload.growth.is_none()) {
         workload(&mut text, table);
@@ -39,6 +41,9 @@ fn introduction(text: &mut String, header: &Header) {
     text.push_str("| | |\n|---|---|\n");
     for (name, value) in facts(header) {
         let _ = writeln!(text, "| {name} | {value} |");
+    }
+    if let Some(name) = &header.backend {
+        let _ = writeln!(text, "| behind proxies | {name}, on the client's core |");
     }
     let _ = write!(
         text,
@@ -115,57 +120,6 @@ fn facts(header: &Header) -> Vec<(&'static str, String)> {
             ),
         ),
     ]
-}
-
-fn targets(text: &mut String, verdicts: &[Verdict]) {
-    text.push_str(
-        "## Targets\n\nThe best tightloop driver against the others; less is better.\n\n",
-    );
-    text.push_str(
-        "| work | driver | against the floor | against gnet v2 | against the best peer |\n",
-    );
-    text.push_str("|---|---|---|---|---|\n");
-    for verdict in verdicts {
-        let driver = match (&verdict.driver, verdict.is_trustworthy) {
-            (Some(driver), true) => driver.clone(),
-            (Some(driver), false) => format!("{driver} (the set says less)"),
-            (None, _) => "not measured".to_owned(),
-        };
-        let floor = match &verdict.absolute {
-            Some(absolute) => cell_of_absolute(absolute),
-            None => cell(verdict.floor.as_ref()),
-        };
-        let (gnet, best) = (cell(verdict.gnet.as_ref()), cell(verdict.best.as_ref()));
-        let _ = writeln!(text, "| {} | {driver} | {floor} | {gnet} | {best} |", verdict.title);
-    }
-    text.push('\n');
-}
-
-fn cell(comparison: Option<&Comparison>) -> String {
-    let Some(comparison) = comparison else { return String::new() };
-    let target = comparison.target;
-    let (Some(measured), Some((low, high))) = (comparison.measured, comparison.interval) else {
-        return format!("target {target:.2}: not measured");
-    };
-    let other = comparison.other.as_deref().unwrap_or("");
-    let verdict = verdict(comparison);
-    format!("{measured:.3} ({low:.3} to {high:.3}) of {other}; target {target:.2}: {verdict}")
-}
-
-fn cell_of_absolute(comparison: &Comparison) -> String {
-    let target = comparison.target;
-    match comparison.measured {
-        Some(measured) => format!("{measured:.0} B; target {target:.0} B: {}", verdict(comparison)),
-        None => format!("target {target:.0} B: not measured"),
-    }
-}
-
-fn verdict(comparison: &Comparison) -> &'static str {
-    match comparison.is_met() {
-        Some(true) => "**met**",
-        Some(false) => "missed",
-        None => "not measured",
-    }
 }
 
 /// Against each other system: where the interval is on one side of 1.0.

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use super::foreign;
 use super::machine::{Noise, Watch};
 use super::process::{self, Ended};
 use super::record::Load;
 use super::server::{RunningServer, last_words};
-use super::workload::{Mode, Workload};
+use super::workload::{self, Mode, Workload};
 
 /// Beyond warm-up and measurement: connecting 15,000 times, and ending as often.
 const LOAD_EXTRA: Duration = Duration::from_secs(30);
@@ -55,7 +56,7 @@ impl Client {
             touch(dose.workload.mode, server.address)?;
         }
         let rss_kib_at_start = resident_kib(server.pid());
-        let watch = Watch::begin(server.pid());
+        let watch = Watch::begin(&server.pids());
         let load = self.load(server, dose, cores);
         let noise = watch.end();
         let load = load.map_err(|error| match server.check_alive() {
@@ -65,13 +66,18 @@ impl Client {
         Ok(Measured { load, noise, rss_kib_at_start })
     }
 
-    /// Runs the command `load` to its end.
+    /// Runs a client to its end: the command `load`, or a foreign one.
     pub fn load(
         &self,
         server: &RunningServer,
         dose: &Dose<'_>,
         cores: &[usize],
     ) -> Result<Load, String> {
+        if dose.workload.client != workload::Client::Load {
+            let deadline = self.deadline.map(|deadline| deadline + OVERRUN);
+            let place = foreign::Place { cores, logs: &self.logs, deadline };
+            return foreign::load(&place, server, dose);
+        }
         let report = self.logs.join("load.json");
         let errors = self.logs.join("load.err");
         let mut command = Command::new(&self.program);

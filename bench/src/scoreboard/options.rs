@@ -8,7 +8,7 @@ use std::path::PathBuf;
     scoreboard.json, raw.jsonl, *.svg. An interrupted run goes on with the same command.")]
 pub struct Options {
     /// Only this work (repeatable): a name of --list, or main, growth, growth-connections,
-    /// growth-size, growth-loops
+    /// growth-size, growth-loops, goal (Redis, HAProxy and nginx) [default: main and growth]
     #[arg(long, value_name = "NAME")]
     pub(super) work: Vec<String>,
 

@@ -2,14 +2,15 @@
 //! What cannot be had is told with the way to get it, and is no reason to stop.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use super::check;
+use super::launch::Launcher;
 use super::process::{self, Ended};
-use super::server::{Program, RunningServer, command_in, last_words};
+use super::server::{command_in, last_words};
 use super::systems::{Role, System};
 use super::workload::Mode;
 
@@ -52,6 +53,7 @@ pub struct Preparation<'a> {
     /// Who has not been checked by then is not measured.
     pub deadline: Option<Instant>,
     pub logs: &'a Path,
+    pub launcher: &'a Launcher<'a>,
     pub server_cores: &'a [usize],
     /// The modes that the plan needs.
     pub modes: &'a [Mode],
@@ -131,13 +133,14 @@ impl Preparation<'_> {
 
     fn ask_version(&self, system: &System) -> Option<String> {
         let output = self.logs.join(format!("version-{}.log", system.name));
+        if !system.launch.version.is_empty() {
+            return first_line(&system.launch.version, &system.home, (&output, None), |_| true);
+        }
         let errors = self.logs.join(format!("version-{}.err", system.name));
-        let mut command = command_in(&system.program, &system.home);
-        command.arg("--version");
-        let ended = process::run(&mut command, &[], (&output, Some(&errors)), VERSION_MAX);
-        let text = fs::read_to_string(&output).unwrap_or_default();
-        let line = text.lines().next().map(str::trim).filter(|line| !line.is_empty());
-        line.filter(|_| matches!(ended, Ok(Ended::Success))).map(str::to_owned)
+        let mut words = system.program.clone();
+        words.push("--version".to_owned());
+        let is_success = |ended: &Ended| matches!(ended, Ended::Success);
+        first_line(&words, &system.home, (&output, Some(&errors)), is_success)
     }
 
     fn check(&self, system: &System, status: &mut Status) {
@@ -146,9 +149,7 @@ impl Preparation<'_> {
                 status.missing = status.passed.is_empty().then(|| NO_TIME.to_owned());
                 return;
             }
-            let log = server_log(self.logs, system, *mode);
-            let program = Program { argv: &system.program, directory: &system.home, log: &log };
-            let server = RunningServer::start(&program, &mode.to_string(), 1, self.server_cores);
+            let server = self.launcher.start(system, *mode, 1, self.server_cores);
             let checked = server.and_then(|mut server| {
                 check::check(*mode, server.address)?;
                 server.check_alive()
@@ -164,7 +165,16 @@ impl Preparation<'_> {
     }
 }
 
-/// Where the standard error of a system goes.
-pub fn server_log(logs: &Path, system: &System, mode: Mode) -> PathBuf {
-    logs.join(format!("{}-{mode}.log", system.name.replace(' ', "-")))
+/// The first line of what a command says, if it ended as it should.
+fn first_line(
+    words: &[String],
+    home: &Path,
+    output: (&Path, Option<&Path>),
+    is_good: impl FnOnce(&Ended) -> bool,
+) -> Option<String> {
+    let mut command = command_in(words, home);
+    let ended = process::run(&mut command, &[], output, VERSION_MAX).ok()?;
+    let text = fs::read_to_string(output.0).unwrap_or_default();
+    let line = text.lines().next().map(str::trim).filter(|line| !line.is_empty());
+    line.filter(|_| is_good(&ended)).map(str::to_owned)
 }

@@ -28,6 +28,9 @@ pub struct Header {
     pub server_cores: Vec<usize>,
     pub client_cores: Vec<usize>,
     pub systems: Vec<Status>,
+    /// What stands behind proxies, on the client's cores.
+    #[serde(default)]
+    pub backend: Option<String>,
     pub plan: Plan,
 }
 
@@ -39,6 +42,7 @@ pub struct Setting {
     pub server_cores: Vec<usize>,
     pub client_cores: Vec<usize>,
     pub systems: Vec<Status>,
+    pub backend: Option<String>,
     pub plan: Plan,
 }
 
@@ -103,9 +107,10 @@ pub struct Load {
 pub struct Latency {
     pub mean: f64,
     pub p50: f64,
-    pub p90: f64,
+    /// `None` here and below where a foreign client does not tell it.
+    pub p90: Option<f64>,
     pub p99: f64,
-    pub p99_9: f64,
+    pub p99_9: Option<f64>,
     pub max: f64,
 }
 
@@ -237,6 +242,7 @@ impl Journal {
             server_cores: setting.server_cores,
             client_cores: setting.client_cores,
             systems: setting.systems,
+            backend: setting.backend,
             plan: setting.plan,
         };
         let failed = |error: io::Error| format!("{} cannot be written: {error}", path.display());
@@ -318,6 +324,9 @@ fn difference(header: &Header, setting: &Setting) -> Option<String> {
         != (&setting.server_cores, &setting.client_cores)
     {
         return Some("other cores".to_owned());
+    }
+    if header.backend != setting.backend {
+        return Some("another server behind the proxies".to_owned());
     }
     if header.plan != setting.plan {
         return Some("another plan".to_owned());

@@ -2,18 +2,17 @@
 //! and backwards in the next, so that what changes slowly on the machine hits all alike.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::time::Instant;
 
 use super::calls;
+use super::launch::Launcher;
 use super::machine::Noise;
 use super::measure::{Client, Dose, Measured};
 use super::plan::{Entry, KEPT_WARMUP_SECONDS, Participant, Plan};
-use super::prepare::server_log;
 use super::process;
 use super::progress::Progress;
 use super::record::{Calls, FAILURES_MAX, Failure, Journal, Records, Round};
-use super::server::{Program, RunningServer};
+use super::server::RunningServer;
 use super::statistics::median;
 use super::systems::{System, original_of};
 use super::workload::{REFERENCE, Workload};
@@ -33,8 +32,8 @@ pub enum Outcome {
 pub struct Runner<'a> {
     pub systems: &'a [System],
     pub client: &'a Client,
+    pub launcher: &'a Launcher<'a>,
     pub server_cores: &'a [usize],
-    pub logs: PathBuf,
     pub deadline: Option<Instant>,
     /// How often a round that others disturb is measured again.
     pub repeats: usize,
@@ -213,9 +212,7 @@ impl Runner<'_> {
         let original = original_of(&participant.name);
         let system = self.systems.iter().find(|system| system.name == original);
         let system = system.ok_or_else(|| format!("there is no system {original}"))?;
-        let log = server_log(&self.logs, system, workload.mode);
-        let program = Program { argv: &system.program, directory: &system.home, log: &log };
-        RunningServer::start(&program, &workload.mode.to_string(), workload.threads, cores)
+        self.launcher.start(system, workload.mode, workload.threads, cores)
     }
 
     /// The server's and the client's: one each; where a server has several threads, both have all.

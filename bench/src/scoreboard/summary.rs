@@ -148,8 +148,8 @@ fn row(records: &Records, workload: &Workload, name: &str) -> Option<Row> {
     let figure = median(&figures)?;
     let calls = records.calls_of(&workload.name, name);
     let is_working = !workload.is_idle();
-    let latency = |value: fn(&super::record::Latency) -> f64| {
-        over(&|round| round.load.latency_us.as_ref().map(value)).filter(|_| is_working)
+    let latency = |value: fn(&super::record::Latency) -> Option<f64>| {
+        over(&|round| round.load.latency_us.as_ref().and_then(value)).filter(|_| is_working)
     };
     let busy = |ns: u64, round: &Round| ns as f64 / (round.load.seconds * 1e9);
     Some(Row {
@@ -163,9 +163,9 @@ fn row(records: &Records, workload: &Workload, name: &str) -> Option<Row> {
         cpu_ns: over(&cpu_ns).filter(|_| is_working),
         calls: calls.and_then(|calls| calls.per_operation),
         calls_reason: calls.and_then(|calls| calls.reason.clone()),
-        throughput: over(&|round| round.load.throughput),
-        p50_us: latency(|latency| latency.p50),
-        p99_us: latency(|latency| latency.p99),
+        throughput: over(&|round| round.load.throughput).filter(|_| is_working),
+        p50_us: latency(|latency| Some(latency.p50)),
+        p99_us: latency(|latency| Some(latency.p99)),
         p99_9_us: latency(|latency| latency.p99_9),
         rss_mib: over(&|round| Some(round.load.server.as_ref()?.rss_kib_after? as f64 / 1024.0)),
         switches: over(&|round| {
@@ -188,6 +188,14 @@ impl Table {
     /// The cheapest of a role; controls are no competitors.
     pub fn best(&self, role: Role) -> Option<&Row> {
         self.rows.iter().find(|row| row.role == role && !is_control(&row.system))
+    }
+
+    /// The cheapest whose name begins so, among those of a role.
+    pub fn best_of(&self, role: Role, prefix: &str) -> Option<&Row> {
+        let is_meant = |row: &&Row| {
+            row.role == role && row.system.starts_with(prefix) && !is_control(&row.system)
+        };
+        self.rows.iter().find(is_meant)
     }
 
     /// The baseline, where it is a floor.

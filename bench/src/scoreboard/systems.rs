@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::goal;
+use super::launch::Launch;
 use super::workload::Mode;
 
 /// As `peers.json` describes one.
@@ -24,6 +26,9 @@ struct Entry {
     warmup_seconds: f64,
     threads: bool,
     note: String,
+    /// How a program is started that knows nothing of the bench.
+    #[serde(default)]
+    launch: Launch,
 }
 
 /// What a system is in the comparison.
@@ -34,6 +39,8 @@ pub enum Role {
     /// What the system calls alone cost.
     Floor,
     Peer,
+    /// No server: what puts load on them, and was not made by this project.
+    Client,
 }
 
 /// A system under test.
@@ -42,7 +49,7 @@ pub struct System {
     pub name: String,
     pub role: Role,
     pub language: String,
-    /// Mode and address are appended.
+    /// Mode and address are appended, unless there are placeholders: see [`Launch`].
     pub program: Vec<String>,
     /// Where programs start, and where their relative paths are from.
     pub home: PathBuf,
@@ -54,6 +61,7 @@ pub struct System {
     pub warmup_seconds: f64,
     pub threads: bool,
     pub note: String,
+    pub launch: Launch,
 }
 
 /// The control: the same program under another name.
@@ -98,7 +106,7 @@ pub fn original_of(name: &str) -> &str {
     name.strip_suffix(AGAIN).unwrap_or(name)
 }
 
-fn find_command(name: &str) -> Option<PathBuf> {
+pub fn find_command(name: &str) -> Option<PathBuf> {
     if name.contains('/') {
         return Some(PathBuf::from(name)).filter(|path| path.is_file());
     }
@@ -120,6 +128,10 @@ pub fn all_systems(peers: &Path, own_program: &Path) -> Result<Vec<System>, Stri
         if entry.program.is_empty() || entry.modes.is_empty() {
             return Err(format!("{}: {} has no program or no modes", list.display(), entry.name));
         }
+        entry
+            .launch
+            .check()
+            .map_err(|error| format!("{}: {}: {error}", list.display(), entry.name))?;
         if systems.iter().any(|system| system.name == entry.name) || is_control(&entry.name) {
             return Err(format!("{}: {} is there twice", list.display(), entry.name));
         }
@@ -143,6 +155,7 @@ fn peer(entry: Entry, peers: &Path) -> System {
         warmup_seconds: entry.warmup_seconds,
         threads: entry.threads,
         note: entry.note,
+        launch: entry.launch,
     }
 }
 
@@ -161,8 +174,11 @@ pub fn tightloop_systems(program: &Path) -> Vec<System> {
         warmup_seconds: 2.0,
         threads: true,
         note: format!("this project, driver {driver}"),
+        launch: Launch::default(),
     };
-    vec![system("poll"), system("io-uring")]
+    let mut systems = vec![system("poll"), system("io-uring")];
+    systems.extend(goal::example_systems(program));
+    systems
 }
 
 /// The floor of a mode: the first that is listed. The others, with tricks of their own, are

@@ -1,8 +1,10 @@
 //! What this project wants to reach, and whether it does: the best tightloop driver against the
-//! bare floor, against gnet v2, and against the best of the peers.
+//! bare floor, against gnet v2, and against the best of the peers; and its examples against Redis,
+//! HAProxy and nginx.
 
 use serde::Serialize;
 
+use super::goal::own_program;
 use super::statistics::Ratio;
 use super::summary::{Row, Table};
 use super::systems::Role;
@@ -16,9 +18,12 @@ struct Target {
     absolute: Option<f64>,
     gnet: Option<f64>,
     best: Option<f64>,
+    /// Whoever's name begins so, the best of them; then only that example of this project counts
+    /// which stands against it.
+    rival: Option<(&'static str, f64)>,
 }
 
-const TARGETS: [Target; 11] = [
+const TARGETS: [Target; 26] = [
     target("echo-64x50", Some(1.00), 0.75, 0.97),
     target("echo-512x1000", Some(0.98), 0.65, 0.95),
     target("echo-64x10000-active1", Some(1.00), 0.75, 0.95),
@@ -30,10 +35,35 @@ const TARGETS: [Target; 11] = [
     target("broadcast-128x10000", Some(1.00), 0.70, 0.95),
     Target { absolute: Some(256.0), ..target("idle-10000", None, 0.30, 1.00) },
     target("latency-70", None, 0.70, 1.00),
+    rival("resp-get", "redis", 0.65, None),
+    rival("resp-set", "redis", 0.65, None),
+    rival("resp-get-16", "redis", 0.35, None),
+    rival("resp-set-16", "redis", 0.40, None),
+    rival("resp-get-verified", "redis", 0.65, None),
+    rival("resp-set-verified", "redis", 0.65, None),
+    rival("resp-get-16-verified", "redis", 0.35, None),
+    rival("resp-set-16-verified", "redis", 0.40, None),
+    rival("proxy-256x100", "haproxy", 0.80, None),
+    rival("proxy-64Kx8", "haproxy", 0.60, None),
+    rival("proxy-pipelined-16x64", "haproxy", 0.85, None),
+    rival("http-64", "nginx", 0.80, Some(0.95)),
+    rival("http-64-wrk", "nginx", 0.80, Some(0.95)),
+    rival("http-pipelined-16x64", "nginx", 0.15, Some(0.90)),
+    rival("http-pipelined-16x64-wrk", "nginx", 0.15, Some(0.90)),
 ];
 
 const fn target(workload: &'static str, floor: Option<f64>, gnet: f64, best: f64) -> Target {
-    Target { workload, floor, absolute: None, gnet: Some(gnet), best: Some(best) }
+    Target { workload, floor, absolute: None, gnet: Some(gnet), best: Some(best), rival: None }
+}
+
+const fn rival(
+    workload: &'static str,
+    name: &'static str,
+    limit: f64,
+    best: Option<f64>,
+) -> Target {
+    let rival = Some((name, limit));
+    Target { workload, floor: None, absolute: None, gnet: None, best, rival }
 }
 
 /// A line of the table of targets.
@@ -49,6 +79,8 @@ pub struct Verdict {
     pub absolute: Option<Comparison>,
     pub gnet: Option<Comparison>,
     pub best: Option<Comparison>,
+    /// Against Redis, HAProxy or nginx.
+    pub rival: Option<Comparison>,
 }
 
 /// A target and what was measured; nothing where the other side was not.
@@ -74,7 +106,10 @@ pub fn verdicts(tables: &[Table]) -> Vec<Verdict> {
 
 fn verdict(tables: &[Table], target: &Target) -> Verdict {
     let table = tables.iter().find(|table| table.workload.name == target.workload);
-    let own = table.and_then(|table| table.best(Role::Tightloop));
+    let own = table.and_then(|table| match target.rival {
+        Some(_) => table.best_of(Role::Tightloop, own_program(table.workload.mode)),
+        None => table.best(Role::Tightloop),
+    });
     let against = |limit: Option<f64>, other: Option<&Row>| {
         let ratio = own.zip(other).and_then(|(own, other)| own_ratio(own, other));
         limit.map(|target| Comparison {
@@ -104,6 +139,10 @@ fn verdict(tables: &[Table], target: &Target) -> Verdict {
         }),
         gnet: against(target.gnet, gnet),
         best: against(target.best, table.and_then(|table| table.best(Role::Peer))),
+        rival: target.rival.and_then(|(name, limit)| {
+            let other = table.and_then(|table| table.best_of(Role::Peer, name));
+            against(Some(limit), other)
+        }),
     }
 }
 

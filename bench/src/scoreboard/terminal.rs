@@ -82,6 +82,7 @@ pub fn summary(tables: &[Table], verdicts: &[Verdict]) -> String {
             ("floor", &verdict.floor),
             ("size", &verdict.absolute),
             ("gnet", &verdict.gnet),
+            ("rival", &verdict.rival),
             ("best peer", &verdict.best),
         ];
         let told = sides.iter().filter_map(|(name, side)| side_of(name, side.as_ref()?));

@@ -12,6 +12,10 @@ pub enum Mode {
     Udp,
     Http,
     Broadcast,
+    /// The protocol of Redis.
+    Resp,
+    /// TCP, passed on to a server that echoes, and back.
+    Proxy,
 }
 
 impl fmt::Display for Mode {
@@ -21,8 +25,21 @@ impl fmt::Display for Mode {
             Mode::Udp => "udp",
             Mode::Http => "http",
             Mode::Broadcast => "broadcast",
+            Mode::Resp => "resp",
+            Mode::Proxy => "proxy",
         })
     }
+}
+
+/// Who puts the load on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Client {
+    /// This program's own, which compares every byte.
+    #[default]
+    Load,
+    RedisBenchmark,
+    Wrk,
 }
 
 /// The figure by which systems are compared.
@@ -93,6 +110,11 @@ pub struct Workload {
     pub figure: Figure,
     /// The `--work` of the load; its default for the address if there is none.
     pub work: Option<String>,
+    /// The command of Redis: `get` or `set`.
+    #[serde(default)]
+    pub command: Option<String>,
+    #[serde(default)]
+    pub client: Client,
     pub connections: usize,
     pub size: usize,
     pub pipeline: usize,
@@ -112,13 +134,21 @@ pub struct Workload {
 pub const REFERENCE: &str = "echo-64x50";
 
 impl Workload {
-    fn new(name: &str, title: &str, mode: Mode, connections: usize, size: usize) -> Workload {
+    pub(super) fn new(
+        name: &str,
+        title: &str,
+        mode: Mode,
+        connections: usize,
+        size: usize,
+    ) -> Workload {
         Workload {
             name: name.to_owned(),
             title: title.to_owned(),
             mode,
             figure: Figure::CpuPerOperation,
             work: None,
+            command: None,
+            client: Client::Load,
             connections,
             size,
             pipeline: 1,
@@ -130,7 +160,7 @@ impl Workload {
         }
     }
 
-    fn pipelined(self, pipeline: usize) -> Workload {
+    pub(super) fn pipelined(self, pipeline: usize) -> Workload {
         Workload { pipeline, ..self }
     }
 
@@ -152,6 +182,16 @@ impl Workload {
         Workload { name, title, growth: Some((series, at)), ..self }
     }
 
+    /// Whether it belongs to the comparison with Redis, HAProxy and nginx alone.
+    pub fn is_only_of_goal(&self) -> bool {
+        matches!(self.mode, Mode::Resp | Mode::Proxy) || self.client != Client::Load
+    }
+
+    /// Whether it belongs to that comparison, and perhaps to another one too.
+    pub fn is_of_goal(&self) -> bool {
+        self.is_only_of_goal() || self.mode == Mode::Http
+    }
+
     pub fn is_idle(&self) -> bool {
         self.figure == Figure::BytesPerConnection
     }
@@ -168,6 +208,9 @@ impl Workload {
             add("--size", self.size.to_string());
         }
         add("--pipeline", self.pipeline.to_string());
+        if let Some(command) = &self.command {
+            add("--command", command.clone());
+        }
         if let Some(active) = self.active {
             add("--active", active.to_string());
         }
@@ -181,7 +224,8 @@ impl Workload {
         match self.mode {
             Mode::Udp => "udp",
             Mode::Http => "http",
-            Mode::Echo | Mode::Broadcast => "tcp",
+            Mode::Resp => "redis",
+            Mode::Echo | Mode::Broadcast | Mode::Proxy => "tcp",
         }
     }
 }
@@ -246,5 +290,6 @@ pub fn growth_workloads() -> Vec<Workload> {
 
 /// Everything that `--work` can name.
 pub fn all_workloads() -> Vec<Workload> {
-    main_workloads().into_iter().chain(growth_workloads()).collect()
+    let goal = super::goal::workloads();
+    main_workloads().into_iter().chain(growth_workloads()).chain(goal).collect()
 }
