@@ -27,6 +27,7 @@ mod pubsub;
 mod quick;
 mod reply;
 mod resp;
+mod run;
 mod server;
 mod shard;
 mod shared;
