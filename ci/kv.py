@@ -891,7 +891,7 @@ def redis_py():
     for flags in [], ["--loops", "2"]:
         with kv(*flags) as server:
             for protocol in "2", "3":
-                run = subprocess.run([python, script, str(server.address()[1]), protocol], capture_output=True, text=True, timeout=DEADLINE)
+                run = subprocess.run([python, script, str(server.address()[1]), protocol], capture_output=True, text=True, timeout=4 * DEADLINE)
                 check(f"kv {' '.join(flags)}: redis-py, RESP{protocol}", run.returncode == 0, run.stderr[-2000:])
 
 

@@ -62,10 +62,7 @@ impl Desk<'_> {
             *free = (command, bytes);
             count += 1;
         }
-        let mut places = [None; MOST];
-        for (place, (command, _)) in places.iter_mut().zip(&commands[..count]) {
-            *place = self.store.find(self.database, command.key());
-        }
+        let places = self.look_up(&commands[..count]);
         let mut done = Done { bytes: 0, commands: 0, is_set: false };
         for (&place, &(command, end)) in places.iter().zip(&commands[..count]) {
             self.run_at(&command, place);
@@ -76,6 +73,21 @@ impl Desk<'_> {
             }
         }
         done
+    }
+
+    /// Step by step for all of them: what one step of a look-up waits for is fetched together.
+    #[inline]
+    fn look_up(&self, commands: &[(Command<'_>, usize)]) -> [Option<Place>; MOST] {
+        let (store, database) = (&*self.store, self.database);
+        let mut places = [None; MOST];
+        let hashes = commands.iter().map(|(command, _)| store.hash(command.key()));
+        for (place, hash) in places.iter_mut().zip(hashes) {
+            *place = store.guess(database, hash);
+        }
+        for (place, (command, _)) in places.iter_mut().zip(commands) {
+            *place = place.filter(|&place| store.is_at(database, place, command.key()));
+        }
+        places
     }
 
     /// A command whose key was looked up a moment ago. What was done since may have moved, added or

@@ -2,8 +2,8 @@
 
 use foldhash::fast::RandomState;
 
-use crate::table::{Entry, Place, Table, hash};
-use crate::text::Text;
+use crate::table::{Entry, Hash, Place, Table, hash};
+use crate::text::{Text, is_same};
 use crate::value::Value;
 
 /// The databases of one loop: those keys whose hash says that they are this loop's.
@@ -39,6 +39,22 @@ impl Store {
     #[inline]
     pub fn find(&self, database: usize, key: &[u8]) -> Option<Place> {
         self.databases[database].find(hash(&self.seed, key), key)
+    }
+
+    #[inline]
+    pub fn hash(&self, key: &[u8]) -> Hash {
+        hash(&self.seed, key)
+    }
+
+    /// As [`find`](Store::find), but it may be another key's: to be told by [`is_at`](Store::is_at).
+    #[inline]
+    pub fn guess(&self, database: usize, hash: Hash) -> Option<Place> {
+        self.databases[database].guess(hash)
+    }
+
+    #[inline]
+    pub fn is_at(&self, database: usize, place: Place, key: &[u8]) -> bool {
+        self.databases[database].get(place).is_some_and(|entry| is_same(&entry.key, key))
     }
 
     /// The entry at this place; `None` if it has ended, or the place is out of date.

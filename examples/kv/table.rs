@@ -134,6 +134,15 @@ impl Table {
         Some(Place { segment: segment as u32, bucket: bucket as u32, moves: self.moves })
     }
 
+    /// Where the first entry lies that looks as if it were this one: nearly always it is. No entry is
+    /// looked at for that.
+    #[inline]
+    pub fn guess(&self, hash: Hash) -> Option<Place> {
+        let segment = self.segment(hash);
+        let bucket = self.segments[segment].find_bucket_index(hash.0, |_| true)?;
+        Some(Place { segment: segment as u32, bucket: bucket as u32, moves: self.moves })
+    }
+
     /// The entry at this place; `None` if the place is out of date.
     #[inline]
     pub fn get(&self, place: Place) -> Option<&Entry> {

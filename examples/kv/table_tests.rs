@@ -29,6 +29,18 @@ fn an_entry_is_a_line_of_the_cache() {
 }
 
 #[test]
+fn a_guess_is_right_nearly_always() {
+    let table = filled(0..20_000);
+    let is_right = |number: &usize| {
+        let key = format!("key:{number}");
+        let place = table.guess(hash(&table.seed, key.as_bytes()));
+        place.and_then(|place| table.get(place)).is_some_and(|entry| *entry.key == *key.as_bytes())
+    };
+    assert!((0..20_000).filter(is_right).count() > 18_000);
+    assert!(Table::new(RandomState::default()).guess(Hash(7)).is_none());
+}
+
+#[test]
 fn a_place_is_out_of_date_when_entries_may_have_moved() {
     let mut table = filled(0..100);
     let place_of = |table: &Table, key: &str| {
