@@ -15,6 +15,7 @@ import argparse
 import os
 import pathlib
 import shutil
+import signal
 import socket
 import statistics
 import subprocess
@@ -122,12 +123,14 @@ def main():
     version = subprocess.run(["redis-server", "--version"], capture_output=True, text=True).stdout
     print(version.split(" sha")[0], "|", os.uname().release, "|", len(CORES), "cores", flush=True)
     works = options.work or list(WORKS)
-    servers = start(options.kv)
+    # Ended early, it tells what it has measured so far.
+    for number in signal.SIGINT, signal.SIGTERM:
+        signal.signal(number, signal.default_int_handler)
+    servers, rounds = start(options.kv), []
     try:
         for server in servers:  # fill the tables, so that GET finds what it asks for
-            WORKS["fill"] = ("set", 16, max(4 * options.keys, 100_000))
+            WORKS["fill"] = ("set", 16, max(2 * options.keys, 50_000))
             server.measure("fill", options.keys, options.size, 1)
-        rounds = []
         for number in range(options.rounds):
             figures = {}
             for work in works:
@@ -137,10 +140,13 @@ def main():
                 }
             rounds.append({w: {s.name: figures[w][s.name] for s in servers} for w in works})
             print(f"round {number + 1}: {rounds[-1]}", file=sys.stderr, flush=True)
+    except KeyboardInterrupt:
+        print("ended early", file=sys.stderr)
     finally:
         for server in servers:
             server.end()
-    report(works, rounds)
+    if rounds:
+        report(works, rounds)
 
 
 if __name__ == "__main__":
