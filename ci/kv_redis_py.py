@@ -5,9 +5,43 @@ import time
 
 import redis
 
+COMMANDS = """PING ECHO HELLO AUTH SELECT QUIT COMMAND CLIENT CONFIG INFO DBSIZE FLUSHALL SET GET GETDEL
+GETEX MSET MGET SETNX SETEX APPEND STRLEN INCR INCRBY DECR DECRBY DEL UNLINK EXISTS EXPIRE PEXPIRE TTL
+PTTL PERSIST TYPE KEYS SCAN HSET HGET HDEL HGETALL LPUSH RPUSH LPOP RPOP LRANGE SADD SREM SMEMBERS
+SISMEMBER SUBSCRIBE UNSUBSCRIBE PUBLISH""".split()
+
 port, protocol = int(sys.argv[1]), int(sys.argv[2])
+sent = set()
+send_command = redis.Connection.send_command
+pack_commands = redis.Connection.pack_commands
+
+
+def record(self, *args, **options):
+    sent.add(str(args[0]).split()[0].upper())
+    return send_command(self, *args, **options)
+
+
+def record_all(self, commands):
+    commands = list(commands)
+    sent.update(str(command[0]).split()[0].upper() for command in commands)
+    return pack_commands(self, commands)
+
+
+redis.Connection.send_command, redis.Connection.pack_commands = record, record_all
+
 r = redis.Redis(port=port, protocol=protocol, client_name="redis-py")
 r.flushall()
+
+
+def refused(call, words):
+    try:
+        call()
+    except redis.RedisError as error:
+        assert words in str(error), error
+    else:
+        raise AssertionError(f"no error: {words}")
+
+
 
 assert r.ping() and r.echo("x") == b"x"
 assert r.set("k", b"\x00\xff") and r.get("k") == b"\x00\xff"
@@ -18,6 +52,8 @@ assert r.mset({"a": 1, "b": 2}) and r.mget("a", "none", "b") == [b"1", None, b"2
 assert r.setnx("a", 2) is False and r.setex("e", 10, "x") and r.psetex("p", 10_000, "x")
 assert r.append("e", "yz") == 3 and r.strlen("e") == 3 and r.getdel("e") == b"xyz"
 assert (r.incr("n"), r.incrby("n", 10), r.decr("n"), r.decrby("n", 5)) == (1, 11, 10, 5)
+# The client's own incr and decr send INCRBY and DECRBY.
+assert (r.execute_command("INCR", "n"), r.execute_command("DECR", "n")) == (6, 5)
 assert r.exists("n", "n", "none") == 2 and r.expire("n", 60) and r.pexpire("n", 60_000) and r.persist("n")
 assert r.type("n") == b"string" and sorted(r.keys("[ab]")) == [b"a", b"b"]
 assert sorted(r.scan_iter(match="*", count=2)) == sorted(r.keys())
@@ -50,12 +86,21 @@ end = time.monotonic() + 10
 while r.exists("soon"):
     assert time.monotonic() < end
 
-for wrong in (lambda: r.incr("l"), lambda: r.execute_command("BOGUS"), lambda: r.set("k", 1, ex=-1)):
-    try:
-        wrong()
-        raise AssertionError("no error")
-    except redis.ResponseError:
-        pass
+refused(lambda: r.incr("l"), "WRONGTYPE")
+refused(lambda: r.execute_command("BOGUS"), "unknown command 'BOGUS'")
+refused(lambda: r.set("k", 1, ex=-1), "invalid expire time in 'set' command")
+refused(lambda: r.execute_command("AUTH", "x"), "without any password configured")
+
+# HELLO, SELECT, CLIENT SETNAME and QUIT are a connection's own.
+own = redis.Redis(port=port, protocol=protocol, single_connection_client=True)
+hello = own.execute_command("HELLO", protocol)
+hello = hello if isinstance(hello, dict) else dict(zip(hello[::2], hello[1::2]))
+assert hello[b"proto"] == protocol and hello[b"server"] == b"redis", hello
+assert own.select(2) and own.set("k", "two") and own.select(0) and own.get("k") != b"two"
+assert own.client_setname("me") and own.client_getname() in ("me", b"me")
+assert own.client_setinfo("LIB-VER", "9")
+assert own.execute_command("QUIT") in (True, b"OK")
+own.close()
 
 sub = r.pubsub()
 sub.subscribe("news", "other")
@@ -75,3 +120,6 @@ sub.close()
 
 other = redis.Redis(port=port, protocol=protocol, db=3)
 assert other.set("only here", 1) and r.get("only here") is None and other.flushdb() and r.flushall()
+
+missing = [command for command in COMMANDS if command not in sent]
+assert not missing, f"not exercised: {missing}"

@@ -3,15 +3,27 @@
 # standard library instrumented too; then the example http, spoken to by all of its clients:
 #
 #     ci/sanitize.sh [address|thread ...] [-- ARGUMENTS OF cargo test, else --lib --tests]
+#     ci/sanitize.sh kv      the example kv under AddressSanitizer, with all of its clients (ci/kv.py)
 #
 # With arguments of cargo test, only that is run.
 #
+# The last needs no more than the toolchain that is there; its standard library is not instrumented.
 # Needs a rustc with its source and a clang of the same LLVM: on Debian it installs them. (The
 # toolchains of rustup bring a runtime for AddressSanitizer only, and ThreadSanitizer without an
 # instrumented standard library tells of races that are none.) RUSTC_BOOTSTRAP lets a stable
 # compiler take the flags; the crate itself uses nothing unstable.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+
+# Any report is a failure, and so is a leak at a server's orderly end.
+if [ "${1:-}" = kv ]; then
+    target=$(uname -m)-unknown-linux-gnu
+    directory=${CARGO_TARGET_DIR:-target}/sanitize-kv
+    RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_INCREMENTAL=0 CARGO_TARGET_DIR=$directory \
+        cargo build --locked --target "$target" --example kv
+    ASAN_OPTIONS=detect_leaks=1:exitcode=66 \
+        exec python3 ci/kv.py "$directory/$target/debug/examples" --sanitized "${@:2}"
+fi
 
 sanitizers=()
 while [ $# -gt 0 ] && [ "$1" != -- ]; do

@@ -6,12 +6,17 @@
 //! system call (`reply.rs`). With one loop that is all there is to it; with several, each has a part
 //! of the keys, and commands and replies travel between them (`shard/`, `lane.rs`).
 //!
+//! GETs and SETs that come together are a run, whose keys are looked up together (`quick.rs`,
+//! `run.rs`).
+//!
 //! It keeps everything in memory and nothing on disk. With `--maxmemory` it refuses to grow; it
-//! evicts nothing but what has an end.
+//! evicts nothing but what has an end. It knows no transactions, scripts, patterns of channels,
+//! replication or users. The list of commands is `commands/table.rs`.
 //!
 //! ```text
 //! cargo run --release --example kv
 //! redis-cli set greeting hello ex 60
+//! cargo run --release --example kv -- --loops 0 --driver io-uring --maxmemory 1gb --requirepass secret
 //! ```
 
 mod args;
@@ -27,6 +32,7 @@ mod pubsub;
 mod quick;
 mod reply;
 mod resp;
+mod run;
 mod server;
 mod shard;
 mod shared;

@@ -16,10 +16,19 @@ const LETTERS: u128 = u128::from_le_bytes(*b"\0\0\0\0\0\0\0\0   \0\0\0\0\0");
 const HEAD_BYTES: usize = 14;
 
 /// One of the two.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command<'a> {
     Get(&'a [u8]),
     Set(&'a [u8], &'a [u8]),
+}
+
+impl<'a> Command<'a> {
+    #[inline]
+    pub fn key(&self) -> &'a [u8] {
+        match *self {
+            Command::Get(key) | Command::Set(key, _) => key,
+        }
+    }
 }
 
 /// The command at the beginning of the input, if it is one of the two and whole, and its length.

@@ -9,11 +9,11 @@ use tightloop::{Action, CloseReason, Conn, Context, Handler, Input, LoopInfo};
 use crate::args::Args;
 use crate::client::Client;
 use crate::commands::session::{Outcome, Session};
-use crate::commands::{COMMANDS, Flags, GET, Index, Route, Run, SET, refusal, strings};
+use crate::commands::{COMMANDS, Flags, GET, Index, Route, Run, SET, refusal};
 use crate::pubsub::Channels;
-use crate::quick;
 use crate::reply::Reply;
 use crate::resp::{Parsed, Parser};
+use crate::run::{self, Desk};
 use crate::shard::Batch;
 use crate::shared::Shared;
 use crate::store::Store;
@@ -215,8 +215,7 @@ impl Kv {
         let mut may_be_quick = self.may_be_quick(client);
         while at < bytes.len() {
             let here = &bytes[at..];
-            if may_be_quick && let Some((command, length)) = quick::read(here) {
-                self.run_quick(client, &command);
+            if may_be_quick && let Some(length) = self.run_quick(client, here) {
                 at += length;
                 if self.must_rest(conn) {
                     return (at, Next::Go);
@@ -264,22 +263,17 @@ impl Kv {
         is_alone && client.has_free_hand()
     }
 
+    /// Carries out the GETs and SETs at the beginning of the input; answers how many bytes they
+    /// were.
     #[inline]
-    fn run_quick(&mut self, client: &mut Client, command: &quick::Command<'_>) {
+    fn run_quick(&mut self, client: &mut Client, input: &[u8]) -> Option<usize> {
         let Kv { store, reply, now, .. } = self;
         let database = client.database as usize;
-        self.commands += 1;
-        match command {
-            quick::Command::Get(key) => {
-                client.last_command = GET;
-                strings::tell(store, database, key, *now, reply);
-            }
-            quick::Command::Set(key, value) => {
-                client.last_command = SET;
-                strings::put(store, database, key, value, *now);
-                reply.ok();
-            }
-        }
+        let mut desk = Desk { store, reply, database, now: *now };
+        let done = run::carry_out(&mut desk, input, GATHERED_BYTES)?;
+        self.commands += done.commands;
+        client.last_command = if done.is_set { SET } else { GET };
+        Some(done.bytes)
     }
 
     /// Writes the replies where they are many; answers whether the client has to take some before

@@ -2,8 +2,8 @@
 
 use foldhash::fast::RandomState;
 
-use crate::table::{Entry, Table, hash};
-use crate::text::Text;
+use crate::table::{Entry, Hash, Place, Table, hash};
+use crate::text::{Text, is_same};
 use crate::value::Value;
 
 /// The databases of one loop: those keys whose hash says that they are this loop's.
@@ -35,21 +35,66 @@ impl Store {
 
     // ---- one key ------------------------------------------------------------------------
 
+    /// Where a key's entry lies, whether it has ended or not.
+    #[inline]
+    pub fn find(&self, database: usize, key: &[u8]) -> Option<Place> {
+        self.databases[database].find(hash(&self.seed, key), key)
+    }
+
+    #[inline]
+    pub fn hash(&self, key: &[u8]) -> Hash {
+        hash(&self.seed, key)
+    }
+
+    /// As [`find`](Store::find), but it may be another key's: to be told by [`is_at`](Store::is_at).
+    #[inline]
+    pub fn guess(&self, database: usize, hash: Hash) -> Option<Place> {
+        self.databases[database].guess(hash)
+    }
+
+    #[inline]
+    pub fn is_at(&self, database: usize, place: Place, key: &[u8]) -> bool {
+        self.databases[database].get(place).is_some_and(|entry| is_same(&entry.key, key))
+    }
+
+    /// The entry at this place; `None` if it has ended, or the place is out of date.
+    #[inline]
+    pub fn read_at(&self, database: usize, place: Place, now: u64) -> Option<&Entry> {
+        self.databases[database].get(place).filter(|entry| !entry.is_expired(now))
+    }
+
     /// The entry, if there is one that has not ended.
     #[inline]
     pub fn read(&mut self, database: usize, key: &[u8], now: u64) -> Option<&Entry> {
-        let hash = hash(&self.seed, key);
-        let table = &mut self.databases[database];
-        if table.expiring > 0 && table.find(hash, key)?.is_expired(now) {
-            table.remove(hash, key);
-            self.expired += 1;
+        let place = self.find(database, key)?;
+        if self.databases[database].get(place)?.is_expired(now) {
+            self.expire(database, key);
             return None;
         }
-        table.find(hash, key)
+        self.databases[database].get(place)
     }
 
-    /// Lets `change` have the entry, if there is one that has not ended, and counts what became of
-    /// it.
+    /// Lets `change` have the entry at this place, and counts what became of it; `None` as by
+    /// [`read_at`](Store::read_at).
+    #[inline]
+    pub fn change_at<R>(
+        &mut self,
+        database: usize,
+        place: Place,
+        now: u64,
+        change: impl FnOnce(&mut Entry) -> R,
+    ) -> Option<R> {
+        let table = &mut self.databases[database];
+        let entry = table.get_mut(place).filter(|entry| !entry.is_expired(now))?;
+        let (heap, expires) = (entry.value.heap(), entry.expires_at != 0);
+        let result = change(entry);
+        let (heap_after, expires_after) = (entry.value.heap(), entry.expires_at != 0);
+        table.heap = table.heap + heap_after - heap;
+        table.expiring = table.expiring + usize::from(expires_after) - usize::from(expires);
+        Some(result)
+    }
+
+    /// Lets `change` have the entry, if there is one that has not ended.
     #[inline]
     pub fn change<R>(
         &mut self,
@@ -58,20 +103,19 @@ impl Store {
         now: u64,
         change: impl FnOnce(&mut Entry) -> R,
     ) -> Option<R> {
-        let hash = hash(&self.seed, key);
-        let table = &mut self.databases[database];
-        let entry = table.find_mut(hash, key)?;
-        if entry.is_expired(now) {
-            table.remove(hash, key);
-            self.expired += 1;
-            return None;
+        let place = self.find(database, key)?;
+        let changed = self.change_at(database, place, now, change);
+        if changed.is_none() {
+            self.expire(database, key);
         }
-        let (heap, expires) = (entry.value.heap(), entry.expires_at != 0);
-        let result = change(entry);
-        let (heap_after, expires_after) = (entry.value.heap(), entry.expires_at != 0);
-        table.heap = table.heap + heap_after - heap;
-        table.expiring = table.expiring + usize::from(expires_after) - usize::from(expires);
-        Some(result)
+        changed
+    }
+
+    /// Takes an entry out that has ended.
+    #[cold]
+    fn expire(&mut self, database: usize, key: &[u8]) {
+        self.databases[database].remove(hash(&self.seed, key), key);
+        self.expired += 1;
     }
 
     /// Adds a key that is not there.

@@ -44,6 +44,14 @@ impl Entry {
     }
 }
 
+/// Where an entry lies, as long as none is added or taken out.
+#[derive(Clone, Copy)]
+pub struct Place {
+    segment: u32,
+    bucket: u32,
+    moves: u32,
+}
+
 /// INVARIANT: there are `2^level + split` segments, and `split < 2^level`; `len` and `expiring` are
 /// the sums over the entries, `allocated` over the segments. (Checked by the tests after each step.)
 pub struct Table {
@@ -55,6 +63,8 @@ pub struct Table {
     pub expiring: usize,
     /// Bytes of the segments.
     allocated: usize,
+    /// How often entries may have changed their places.
+    moves: u32,
     /// Bytes of keys and values outside of the table, kept by its owner.
     pub heap: usize,
     seed: RandomState,
@@ -85,8 +95,17 @@ pub fn hash(seed: &RandomState, key: &[u8]) -> Hash {
 
 impl Table {
     pub fn new(seed: RandomState) -> Self {
-        let segments = vec![HashTable::new()];
-        Table { segments, level: 0, split: 0, len: 0, expiring: 0, allocated: 0, heap: 0, seed }
+        Table {
+            segments: vec![HashTable::new()],
+            level: 0,
+            split: 0,
+            len: 0,
+            expiring: 0,
+            allocated: 0,
+            moves: 0,
+            heap: 0,
+            seed,
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -107,14 +126,38 @@ impl Table {
     }
 
     #[inline]
-    pub fn find(&self, hash: Hash, key: &[u8]) -> Option<&Entry> {
-        self.segments[self.segment(hash)].find(hash.0, |entry| is_same(&entry.key, key))
+    pub fn find(&self, hash: Hash, key: &[u8]) -> Option<Place> {
+        let segment = self.segment(hash);
+        let entries = &self.segments[segment];
+        let bucket = entries.find_bucket_index(hash.0, |entry| is_same(&entry.key, key))?;
+        // There are fewer segments than orders, and few buckets in each.
+        Some(Place { segment: segment as u32, bucket: bucket as u32, moves: self.moves })
+    }
+
+    /// Where the first entry lies that looks as if it were this one: nearly always it is. No entry is
+    /// looked at for that.
+    #[inline]
+    pub fn guess(&self, hash: Hash) -> Option<Place> {
+        let segment = self.segment(hash);
+        let bucket = self.segments[segment].find_bucket_index(hash.0, |_| true)?;
+        Some(Place { segment: segment as u32, bucket: bucket as u32, moves: self.moves })
+    }
+
+    /// The entry at this place; `None` if the place is out of date.
+    #[inline]
+    pub fn get(&self, place: Place) -> Option<&Entry> {
+        if place.moves != self.moves {
+            return None;
+        }
+        self.segments.get(place.segment as usize)?.get_bucket(place.bucket as usize)
     }
 
     #[inline]
-    pub fn find_mut(&mut self, hash: Hash, key: &[u8]) -> Option<&mut Entry> {
-        let segment = self.segment(hash);
-        self.segments[segment].find_mut(hash.0, |entry| is_same(&entry.key, key))
+    pub fn get_mut(&mut self, place: Place) -> Option<&mut Entry> {
+        if place.moves != self.moves {
+            return None;
+        }
+        self.segments.get_mut(place.segment as usize)?.get_bucket_mut(place.bucket as usize)
     }
 
     /// Adds an entry whose key is not there. Its bytes are counted.
@@ -123,6 +166,7 @@ impl Table {
         self.heap += entry.heap();
         self.expiring += usize::from(entry.expires_at != 0);
         self.len += 1;
+        self.moves = self.moves.wrapping_add(1);
         if self.len > self.segments.len() * ENTRIES_PER_SEGMENT {
             self.grow();
         }
@@ -148,6 +192,7 @@ impl Table {
         self.heap -= entry.heap();
         self.expiring -= usize::from(entry.expires_at != 0);
         self.len -= 1;
+        self.moves = self.moves.wrapping_add(1);
     }
 
     /// Gives back memory of a segment in which little is left.
@@ -184,7 +229,8 @@ impl Table {
 
     /// Forgets everything, and gives the memory back.
     pub fn clear(&mut self) {
-        *self = Table::new(self.seed.clone());
+        let moves = self.moves.wrapping_add(1);
+        *self = Table { moves, ..Table::new(self.seed.clone()) };
     }
 
     // ---- visiting -----------------------------------------------------------------------

@@ -29,6 +29,44 @@ fn an_entry_is_a_line_of_the_cache() {
 }
 
 #[test]
+fn a_guess_is_right_nearly_always() {
+    let table = filled(0..20_000);
+    let is_right = |number: &usize| {
+        let key = format!("key:{number}");
+        let place = table.guess(hash(&table.seed, key.as_bytes()));
+        place.and_then(|place| table.get(place)).is_some_and(|entry| *entry.key == *key.as_bytes())
+    };
+    assert!((0..20_000).filter(is_right).count() > 18_000);
+    assert!(Table::new(RandomState::default()).guess(Hash(7)).is_none());
+}
+
+#[test]
+fn a_place_is_out_of_date_when_entries_may_have_moved() {
+    let mut table = filled(0..100);
+    let place_of = |table: &Table, key: &str| {
+        let key = key.as_bytes();
+        table.find(hash(&table.seed, key), key)
+    };
+    let place = place_of(&table, "key:7").expect("it is there");
+    assert_eq!(table.get(place).map(|entry| &entry.key[..]), Some(&b"key:7"[..]));
+    assert!(table.get_mut(place).is_some() && table.get(place).is_some());
+    remove(&mut table, "key:8");
+    assert!(table.get(place).is_none() && table.get_mut(place).is_none());
+    let place = place_of(&table, "key:7").expect("it is there");
+    let seed = table.seed.clone();
+    table.insert(hash(&seed, b"key:8"), entry("key:8", 1));
+    assert!(table.get(place).is_none());
+    let place = place_of(&table, "key:7").expect("it is there");
+    for segment in 0..table.segments() {
+        table.expire(segment, 1);
+    }
+    assert!(table.get(place).is_none());
+    let place = place_of(&table, "key:7").expect("it is there");
+    table.clear();
+    assert!(table.get(place).is_none());
+}
+
+#[test]
 fn it_holds_what_a_plain_map_holds() {
     let seed = RandomState::default();
     let (mut table, mut map) = (Table::new(seed.clone()), HashMap::new());
@@ -44,8 +82,8 @@ fn it_holds_what_a_plain_map_holds() {
         if random >> 60 < removes {
             let removed = table.remove(place, key.as_bytes()).is_some();
             assert_eq!(removed, map.remove(&key).is_some());
-        } else if let Some(found) = table.find_mut(place, key.as_bytes()) {
-            assert_eq!(Some(&found.expires_at), map.get(&key));
+        } else if let Some(found) = table.find(place, key.as_bytes()) {
+            assert_eq!(table.get(found).map(|entry| &entry.expires_at), map.get(&key));
         } else {
             assert_eq!(map.insert(key.clone(), random % 3), None);
             table.insert(place, entry(&key, random % 3));
@@ -56,7 +94,8 @@ fn it_holds_what_a_plain_map_holds() {
     }
     assert_eq!(table.len(), map.len());
     for (key, expires_at) in &map {
-        let found = table.find(hash(&seed, key.as_bytes()), key.as_bytes());
+        let place = table.find(hash(&seed, key.as_bytes()), key.as_bytes());
+        let found = place.and_then(|place| table.get(place));
         assert_eq!(found.map(|entry| entry.expires_at), Some(*expires_at));
     }
     table.clear();

@@ -20,8 +20,14 @@ pub fn get(call: &mut Call<'_>) {
 pub fn tell(store: &mut Store, database: usize, key: &[u8], now: u64, reply: &mut Reply) {
     match store.read(database, key, now) {
         None => reply.null(),
-        Some(entry) if entry.value.tell(reply) => {}
-        Some(_) => reply.error(WRONG_TYPE),
+        Some(entry) => tell_entry(entry, reply),
+    }
+}
+
+#[inline]
+pub fn tell_entry(entry: &Entry, reply: &mut Reply) {
+    if !entry.value.tell(reply) {
+        reply.error(WRONG_TYPE);
     }
 }
 
@@ -36,13 +42,15 @@ pub fn set(call: &mut Call<'_>) {
 /// SET without options, wherever it comes from.
 #[inline]
 pub fn put(store: &mut Store, database: usize, key: &[u8], value: &[u8], now: u64) {
-    let change = |entry: &mut Entry| {
-        entry.value.set_string(value);
-        entry.expires_at = 0;
-    };
-    if store.change(database, key, now, change).is_none() {
+    if store.change(database, key, now, |entry| put_entry(entry, value)).is_none() {
         store.insert(database, key, Value::string(value), 0);
     }
+}
+
+#[inline]
+pub fn put_entry(entry: &mut Entry, value: &[u8]) {
+    entry.value.set_string(value);
+    entry.expires_at = 0;
 }
 
 /// When a string that is set ends.
