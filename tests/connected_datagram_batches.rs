@@ -356,6 +356,7 @@ every_driver! {
             })
         });
         let sending = sender.handle().connect(Connect::to(&to.parse().unwrap())).unwrap();
+        common::eventually("it is open", || sender.handle().connections() == 1);
         together(&server, || {
             for number in 0..20 {
                 peer.send_to(&datagram(number), own).unwrap();
