@@ -76,6 +76,7 @@ mod settle;
 mod stall;
 mod stream;
 mod tag;
+mod tests;
 
 use bell::Bell;
 use buffers::{BUFFER_BYTES, Buffers};
@@ -397,6 +398,3 @@ impl Driver for Uring {
         self.send_to_peers(number, bytes, datagrams)
     }
 }
-
-#[cfg(test)]
-mod tests;

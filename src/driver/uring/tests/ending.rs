@@ -1,4 +1,5 @@
 //! The end of the driver.
+#![cfg(test)]
 
 use super::*;
 

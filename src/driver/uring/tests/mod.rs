@@ -1,6 +1,7 @@
 //! What the public API cannot force, on the real kernel: buffers that run out at a chosen moment,
 //! more completions than a turn takes, a kernel that takes no entries. What the drivers have in
 //! common is tested from outside.
+#![cfg(test)]
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};

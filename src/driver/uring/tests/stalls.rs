@@ -1,4 +1,5 @@
 //! Buffers that run out.
+#![cfg(test)]
 
 use std::collections::VecDeque;
 use std::time::Instant;
