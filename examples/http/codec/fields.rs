@@ -70,12 +70,7 @@ impl Fields {
             4 if name.eq_ignore_ascii_case(b"host") => self.host(value)?,
             6 if name.eq_ignore_ascii_case(b"expect") => self.said |= expect(value),
             10 if name.eq_ignore_ascii_case(b"connection") => self.said |= connection(value),
-            14 if name.eq_ignore_ascii_case(b"content-length") => {
-                // Nor is there a second one that says the same.
-                if self.length.replace(content_length(value)?).is_some() {
-                    return Err(Refusal::bad("more than one Content-Length"));
-                }
-            }
+            14 if name.eq_ignore_ascii_case(b"content-length") => self.length(value)?,
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
                 self.coding = self.coding.and(value)?;
             }
@@ -91,6 +86,14 @@ impl Fields {
         }
         self.said |= HOST;
         check_host(value.trim_ascii())
+    }
+
+    /// Nor may there be a second one that says the same.
+    fn length(&mut self, value: &[u8]) -> Result<(), Refusal> {
+        match self.length.replace(content_length(value)?) {
+            None => Ok(()),
+            Some(_) => Err(Refusal::bad("more than one Content-Length")),
+        }
     }
 
     /// When all lines are read: where the body ends.
