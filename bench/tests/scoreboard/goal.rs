@@ -178,8 +178,8 @@ fn targets_against_others_are_told_for_the_examples_alone() {
     let own = own.replace("\"cpu_ns\":30000000", "\"cpu_ns\":3000000");
     let rounds: Vec<&str> = own.lines().skip(1).collect();
     let mut header: Value = serde_json::from_str(raw.lines().next().unwrap()).unwrap();
-    let systems = header["systems"].as_array().unwrap().iter();
-    let other = systems.filter(|status| status["name"] == "haproxy").next_back().unwrap().clone();
+    let mut systems = header["systems"].as_array().unwrap().iter();
+    let other = systems.find(|status| status["name"] == "haproxy").unwrap().clone();
     let example = with(other.clone(), "name", json!("tightloop-proxy-poll"));
     header["systems"] = json!([with(example, "role", json!("tightloop")), other]);
     header["plan"]["entries"][0]["systems"] = json!([
