@@ -56,7 +56,8 @@ build() {
         ;;
     gnet)
         lacks gnet "the Go toolchain, 1.20 or newer" go ||
-            { mkdir -p target/gnet && (cd gnet && go build -o ../target/gnet/gnet .); }
+            { mkdir -p target/gnet &&
+                (cd gnet && go build -tags=poll_opt -gcflags=-l=4 "-ldflags=-s -w" -o ../target/gnet/gnet .); }
         ;;
     netty)
         lacks netty "apt-get install -y openjdk-17-jdk-headless maven" java mvn ||

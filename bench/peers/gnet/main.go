@@ -1,5 +1,6 @@
-// The peer gnet: the echo of gnet-benchmarks and the HTTP of gnet's TechEmpower entry, on one
-// event loop unless --threads says otherwise.
+// The peer gnet: the echo of gnet-benchmarks, and an HTTP that finds the ends of heads as it does, on
+// one event loop unless --threads says otherwise. Built with gnet's optimized poller (poll_opt) and
+// the compiler's flags of gnet-benchmarks.
 package main
 
 import (
