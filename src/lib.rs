@@ -17,7 +17,8 @@
 //! A [`Handler`] value lives on each loop and is called with `&mut self`: it needs no lock and
 //! need not be `Send`. What is kept per connection is its [`State`](Handler::State). Input is
 //! lent, contiguous, straight from the receive buffer; what a callback writes leaves when it
-//! returns, in one system call. What is not consumed is offered again.
+//! returns, in one system call (on io_uring with the turn's only one). What is not consumed is offered
+//! again.
 //!
 //! ```
 //! use std::io::{Read, Write};

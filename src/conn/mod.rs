@@ -139,8 +139,9 @@ impl<'a> Conn<'a> {
 
     /// Appends `bytes` to the output and answers the bytes now pending. It always accepts; what
     /// is written leaves when the callback returns, in one system call with whatever else was
-    /// written. A stretch of the callback's input is sent without being copied. Pending output above the option `max_pending_output` ends the connection. After
-    /// a close or [`shutdown_write`](Conn::shutdown_write) the bytes are dropped.
+    /// written (on io_uring, with the turn's only one). A stretch of the callback's input is sent
+    /// without being copied, where that is cheaper. Pending output above the option
+    /// `max_pending_output` ends the connection. After a close or [`shutdown_write`](Conn::shutdown_write) the bytes are dropped.
     #[doc(alias = "Write")]
     #[inline]
     pub fn write(&mut self, bytes: &[u8]) -> usize {

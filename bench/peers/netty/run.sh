@@ -1,6 +1,7 @@
 #!/bin/sh
-# Runs the peer netty, beside whose jar the build puts this, with the flags of its entry at TechEmpower: a parallel collector, checks of
-# buffers and the search for leaks off. A fixed heap keeps the collector from resizing it.
+# Runs the peer netty, beside whose jar the build puts this, with flags of its entry at TechEmpower: a parallel collector, checks of
+# buffers and the search for leaks off. A fixed heap keeps the collector from resizing it; that, no perf data and a recycler
+# that does not block are ours.
 here=$(dirname "$0")
 exec java -server -Xms512m -Xmx512m -XX:+UseParallelGC -XX:-UsePerfData \
     -Dio.netty.allocator.type=pooled \

@@ -20,7 +20,7 @@ const PROGRAM: Program = Program {
     modes: &["echo", "udp", "http"],
     takes_threads: true,
 };
-/// Coroutines kept for use again, as its TechEmpower entry has it.
+/// Coroutines kept for use again, as a version of its TechEmpower entry had it.
 const POOL: usize = 10_000;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
