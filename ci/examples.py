@@ -6,7 +6,8 @@
 DIRECTORY holds the built examples (default target/debug/examples). Needs nothing but Python, and
 uses curl where there is one. Prints a line for each check; the exit code is 1 if one failed.
 Ports are chosen by the system, paths are in a temporary directory, and what is waited for is an
-event, never time: DEADLINE only bounds the wait for something that does not come.
+event, never time: DEADLINE only bounds the wait for something that does not come. EXAMPLE_DRIVER=poll
+or io-uring has the examples use that driver.
 """
 
 import contextlib
@@ -60,7 +61,9 @@ class Example:
     def __init__(self, name, *flags, listen=("tcp://127.0.0.1:0",)):
         self.name, self.listen, self.addresses = name, listen, []
         urls = [part for url in listen for part in ("--listen", url)]
-        self.command = [os.path.join(directory, name), *urls, *flags]
+        driver = os.environ.get("EXAMPLE_DRIVER")
+        chosen = ("--driver", driver) if driver and "--driver" not in flags else ()
+        self.command = [os.path.join(directory, name), *urls, *flags, *chosen]
 
     def __enter__(self):
         self.errors = tempfile.TemporaryFile()

@@ -46,6 +46,8 @@ fn io_uring_is_refused_where_it_is_not_built() {
 
 #[cfg(all(target_os = "linux", feature = "io-uring"))]
 mod uring {
+    use std::sync::Mutex;
+
     use super::*;
 
     #[test]
@@ -57,22 +59,71 @@ mod uring {
     }
 
     #[test]
-    fn a_sandbox_that_refuses_io_uring_is_an_error_to_who_insists_and_none_to_auto() {
-        std::thread::spawn(|| {
-            refuse_rings();
-            let error = told(Driver::IoUring).unwrap_err();
-            let source = std::error::Error::source(&error).expect("a source").to_string();
-            assert!(source.contains("io_uring_setup"), "{source}");
-            assert_eq!(told(Driver::Auto).unwrap().driver, Driver::Poll);
-        })
-        .join()
-        .unwrap();
+    fn auto_prefers_io_uring_where_it_can_be_had() {
+        if common::can_be_had(common::Driver::Uring) {
+            let info = told(Driver::Auto).unwrap();
+            assert_eq!((info.driver, info.fallback), (Driver::IoUring, None));
+        }
     }
 
-    /// From now on io_uring_setup fails with EPERM, on this thread and those that it starts: what a
-    /// container's seccomp profile does.
+    /// A container's seccomp profile and io_uring_disabled, a kernel without it, and one that has no
+    /// memory for a ring.
+    #[test]
+    fn a_system_that_refuses_io_uring_is_an_error_to_who_insists_and_none_to_auto() {
+        for code in [libc::EPERM, libc::ENOSYS, libc::ENOMEM] {
+            let refused = std::thread::spawn(move || {
+                refuse_rings(code);
+                let error = told(Driver::IoUring).unwrap_err();
+                let source = std::error::Error::source(&error).expect("a source").to_string();
+                assert!(source.contains("io_uring_setup"), "{source}");
+                let info = told(Driver::Auto).unwrap();
+                let reason = info.fallback.expect("a reason").to_string();
+                assert_eq!(info.driver, Driver::Poll);
+                assert!(reason.contains("io_uring_setup"), "{reason}");
+            });
+            refused.join().unwrap();
+        }
+    }
+
+    /// What was logged at the level info.
+    struct Lines(Mutex<Vec<String>>);
+
+    static LINES: Lines = Lines(Mutex::new(Vec::new()));
+
+    impl log::Log for Lines {
+        fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+            metadata.level() == log::Level::Info
+        }
+
+        fn log(&self, record: &log::Record<'_>) {
+            if self.enabled(record.metadata()) {
+                self.0.lock().unwrap().push(record.args().to_string());
+            }
+        }
+
+        fn flush(&self) {}
+    }
+
+    #[test]
+    fn why_the_loops_do_without_io_uring_is_logged_once_for_all_of_them() {
+        log::set_logger(&LINES).unwrap();
+        log::set_max_level(log::LevelFilter::Info);
+        let refused = std::thread::spawn(|| {
+            refuse_rings(libc::EUSERS); // No other test's.
+            let server = Server::new().driver(Driver::Auto).loops(3).listen("tcp://127.0.0.1:0");
+            common::stop(server.start(|_| Echo).unwrap());
+        });
+        refused.join().unwrap();
+        let reason = std::io::Error::from_raw_os_error(libc::EUSERS).to_string();
+        let lines = LINES.0.lock().unwrap();
+        let told: Vec<_> = lines.iter().filter(|line| line.contains(&reason)).collect();
+        assert_eq!(told.len(), 1, "{lines:?}");
+        assert!(told[0].contains("io_uring_setup"), "{told:?}");
+    }
+
+    /// From now on io_uring_setup fails with this error, on this thread and those that it starts.
     #[allow(unsafe_code)]
-    fn refuse_rings() {
+    fn refuse_rings(code: i32) {
         let number = libc::SYS_io_uring_setup as u32;
         let statement = |code, k| libc::sock_filter { code, jt: 0, jf: 0, k };
         let mut filter = [
@@ -83,7 +134,7 @@ mod uring {
                 jf: 1,
                 k: number,
             },
-            statement(libc::BPF_RET as u16, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+            statement(libc::BPF_RET as u16, libc::SECCOMP_RET_ERRNO | code as u32),
             statement(libc::BPF_RET as u16, libc::SECCOMP_RET_ALLOW),
         ];
         let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };

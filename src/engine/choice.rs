@@ -17,7 +17,10 @@ mod uring;
 mod uring;
 
 /// What [`driver::Driver::Auto`] tries first. docs/performance.md has the figures, and the reason.
-const AUTO_PREFERS: driver::Driver = driver::Driver::Poll;
+const AUTO_PREFERS: driver::Driver = match cfg!(all(target_os = "linux", feature = "io-uring")) {
+    true => driver::Driver::IoUring,
+    false => driver::Driver::Poll,
+};
 
 /// What was chosen.
 #[derive(Debug, Clone, Copy)]

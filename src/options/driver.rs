@@ -16,7 +16,9 @@ use std::str::FromStr;
 #[non_exhaustive]
 pub enum Driver {
     /// The one that measurements favour, as far as the system lets it be had; the other one where
-    /// it does not. [`LoopInfo`](crate::LoopInfo) says which it is, and why.
+    /// it does not. Today io_uring is tried first, and readiness taken where it is refused (an older
+    /// system, a container's seccomp profile, `io_uring_disabled`).
+    /// [`LoopInfo`](crate::LoopInfo) says which it is, and why.
     #[default]
     Auto,
     /// Readiness: epoll, kqueue or what Windows has. To be had everywhere.
