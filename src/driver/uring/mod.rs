@@ -66,6 +66,7 @@ mod complete;
 mod datagram;
 mod fin;
 mod flags;
+mod gather;
 mod idle;
 mod listener;
 mod memory;

@@ -16,6 +16,7 @@ use io_uring::squeue::Entry;
 use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode};
 
+use crate::driver::uring::gather::{GATHER, Gathering};
 use crate::driver::uring::tag::Tag;
 use crate::options::driver::DriverFallback;
 
@@ -27,16 +28,6 @@ const UNREGISTER_RING_FDS: libc::c_uint = 21;
 
 /// IORING_ENTER_REGISTERED_RING.
 const ENTER_REGISTERED_RING: libc::c_uint = 1 << 4;
-
-/// The time for which the first of several completions waits for the others, where several came
-/// together the last time: about what a loop needs for ten messages. A wake-up costs as much as some.
-const GATHER: Duration = Duration::from_micros(30);
-
-/// Fewer are not worth a wait, and one peer's ping and pong is never kept waiting.
-const FEWEST_GATHERED: usize = 4;
-
-/// The kernel hands out about so many at a time in any case.
-const MOST_GATHERED: usize = 16;
 
 /// How long the driver waits before it tries again what the kernel has refused for want of memory.
 pub(super) const SHORT_OF_MEMORY: Duration = Duration::from_millis(10);
@@ -86,8 +77,7 @@ pub(super) struct Ring {
     fetched: VecDeque<Completion>,
     /// How many of these name a buffer.
     fetched_buffers: usize,
-    /// How many the last wait has brought.
-    last: usize,
+    gathering: Gathering,
     failed_sends: Vec<Completion>,
     /// How many receives have found no buffer.
     #[cfg(test)]
@@ -153,7 +143,7 @@ impl Ring {
             flags,
             fetched,
             fetched_buffers: 0,
-            last: 0,
+            gathering: Gathering::default(),
             failed_sends,
             #[cfg(test)]
             refused_receives: 0,
@@ -230,15 +220,14 @@ impl Ring {
             Wait::No => self.enter_for(0, None),
             Wait::For(timeout) => {
                 let before = self.fetched.len();
-                let is_long = timeout.is_none_or(|timeout| timeout > GATHER);
-                if is_long && self.last >= FEWEST_GATHERED {
-                    let least = self.last.min(MOST_GATHERED) as u32;
-                    self.enter_for(least, Some(GATHER))?;
+                if let Some(least) = self.gathering.least(timeout) {
+                    self.enter_for(least as u32, Some(GATHER))?;
+                    self.gathering.gathered(least, self.fetched.len() - before);
                 }
                 if self.fetched.len() == before && self.failed_sends.is_empty() {
                     self.enter_for(1, timeout)?;
                 }
-                self.last = self.fetched.len() - before;
+                self.gathering.note(self.fetched.len() - before);
                 Ok(())
             }
         }
