@@ -222,7 +222,9 @@ impl ServerHandle {
     }
 
     /// Closes the listeners of all loops: nobody new comes in, and clients that the system has
-    /// accepted but the server has not are reset. Open connections go on as before, and callbacks
+    /// accepted but the server has not are reset. Whom the server has accepted by then is still
+    /// told of, if there is a place for it: with the io_uring driver, which accepts ahead, that may be
+    /// some connections a listener. Open connections go on as before, and callbacks
     /// may still connect; UDP sockets still receive. Returns at once.
     ///
     /// This is the first half of a stop that waits for the connections to end by themselves: then

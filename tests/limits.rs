@@ -1,12 +1,16 @@
 //! Limits on who may come in hold over all loops, however they accept.
 
+mod closures;
 mod common;
 
+use closures::{Script, TCP};
 use common::Echo;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use tightloop::{RunningServer, Server, WhenFull};
+use tightloop::{Action, RunningServer, Server, WhenFull};
 
 /// One loop; several behind an acceptor; several that accept for themselves.
 fn each_way_to_accept(
@@ -135,6 +139,40 @@ every_driver! {
             common::stop(server);
             assert!(common::is_closed(&mut waiting));
         });
+    }
+
+    fn who_is_accepted_as_the_listener_closes_gets_no_place_later(driver) {
+        let (blocked, events) = common::events();
+        let (free, wait) = channel::<()>();
+        let wait = Arc::new(Mutex::new(wait));
+        let server = common::server(driver).max_connections(1, WhenFull::Wait).listen(TCP);
+        let server = common::start(server, move |_| {
+            let (blocked, wait) = (blocked.clone(), Arc::clone(&wait));
+            Script::new().traffic(move |conn, input| {
+                let message = input.take_all();
+                if message == b"block" {
+                    blocked.send(()).unwrap();
+                    wait.lock().unwrap().recv().unwrap();
+                }
+                conn.write(message);
+                Action::Continue
+            })
+        });
+        let to = common::address(&server, 0);
+        let mut first = common::connect(to);
+        assert!(is_served(&mut first));
+        first.write_all(b"block").unwrap();
+        events.next();
+        // The listener closes right behind the callback.
+        let clients: Vec<_> = (0..5).map(|_| common::connect(to)).collect();
+        server.handle().stop_accepting();
+        free.send(()).unwrap();
+        for mut client in clients {
+            assert!(common::is_closed(&mut client));
+        }
+        assert_eq!(common::read(&mut first, 5), b"block");
+        assert!(is_served(&mut first), "who is in goes on");
+        common::stop(server);
     }
 
     fn a_turn_of_one_event_one_command_and_one_timer_serves_everybody(driver) {

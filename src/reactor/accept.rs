@@ -36,6 +36,11 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         // The engine has checked that there are fewer than 2^16.
         let arrival = Arrival { stream, peer, listener: listener as u16 };
         if let Some(arrival) = self.admit(arrival) {
+            if !self.listeners.contains(&listener) {
+                // The driver had accepted it before its listener was closed: like those who waited
+                // then it was never let in, and dropping it closes it.
+                return;
+            }
             self.core.shared.metrics.full_waits.add(1);
             self.driver.rest_listener(listener);
             self.waiting.push(arrival);

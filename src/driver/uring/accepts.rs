@@ -20,7 +20,9 @@ use socket2::SockAddr;
 
 use crate::driver::uring::memory::Mapping;
 use crate::driver::uring::ring::Ring;
+use crate::driver::uring::settle::cancel;
 use crate::driver::uring::tag::{Kind, Tag};
+use crate::sys::socket::is_about_one_connection;
 
 /// Accepts of one listener, so connections a turn: enough that an `enter` serves many, and few
 /// enough that those that are open wait for no crowd.
@@ -38,22 +40,35 @@ const _: () = assert!(size_of::<libc::sockaddr_storage>() <= LENGTH_AT);
 /// socket for nothing first.
 const POLL_FIRST: u16 = 1 << 2;
 
+/// So many accepts in a row may find nobody and be begun anew at once. Behind that the listener
+/// rests: it would go on for ever.
+const MOST_IN_VAIN: usize = 4 * ACCEPTS;
+
 /// The accepts of one listener.
 pub(super) struct Accepts {
     places: Mapping,
     armed: u16,
+    has_accepted: bool,
+    /// How many have found nobody since one has accepted.
+    in_vain: usize,
     /// The kernel does not know this kind of accept: there will be no more.
-    pub(super) refused: bool,
+    refused: bool,
 }
 
 impl Accepts {
     pub(super) fn new() -> io::Result<Self> {
-        Ok(Accepts { places: Mapping::new(ACCEPTS * PLACE)?, armed: 0, refused: false })
+        let places = Mapping::new(ACCEPTS * PLACE)?;
+        Ok(Accepts { places, armed: 0, has_accepted: false, in_vain: 0, refused: false })
     }
 
     /// Whether the kernel has any.
     pub(super) fn are_armed(&self) -> bool {
         self.armed != 0
+    }
+
+    /// The kernel wants none, and has none any more.
+    pub(super) fn are_refused(&self) -> bool {
+        self.refused && !self.are_armed()
     }
 
     /// Has the kernel accept with all places that are not in use, unless it has refused.
@@ -77,14 +92,19 @@ impl Accepts {
                 self.places.at(length).cast(),
             );
             let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-            let index = (place as u32) << PLACE_SHIFT | number;
-            let tag = Tag::new(Kind::Accept, index, epoch);
+            let tag = tag_of(place, number, epoch);
             let entry = poll_first(entry.flags(flags).build().user_data(tag.0));
             // SAFETY: the place is the kernel's until the operation has ended, by INVARIANT 1.
             unsafe { ring.push(&entry) }?;
             self.armed |= 1 << place;
         }
         Ok(())
+    }
+
+    /// Cancels those that the kernel has. Each by its name, which needs no descriptor.
+    pub(super) fn cancel(&self, ring: &mut Ring, number: u32, epoch: u32) -> io::Result<()> {
+        let armed = (0..ACCEPTS).filter(|place| self.armed & 1 << place != 0);
+        armed.map(|place| tag_of(place, number, epoch)).try_for_each(|tag| cancel(ring, tag))
     }
 
     /// The accept with this tag has ended: its place is ours. Answers the address that lies there,
@@ -114,10 +134,45 @@ impl Accepts {
         init.ok().map(|(_, address)| address)
     }
 
+    /// One has brought a connection.
+    pub(super) fn succeeded(&mut self) {
+        (self.has_accepted, self.in_vain) = (true, 0);
+    }
+
+    /// One has ended without a connection. Answers an error that is the listener's, which has to
+    /// rest.
+    pub(super) fn failed(&mut self, error: io::Error) -> io::Result<()> {
+        match error.raw_os_error() {
+            Some(libc::ECANCELED) => Ok(()),
+            // A kernel that does not know this kind of accept; a listener that is broken says so
+            // again when it is called.
+            Some(libc::EINVAL | libc::EOPNOTSUPP) if !self.has_accepted => {
+                self.refused = true;
+                Ok(())
+            }
+            // Others took whom it was woken for; or an error of the network, of which accept(2)
+            // tells too.
+            Some(libc::EAGAIN | libc::EOPNOTSUPP) if self.in_vain < MOST_IN_VAIN => {
+                self.in_vain += 1;
+                Ok(())
+            }
+            Some(libc::EAGAIN | libc::EOPNOTSUPP) => {
+                self.in_vain = 0;
+                Err(error)
+            }
+            _ if is_about_one_connection(&error) => Ok(()),
+            _ => Err(error),
+        }
+    }
+
     /// The listener that an accept is of.
     pub(super) fn listener_of(tag: Tag) -> u32 {
         tag.index() & ((1 << PLACE_SHIFT) - 1)
     }
+}
+
+fn tag_of(place: usize, number: u32, epoch: u32) -> Tag {
+    Tag::new(Kind::Accept, (place as u32) << PLACE_SHIFT | number, epoch)
 }
 
 /// The entry of an accept with the flag, for which the crate has no name.

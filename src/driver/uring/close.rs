@@ -152,18 +152,24 @@ impl Uring {
 
 impl Uring {
     /// Cancels whatever is left and waits until nothing is, however much that is: the kernel ends
-    /// only some at a time.
+    /// only some at a time. What is about to try something is not found by a cancel: it has ended, or
+    /// can be found, only behind the call. So nothing has to be met twice.
     ///
     /// # Errors
     /// The kernel's, or that it ends nothing for some time: something may be left.
     pub(super) fn end_operations(&mut self) -> io::Result<()> {
         let mut sign_of_life = Instant::now();
-        while self.cancel_everything(&mut sign_of_life)? > 0 {}
+        let mut in_vain = 0;
+        while in_vain < 2 {
+            let is_in_vain = self.cancel_everything(&mut sign_of_life)? == 0;
+            in_vain = if is_in_vain { in_vain + 1 } else { 0 };
+        }
         Ok(())
     }
 
     /// Cancels all operations, and waits for the end of those that are found; answers how many
-    /// these are. One that was found before and has not ended is found again.
+    /// these are, or how many have ended if more have. One that was found before and has not ended
+    /// is found again.
     fn cancel_everything(&mut self, sign_of_life: &mut Instant) -> io::Result<i32> {
         let name = Tag::new(Kind::Cancel, 0, 0);
         let entry = opcode::AsyncCancel2::new(CancelBuilder::any()).build().user_data(name.0);
@@ -183,7 +189,7 @@ impl Uring {
                 }
             }
             if let Some(found) = found.filter(|found| *found <= ended) {
-                return Ok(found);
+                return Ok(found.max(ended));
             }
             if sign_of_life.elapsed() >= PATIENCE {
                 return Err(io::ErrorKind::TimedOut.into());

@@ -26,10 +26,8 @@ impl Uring {
             }
             Some(Kind::Woken) => {
                 self.woken = true;
-                if !completion.has_more()
-                    && let Err(error) = self.watch_bell()
-                {
-                    log::error!("an event loop cannot be woken any more: {error}");
+                if !completion.has_more() {
+                    self.hear_bell();
                 }
                 None
             }

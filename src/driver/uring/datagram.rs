@@ -37,13 +37,14 @@ impl Uring {
         Ok(())
     }
 
-    /// Begins the poll, at first or where it has ended.
+    /// Begins the poll, at first or where it has ended; with a later turn where it has to wait.
     pub(super) fn watch_datagrams(&mut self, number: u32) {
         let Some(socket) = self.datagrams.socket(number) else { return };
         let tag = Tag::new(Kind::Datagram, number, 0);
         let begun = poll(&mut self.ring, socket.as_raw_fd(), libc::POLLIN as u32, tag, true);
         if let Err(error) = begun {
-            log::error!("a socket receives no datagrams any more: {error}");
+            log::debug!("a socket receives datagrams later: {error}");
+            self.again.add_datagrams(number);
         }
     }
 

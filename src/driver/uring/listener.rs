@@ -4,17 +4,16 @@
 //!
 //! ```text
 //!   resting:  no new accepts. What those in the kernel still bring is held, as if in the backlog.
-//!   ending:   those in the kernel are cancelled. Whom they have brought is told, or, where the
-//!             listener rested, closed as the backlog is. The entry goes behind the last.
+//!   ending:   those in the kernel are cancelled, again by each turn until all have ended: a cancel
+//!             does not find one that is about to look for a connection. Whom they have brought is
+//!             told, or, where the listener rested, closed as the backlog is. The entry goes behind
+//!             the last.
 //! ```
 
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-use io_uring::opcode;
-use io_uring::squeue::Flags;
-use io_uring::types::{CancelBuilder, Fd};
 use socket2::SockAddr;
 
 use crate::addr::Address;
@@ -32,14 +31,18 @@ enum Way {
     /// By accepts in the kernel.
     Accepts(Accepts),
     /// By calls, when a poll says so.
-    Calls,
+    Calls {
+        /// The kernel has the poll.
+        polls: bool,
+    },
 }
 
 pub(super) struct ListenerEntry {
-    /// `None` once it is closed, while accepts that were cancelled are still to be told.
+    /// `None` once it is closed, while accepts that were cancelled are still to be told. Open as
+    /// long as an entry that has not left yet may name it.
     socket: Option<Listener>,
     is_unix: bool,
-    /// Of its operations' tags.
+    /// Of its operations' tags. From 1: the name of a cancel with 0 is that of the driver's end.
     epoch: u32,
     way: Way,
     queued: bool,
@@ -56,13 +59,13 @@ impl ListenerEntry {
             Ok(accepts) => Way::Accepts(accepts),
             Err(error) => {
                 log::debug!("connections are accepted by calls: {error}");
-                Way::Calls
+                Way::Calls { polls: false }
             }
         };
         ListenerEntry {
             is_unix: matches!(socket, Listener::Unix { .. }),
             socket: Some(socket),
-            epoch: 0,
+            epoch: 1,
             way,
             queued: false,
             resting: false,
@@ -83,32 +86,54 @@ impl ListenerEntry {
         }
     }
 
+    /// One that is ending tells of whom it holds in any case.
     pub(super) fn begin_rest(&mut self) {
-        self.resting = true;
+        self.resting |= !self.ending;
     }
 
     /// The rest is over: there may be connections that came meanwhile.
     pub(super) fn end_rest(&mut self, number: u32, queue: &mut VecDeque<Place>) {
-        self.resting = false;
-        self.note(number, queue);
+        if !self.ending {
+            self.resting = false;
+            self.note(number, queue);
+        }
     }
 
-    /// Nothing of it is in the kernel or still to be told.
+    /// Nothing of it is in the kernel, or on its way there, or still to be told.
     fn is_over(&self) -> bool {
-        let armed = matches!(&self.way, Way::Accepts(accepts) if accepts.are_armed());
-        self.ending && !armed && self.held.is_empty()
+        let has_operations = match &self.way {
+            Way::Accepts(accepts) => accepts.are_armed(),
+            Way::Calls { polls } => *polls,
+        };
+        self.ending && self.socket.is_none() && !has_operations && self.held.is_empty()
     }
 
-    /// Has the kernel look for connections.
+    /// Has the kernel look for connections, where it does not yet.
     fn begin(&mut self, number: u32, ring: &mut Ring) -> io::Result<()> {
         let Some(fd) = self.fd() else { return Ok(()) };
         match &mut self.way {
+            // When the rest is over.
+            Way::Accepts(_) if self.resting => Ok(()),
             Way::Accepts(accepts) => accepts.arm(ring, fd, number, self.epoch),
-            Way::Calls => {
+            Way::Calls { polls: true } => Ok(()),
+            Way::Calls { polls } => {
                 self.epoch = next_epoch(self.epoch);
                 let tag = Tag::new(Kind::Listener, number, self.epoch);
-                poll(ring, fd, libc::POLLIN as u32, tag, true)
+                poll(ring, fd, libc::POLLIN as u32, tag, true)?;
+                *polls = true;
+                Ok(())
             }
+        }
+    }
+
+    /// Has the kernel look for no more connections.
+    fn cancel(&self, number: u32, ring: &mut Ring) -> io::Result<()> {
+        match &self.way {
+            Way::Accepts(accepts) => accepts.cancel(ring, number, self.epoch),
+            Way::Calls { polls: true } => {
+                cancel(ring, Tag::new(Kind::Listener, number, self.epoch))
+            }
+            Way::Calls { polls: false } => Ok(()),
         }
     }
 
@@ -139,31 +164,30 @@ impl ListenerEntry {
         let accepted = unopened(completion);
         let Way::Accepts(accepts) = &mut self.way else { return Ok(()) };
         let peer = accepts.ended(completion.tag);
-        if let Some(accepted) = accepted {
-            let peer = peer.ok_or(io::ErrorKind::InvalidData.into()).and_then(|p| address_of(&p));
-            match peer {
-                // Closed as the backlog is with its listener: it was never let in.
-                Ok(_) if self.ending && self.resting => {}
-                Ok(peer) => self.held.push_back((self.stream(accepted), peer)),
-                Err(error) => log::warn!("a connection was refused: {error}"),
-            }
-            return Ok(());
-        }
-        let error = io::Error::from_raw_os_error(completion.error().unwrap_or_default());
-        match error.raw_os_error() {
-            Some(libc::ECANCELED) => Ok(()),
-            // A kernel that does not know this kind of accept; a listener that is broken says so
-            // again when it is called.
-            Some(libc::EINVAL | libc::EOPNOTSUPP) => {
-                accepts.refused = true;
-                if !accepts.are_armed() {
-                    log::debug!("connections are accepted by calls: {error}");
-                    self.way = Way::Calls;
-                }
+        let result = match completion.error() {
+            None => {
+                accepts.succeeded();
                 Ok(())
             }
-            _ if is_about_one_connection(&error) => Ok(()),
-            _ => Err(error),
+            Some(code) => accepts.failed(io::Error::from_raw_os_error(code)),
+        };
+        if accepts.are_refused() {
+            log::debug!("connections are accepted by calls: the kernel takes no such accepts");
+            self.way = Way::Calls { polls: false };
+        }
+        if let Some(accepted) = accepted {
+            self.keep(accepted, peer);
+        }
+        result
+    }
+
+    fn keep(&mut self, accepted: OwnedFd, peer: Option<SockAddr>) {
+        let peer = peer.ok_or(io::ErrorKind::InvalidData.into()).and_then(|p| address_of(&p));
+        match peer {
+            // Closed as the backlog is with its listener: it was never let in.
+            Ok(_) if self.ending && self.resting => {}
+            Ok(peer) => self.held.push_back((self.stream(accepted), peer)),
+            Err(error) => log::warn!("a connection was refused: {error}"),
         }
     }
 }
@@ -189,28 +213,55 @@ impl Uring {
         self.listeners.get_mut(number as usize)?.as_mut()
     }
 
+    /// Has the kernel look for a listener's connections, or, where it is ending, for no more of
+    /// them. A later turn goes on where that has to wait, and with a listener that has not ended.
+    pub(super) fn go_on_with_listener(&mut self, number: u32) {
+        let Self { listeners, ring, again, .. } = self;
+        let Some(Some(entry)) = listeners.get_mut(number as usize) else { return };
+        let done = match entry.ending {
+            true => entry.cancel(number, ring),
+            false => entry.begin(number, ring),
+        };
+        if entry.ending || done.is_err() {
+            again.add_listener(number);
+        }
+        if let Err(error) = done {
+            log::debug!("a listener has to wait: {error}");
+        }
+    }
+
     /// Closes a listener now: another one may want its port.
     pub(super) fn remove_listener(&mut self, number: u32) {
-        let Self { listeners, ring, .. } = self;
-        let Some(Some(entry)) = listeners.get_mut(number as usize) else { return };
-        let Some(fd) = entry.fd() else { return };
+        let Some(entry) = self.listener_mut(number).filter(|entry| !entry.ending) else { return };
         entry.ending = true;
         if entry.resting {
             entry.held.clear();
         }
-        let cancelled = match entry.way {
-            Way::Accepts(_) => cancel_accepts(ring, fd, number),
-            Way::Calls => cancel(ring, Tag::new(Kind::Listener, number, entry.epoch)),
-        };
-        let ended = cancelled.and_then(|()| ring.enter(Wait::No));
-        // An entry that has not left yet may name the descriptor.
-        if ring.unsubmitted() == 0 {
-            entry.socket = None;
-        }
+        // An accept that leaves while there are connections can be cancelled only once it has
+        // looked for one.
+        let begun = self.ring.enter(Wait::No);
+        self.go_on_with_listener(number);
+        let ended = begun.and(self.ring.enter(Wait::No));
         self.sends_have_left();
-        self.forget_listener(number);
+        self.let_go_of_listeners();
         if let Err(error) = ended {
-            log::warn!("a listener's port is free only when its loop has ended: {error}");
+            log::warn!("a listener's port is free later: {error}");
+        }
+    }
+
+    /// Closes the sockets of those that are ending, unless an entry may name them that has not left
+    /// yet, and lets go of those that have ended.
+    pub(super) fn let_go_of_listeners(&mut self) {
+        if self.again.listeners().is_empty() || self.ring.unsubmitted() > 0 {
+            return;
+        }
+        let Self { listeners, again, .. } = self;
+        for number in again.listeners() {
+            let Some(place) = listeners.get_mut(*number as usize) else { continue };
+            if let Some(entry) = place.as_mut().filter(|entry| entry.ending) {
+                entry.socket = None;
+            }
+            place.take_if(|entry| entry.is_over());
         }
     }
 
@@ -224,8 +275,7 @@ impl Uring {
     /// An accept in the kernel has ended.
     pub(super) fn accept_ended(&mut self, completion: Completion) -> Option<Event> {
         let number = Accepts::listener_of(completion.tag);
-        let Self { listeners, ring, queue, .. } = self;
-        let Some(Some(entry)) = listeners.get_mut(number as usize) else {
+        let Some(entry) = self.listener_mut(number) else {
             debug_assert!(false, "a listener is kept as long as it has accepts");
             drop(unopened(&completion));
             return None;
@@ -242,10 +292,7 @@ impl Uring {
             return Some(Event::AcceptFailed { listener: number, error });
         }
         let is_queued = entry.queued;
-        if let Err(error) = entry.begin(number, ring) {
-            log::debug!("a listener has to wait: {error}");
-            entry.note(number, queue);
-        }
+        self.go_on_with_listener(number);
         // Now, if it is not to be in its turn: it came before what came behind it.
         if is_queued { None } else { self.told(number) }
     }
@@ -253,16 +300,17 @@ impl Uring {
     /// A poll has told of connections.
     pub(super) fn may_accept(&mut self, completion: Completion) -> Option<Event> {
         let number = completion.tag.index();
-        let Self { listeners, ring, .. } = self;
-        let entry = listeners.get_mut(number as usize).and_then(Option::as_mut);
-        let entry = entry.filter(|entry| entry.epoch == completion.tag.epoch() && !entry.ending)?;
-        let is_queued = entry.queued;
-        if !completion.has_more()
-            && let Err(error) = entry.begin(number, ring)
-        {
-            log::error!("a listener accepts nothing any more: {error}");
+        let entry = self.listener_mut(number)?;
+        if entry.epoch != completion.tag.epoch() {
+            return None;
         }
-        if is_queued { None } else { self.listener_event(number) }
+        if !completion.has_more()
+            && let Way::Calls { polls } = &mut entry.way
+        {
+            *polls = false;
+        }
+        // Now, or in its turn; it is polled again then.
+        if entry.queued { None } else { self.listener_event(number) }
     }
 
     /// What a listener holds.
@@ -274,31 +322,29 @@ impl Uring {
 
     /// What the listener at the queue's head has for the reactor, if anything.
     pub(super) fn listener_event(&mut self, number: u32) -> Option<Event> {
-        let Self { listeners, ring, queue, .. } = self;
-        let entry = listeners.get_mut(number as usize)?.as_mut()?;
+        let entry = self.listener_mut(number)?;
         entry.queued = false;
         if entry.resting && !entry.ending {
             return None;
         }
-        if let Way::Calls = entry.way {
-            return self.accept_by_call(number);
+        if !entry.ending {
+            self.go_on_with_listener(number);
         }
-        if !entry.ending
-            && let Err(error) = entry.begin(number, ring)
-        {
-            entry.resting = true;
-            return Some(Event::AcceptFailed { listener: number, error });
-        }
+        let Self { listeners, queue, .. } = self;
+        let entry = listeners.get_mut(number as usize)?.as_mut()?;
         if entry.held.len() > 1 {
             entry.note(number, queue);
         }
-        let event = self.told(number);
+        let event = self.told(number).or_else(|| self.accept_by_call(number));
         self.forget_listener(number);
         event
     }
 
     fn accept_by_call(&mut self, number: u32) -> Option<Event> {
         let entry = self.listeners.get_mut(number as usize)?.as_mut()?;
+        if entry.ending || matches!(entry.way, Way::Accepts(_)) {
+            return None;
+        }
         loop {
             match entry.accept().and_then(|(stream, peer)| Ok((stream, address_of(&peer)?))) {
                 Ok((stream, peer)) => {
@@ -321,16 +367,6 @@ impl Uring {
     }
 }
 
-/// Cancels all accepts of a listener; nothing else is in the kernel for its descriptor.
-fn cancel_accepts(ring: &mut Ring, fd: RawFd, number: u32) -> io::Result<()> {
-    let all = CancelBuilder::fd(Fd(fd)).all();
-    let entry = opcode::AsyncCancel2::new(all).build().flags(Flags::SKIP_SUCCESS);
-    // Not the name by which the driver's end is told.
-    let name = Tag::new(Kind::Cancel, number, 1);
-    // SAFETY: it points to nothing.
-    unsafe { ring.push(&entry.user_data(name.0)) }
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::{TcpListener, TcpStream};
@@ -338,6 +374,7 @@ mod tests {
 
     use super::*;
     use crate::driver::Driver;
+    use crate::driver::uring::tests::{fill, settle};
 
     /// A driver, where this system has io_uring, with a listener.
     fn listening() -> Option<(Uring, std::net::SocketAddr)> {
@@ -374,24 +411,162 @@ mod tests {
         assert_ne!(flags(libc::F_GETFD) & libc::FD_CLOEXEC, 0);
     }
 
+    /// Cancels what the listener has in the kernel; gives all that it has told, not looked at yet.
+    fn cancelled(driver: &mut Uring) -> Vec<Completion> {
+        driver.wait(Some(Duration::ZERO)).unwrap();
+        let Uring { listeners, ring, .. } = driver;
+        listeners[0].as_ref().unwrap().cancel(0, ring).unwrap();
+        ring.enter(Wait::No).unwrap();
+        let told = std::iter::from_fn(|| ring.next());
+        let is_its = |c: &Completion| matches!(c.tag.kind(), Some(Kind::Accept | Kind::Listener));
+        told.filter(is_its).collect()
+    }
+
+    /// Has all accepts without a connection end with this error; gives what is told of it.
+    fn fail(driver: &mut Uring, error: i32) -> Vec<Event> {
+        let mut ended = cancelled(driver);
+        // Those that have accepted are the last.
+        ended.sort_by_key(|completion| completion.result);
+        let told = ended.into_iter().filter_map(|mut completion| {
+            if completion.result < 0 {
+                completion.result = -error;
+            }
+            driver.accept_ended(completion)
+        });
+        told.collect()
+    }
+
+    fn is_called(driver: &Uring) -> bool {
+        matches!(driver.listeners[0].as_ref().unwrap().way, Way::Calls { .. })
+    }
+
+    /// A driver with a listener that accepts by calls; the poll has not left.
+    fn calling() -> Option<(Uring, std::net::SocketAddr)> {
+        let (mut driver, address) = listening()?;
+        // As a kernel that does not know such accepts says.
+        assert!(fail(&mut driver, libc::EINVAL).is_empty());
+        assert!(is_called(&driver));
+        Some((driver, address))
+    }
+
     #[test]
     fn a_kernel_that_refuses_accepts_is_asked_by_calls() {
-        let Some((mut driver, address)) = listening() else { return };
-        let entry = driver.listeners[0].as_mut().unwrap();
-        let Way::Accepts(accepts) = &mut entry.way else { panic!("it accepts by calls") };
-        // As if the kernel had said EINVAL to the first: the others end, and none is begun anew.
-        accepts.refused = true;
-        cancel_accepts(&mut driver.ring, entry.fd().unwrap(), 0).unwrap();
-        driver.wait(Some(Duration::ZERO)).unwrap();
-        while let Some(mut completion) = driver.ring.next() {
-            completion.result = -libc::EINVAL;
-            assert!(driver.accept_ended(completion).is_none());
-        }
-        assert!(matches!(driver.listeners[0].as_ref().unwrap().way, Way::Calls));
+        let Some((mut driver, address)) = calling() else { return };
         for _ in 0..3 {
             let client = TcpStream::connect(address).unwrap();
             assert_accepts(&mut driver, &client);
         }
+    }
+
+    #[test]
+    fn whom_the_last_accept_brings_before_calls_is_told_of_and_so_are_others() {
+        let Some((mut driver, address)) = listening() else { return };
+        driver.wait(Some(Duration::ZERO)).unwrap();
+        let _first = TcpStream::connect(address).unwrap();
+        let told = fail(&mut driver, libc::EINVAL);
+        assert!(matches!(told[..], [Event::Accepted { .. }]), "{told:?}");
+        assert!(is_called(&driver));
+        assert_accepts(&mut driver, &TcpStream::connect(address).unwrap());
+    }
+
+    #[test]
+    fn a_listener_that_is_refused_accepts_while_it_rests_is_called_behind_the_rest() {
+        let Some((mut driver, address)) = listening() else { return };
+        driver.rest_listener(0);
+        assert!(fail(&mut driver, libc::EINVAL).is_empty());
+        driver.resume_accepting(0);
+        assert!(settle(&mut driver).is_empty());
+        assert_accepts(&mut driver, &TcpStream::connect(address).unwrap());
+    }
+
+    #[test]
+    fn an_error_behind_accepted_connections_says_nothing_of_the_kernel() {
+        let Some((mut driver, address)) = listening() else { return };
+        assert_accepts(&mut driver, &TcpStream::connect(address).unwrap());
+        // An error of the network: passing.
+        assert!(fail(&mut driver, libc::EOPNOTSUPP).is_empty());
+        assert_accepts(&mut driver, &TcpStream::connect(address).unwrap());
+        // The listener is broken: it rests.
+        let told = fail(&mut driver, libc::EINVAL);
+        assert!(matches!(told[..], [Event::AcceptFailed { .. }]), "{told:?}");
+        driver.resume_accepting(0);
+        assert_accepts(&mut driver, &TcpStream::connect(address).unwrap());
+        assert!(!is_called(&driver));
+    }
+
+    #[test]
+    fn accepts_that_find_nobody_are_begun_anew_but_not_for_ever() {
+        let Some((mut driver, address)) = listening() else { return };
+        assert!(fail(&mut driver, libc::EAGAIN).is_empty());
+        assert_accepts(&mut driver, &TcpStream::connect(address).unwrap());
+        let told = (0..10).find(|_| !fail(&mut driver, libc::EAGAIN).is_empty());
+        assert!(told.is_some(), "it would go on for ever");
+        driver.resume_accepting(0);
+        assert_accepts(&mut driver, &TcpStream::connect(address).unwrap());
+    }
+
+    #[test]
+    fn a_poll_for_which_there_was_no_memory_is_begun_later() {
+        let Some((mut driver, address)) = calling() else { return };
+        let ended = cancelled(&mut driver);
+        fill(&mut driver);
+        for completion in ended {
+            assert!(driver.completed(completion).is_none());
+        }
+        driver.ring.takes = u32::MAX;
+        assert!(settle(&mut driver).is_empty());
+        assert_accepts(&mut driver, &TcpStream::connect(address).unwrap());
+    }
+
+    #[test]
+    fn a_listener_frees_its_port_also_where_accepts_are_about_to_look_for_connections() {
+        let Some((mut driver, address)) = listening() else { return };
+        let client = TcpStream::connect(address).unwrap();
+        driver.close_listener(0);
+        TcpListener::bind(address).unwrap();
+        assert_accepts(&mut driver, &client);
+        assert!(settle(&mut driver).is_empty() && driver.listeners[0].is_none());
+    }
+
+    #[test]
+    fn a_listener_for_whose_end_there_is_no_memory_ends_later() {
+        for make in [listening, calling] {
+            let Some((mut driver, address)) = make() else { return };
+            driver.wait(Some(Duration::ZERO)).unwrap();
+            fill(&mut driver);
+            driver.close_listener(0);
+            driver.ring.takes = u32::MAX;
+            assert!(settle(&mut driver).is_empty() && driver.listeners[0].is_none());
+            TcpListener::bind(address).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_listener_stays_open_as_long_as_an_entry_names_it() {
+        for make in [listening, calling] {
+            let Some((mut driver, address)) = make() else { return };
+            driver.ring.takes = 0;
+            driver.close_listener(0);
+            let is_open = driver.listeners[0].as_ref().is_some_and(|entry| entry.fd().is_some());
+            assert!(is_open, "an entry may name another socket");
+            driver.ring.takes = u32::MAX;
+            assert!(settle(&mut driver).is_empty() && driver.listeners[0].is_none());
+            TcpListener::bind(address).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_listener_that_closes_tells_of_all_that_it_has_accepted_though_it_shall_rest() {
+        let Some((mut driver, address)) = listening() else { return };
+        driver.wait(Some(Duration::ZERO)).unwrap();
+        let clients: Vec<_> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
+        driver.ring.enter(Wait::No).unwrap();
+        driver.close_listener(0);
+        for client in &clients {
+            assert_accepts(&mut driver, client);
+            driver.rest_listener(0);
+        }
+        assert!(settle(&mut driver).is_empty() && driver.listeners[0].is_none());
     }
 
     #[test]

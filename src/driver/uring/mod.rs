@@ -36,7 +36,7 @@
 //! epoch, so that a late completion finds nobody.
 //!
 //! What the kernel may do to memory is stated with those who own it: `ring.rs`, `buffers.rs`,
-//! `send.rs`.
+//! `send.rs`, `accepts.rs`, `idle.rs`.
 
 // The second place, beside sys, that speaks to the kernel itself.
 #![allow(unsafe_code)]
@@ -78,6 +78,7 @@ mod stall;
 mod stream;
 mod tag;
 mod tests;
+mod turn;
 
 use bell::Bell;
 use buffers::{BUFFER_BYTES, Buffers};
@@ -86,10 +87,11 @@ use flags::Flag;
 use idle::Hand;
 use listener::ListenerEntry;
 use queue::Place;
-use ring::{Ring, SHORT_OF_MEMORY, Wait};
+use ring::Ring;
 use send::Stage;
 use stall::Stalls;
 use stream::StreamEntry;
+use turn::Again;
 
 /// Completions have their turn before the queue, but for one of its events behind so many of
 /// theirs: a loop to which more comes than a turn takes would never get to it.
@@ -117,6 +119,7 @@ pub(crate) struct Uring {
     unsettled: Vec<u32>,
     stalls: Stalls,
     closing: Closing,
+    again: Again,
     hand: Hand,
     listeners: Vec<Option<ListenerEntry>>,
     datagrams: Datagrams<UdpSocket>,
@@ -154,6 +157,7 @@ impl Uring {
             unsettled: Vec::new(),
             stalls: Stalls::default(),
             closing: Closing::default(),
+            again: Again::default(),
             hand: Hand::default(),
             listeners: Vec::new(),
             datagrams: Datagrams::default(),
@@ -214,28 +218,7 @@ impl Driver for Uring {
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        // An entry may leave as soon as it is put in.
-        self.buffers.publish();
-        self.end_stalls();
-        self.settle_streams();
-        self.cancel_again();
-        self.set_hand();
-        // A turn may have ended within a row of datagrams.
-        let is_idle = self.queue.is_empty() && self.stalls.is_empty() && !self.datagrams.has_row();
-        // Operations that the kernel had no memory for are tried again, though nothing happens.
-        let timeout = match self.unsettled.is_empty() && self.closing.has_cancelled_all() {
-            true => timeout,
-            false => Some(timeout.map_or(SHORT_OF_MEMORY, |timeout| timeout.min(SHORT_OF_MEMORY))),
-        };
-        let may_sleep = timeout.is_none_or(|timeout| !timeout.is_zero());
-        if is_idle && may_sleep && !self.ring.has_completions() {
-            self.ring.enter(Wait::For(timeout))?;
-        } else if !is_idle || !self.ring.has_completions() || self.ring.unsubmitted() > 0 {
-            self.ring.enter(Wait::No)?;
-        }
-        self.sends_have_left();
-        self.begin_round();
-        Ok(())
+        self.take_turn(timeout)
     }
 
     #[inline]

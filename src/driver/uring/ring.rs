@@ -2,7 +2,8 @@
 //!
 //! INVARIANT 1 (one thread): the ring is made, entered and dropped on one thread, its loop's. It is
 //! a DEFER_TASKRUN ring: the kernel touches memory that belongs to operations only during a call
-//! that this thread makes into it.
+//! that this thread makes into it. An accept alone may be handed to another thread of the kernel and
+//! write its place at any time, which INVARIANT 1 of `accepts.rs` allows for.
 //! INVARIANT 2 (open descriptors): an entry that names a descriptor leaves, by `submit` or `enter`,
 //! before that descriptor is closed; so a number is never taken for another socket's. Where the
 //! kernel takes no entries for want of memory, the descriptor stays open: see `close.rs`.

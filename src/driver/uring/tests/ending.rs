@@ -67,6 +67,26 @@ fn behind_the_end_of_all_operations_nothing_is_told() {
     }
 }
 
+/// An accept that has just left and for which there is a connection is not found by a cancel.
+#[test]
+fn accepts_that_are_about_to_look_for_connections_end_with_the_driver() {
+    let Some(mut driver) = driver(4, (512, 2048)) else { return };
+    // Without the bell's poll, which would be found.
+    driver.end_operations().unwrap();
+    let listeners: Vec<_> = (0..3).map(|_| local_listener()).collect();
+    let clients: Vec<_> = listeners.iter().map(|(_, to)| TcpStream::connect(to).unwrap()).collect();
+    let addresses: Vec<_> = listeners.iter().map(|(_, address)| *address).collect();
+    for (number, (listener, _)) in (0..).zip(listeners) {
+        listener.set_nonblocking(true).unwrap();
+        driver.listen(number, Listener::Tcp(listener)).unwrap();
+    }
+    driver.end_operations().unwrap();
+    let _more: Vec<_> = addresses.iter().map(|to| TcpStream::connect(to).unwrap()).collect();
+    driver.ring.enter(Wait::No).unwrap();
+    assert!(!driver.ring.has_completions(), "{:?}", driver.ring.next());
+    drop((driver, clients));
+}
+
 #[test]
 fn where_nothing_is_left_nothing_is_waited_for() {
     let Some(mut driver) = driver(4, (8, 16)) else { return };

@@ -96,3 +96,56 @@ fn a_loop_without_memory_rests_between_its_attempts() {
     }
     assert!(start.elapsed() >= 4 * SHORT_OF_MEMORY, "{:?}", start.elapsed());
 }
+
+/// A stream that sends twice in a turn has a place in the queue then, so the loop does not sleep.
+#[test]
+fn a_loop_without_memory_rests_also_where_a_stream_sends_again() {
+    let Some(mut driver) = driver(4, (64, 256)) else { return };
+    let _peers = open(&mut driver, 1);
+    driver.ring.takes = 0;
+    assert!(!send(&mut driver, token(0), b"waits").blocked);
+    let start = Instant::now();
+    for _ in 0..5 {
+        assert!(send(&mut driver, token(0), b"blocked").blocked);
+        driver.wait(None).unwrap();
+        let event = driver.next_event();
+        assert!(matches!(event, Some(Event::Writable { .. })), "{event:?}");
+    }
+    assert!(start.elapsed() >= 4 * SHORT_OF_MEMORY, "{:?}", start.elapsed());
+}
+
+/// Ends a poll; its end is looked at when the kernel takes no further one.
+fn end_without_memory(driver: &mut Uring, tag: Tag) {
+    driver.wait(Some(Duration::ZERO)).unwrap();
+    cancel(&mut driver.ring, tag).unwrap();
+    driver.wait(Some(Duration::ZERO)).unwrap();
+    let ended = driver.ring.next().expect("the poll ends");
+    assert!(ended.tag == tag && !ended.has_more());
+    fill(driver);
+    driver.completed(ended);
+    driver.ring.takes = u32::MAX;
+    settle(driver);
+}
+
+#[test]
+fn a_bell_that_could_not_be_heard_is_heard_later() {
+    let Some(mut driver) = driver(4, (64, 256)) else { return };
+    end_without_memory(&mut driver, Tag::new(Kind::Woken, 0, 0));
+    driver.waker()();
+    let events = settle(&mut driver);
+    assert!(matches!(events[..], [Event::Woken]), "{events:?}");
+}
+
+#[test]
+fn a_datagram_socket_whose_poll_could_not_be_begun_receives_later() {
+    let Some(mut driver) = driver(4, (64, 256)) else { return };
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let address = socket.local_addr().unwrap();
+    driver.open_datagram(0, socket).unwrap();
+    end_without_memory(&mut driver, Tag::new(Kind::Datagram, 0, 0));
+    let peer = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    peer.send_to(b"message", address).unwrap();
+    let events = settle(&mut driver);
+    assert!(matches!(events[..], [Event::Datagram { .. }]), "{events:?}");
+}

@@ -9,6 +9,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::buf::pool::Pool;
+use crate::driver::uring::ring::{SHORT_OF_MEMORY, Wait};
+use crate::driver::uring::settle::cancel;
+use crate::driver::uring::tag::{Kind, Tag};
 
 mod ending;
 mod full;
@@ -82,13 +85,19 @@ fn send(driver: &mut Uring, token: Token, bytes: &[u8]) -> Sent {
 }
 
 /// Takes turns until nothing happens any more; gives what did.
-fn settle(driver: &mut Uring) -> Vec<Event> {
+pub(super) fn settle(driver: &mut Uring) -> Vec<Event> {
     let mut events = Vec::new();
     for _ in 0..20 {
         driver.wait(Some(Duration::from_millis(5))).unwrap();
         events.extend(std::iter::from_fn(|| driver.next_event()));
     }
     events
+}
+
+/// Fills the ring with entries that mean nothing, and of which the kernel takes none.
+pub(super) fn fill(driver: &mut Uring) {
+    driver.ring.takes = 0;
+    while cancel(&mut driver.ring, Tag::new(Kind::Receive, 7777, 7)).is_ok() {}
 }
 
 fn read_to_end(peer: &mut TcpStream) -> io::Result<Vec<u8>> {
