@@ -10,7 +10,7 @@ use super::session::{Outcome, REDIS_VERSION, Session, help};
 use super::{COMMANDS, Call, Command, Index, SYNTAX};
 use crate::args::{Args, is};
 use crate::bytes_flag;
-use crate::glob;
+use crate::glob::Pattern;
 use crate::reply::Reply;
 use crate::server::Kv;
 use crate::shard::parse::{Parts, sums};
@@ -181,7 +181,8 @@ fn config_get(session: &mut Session<'_, '_, '_>) -> Outcome {
     ];
     settings.extend(FIXED.map(|(name, value)| (name, value.as_bytes().to_vec())));
     let patterns: Vec<_> = session.args.from(2).map(<[u8]>::to_ascii_lowercase).collect();
-    settings.retain(|(name, _)| patterns.iter().any(|p| glob::matches(p, name.as_bytes())));
+    let patterns: Vec<_> = patterns.iter().map(|pattern| Pattern::new(pattern)).collect();
+    settings.retain(|(name, _)| patterns.iter().any(|p| p.matches(name.as_bytes())));
     session.reply().map(settings.len());
     for (name, value) in settings {
         session.reply().bulk(name.as_bytes());
