@@ -19,7 +19,7 @@ use crate::shared::Shared;
 use crate::store::Store;
 
 /// Replies that are gathered before they are written though the callback goes on.
-const GATHERED_BYTES: usize = 64 * 1024;
+pub const GATHERED_BYTES: usize = 64 * 1024;
 
 /// Pending output above which a client gets no more answers until it has taken some: the high
 /// watermark in `main.rs`.
