@@ -536,6 +536,41 @@ def who_does_not_read():
             check_memory(f"{label} replies that nobody takes are bounded", grown < 16 * 1024, f"{grown} KiB")
 
 
+def statistics():
+    for flags in [], ["--loops", "2"]:
+        label = f"kv {' '.join(flags)}:"
+        with kv(*flags) as server, contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(Client(server.address())) for _ in range(6)]
+            client = clients[0]
+            before = told(client, "total_commands_processed")
+            client.ask_all([("CLIENT", "LIST"), ("PING",)] * 50)
+            counted = told(client, "total_commands_processed") - before
+            equal(f"{label} each command is counted once", counted, 101)
+            client.ask_all([("SET", f"k{n}", "x", "PX", 1) for n in range(300)])
+            time.sleep(0.005)
+            equal(f"{label} keys that have ended are not deleted", client.ask("DEL", *[f"k{n}" for n in range(300)]), 0)
+            equal(f"{label} but counted as such", told(client, "expired_keys"), 300)
+            for other in clients:
+                other.ask_all([("SET", "k", n) for n in range(500)])
+            equal(f"{label} CONFIG RESETSTAT", client.ask("CONFIG", "RESETSTAT"), OK)
+            time.sleep(0.3)  # in which the loops tell each other of their commands
+            names = "total_commands_processed", "expired_keys", "total_connections_received"
+            equal(f"{label} resets what all loops have counted", [told(client, name) for name in names], [1, 0, 0])
+            half = encode("SET", "half", b"x" * 100_000)
+            clients[1].socket.sendall(half[:60_000])
+            unread = lambda: max(int(word[5:]) for word in client.ask("CLIENT", "LIST").split() if word.startswith(b"qbuf="))
+            eventually(f"{label} CLIENT LIST tells what waits to be read", lambda: unread() == 60_000)
+            clients[1].socket.sendall(half[60_000:])
+            equal(f"{label} the rest of it", clients[1].read(), OK)
+            eventually(f"{label} and it waits no more", lambda: unread() < 100)
+
+
+def told(client, name):
+    """A number of INFO stats."""
+    lines = client.ask("INFO", "stats").decode().splitlines()
+    return int(next(line for line in lines if line.startswith(name + ":")).split(":")[1])
+
+
 def expiry():
     for flags in [], ["--loops", "2"]:
         label = f"kv {' '.join(flags)}:"
@@ -912,7 +947,7 @@ def main():
     sequences = option("--sequences", 100)
     plain = [a for n, a in enumerate(arguments) if not a.startswith("--") and (n == 0 or not arguments[n - 1].startswith("--"))]
     examples.directory = plain[0] if plain else examples.directory
-    steps = [command_line, every_command, inline_commands, pipelines, keys_of_several_shards, binary_values, channels, expiry, who_does_not_read, memory, password, broken_protocol, idle_and_gone]
+    steps = [command_line, every_command, inline_commands, pipelines, keys_of_several_shards, binary_values, channels, expiry, statistics, who_does_not_read, memory, password, broken_protocol, idle_and_gone]
     steps += [lambda: like_redis(seed, sequences), redis_tools, redis_py]
     only = os.environ.get("KV_ONLY")
     for step in steps:

@@ -86,6 +86,7 @@ fn main() -> ExitCode {
         maxmemory: AtomicUsize::new(flags.maxmemory),
         password: RwLock::new(flags.requirepass.map(String::into_bytes)),
         last_client: AtomicU64::new(0),
+        connections_before: AtomicU64::new(0),
         commands: AtomicU64::new(0),
         started: Instant::now(),
         seed: RandomState::default(),

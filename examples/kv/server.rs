@@ -37,6 +37,7 @@ const SWEEP_ENTRIES: usize = 8192;
 pub enum Remote {
     Publish,
     ClientList,
+    ResetStatistics,
 }
 
 /// One loop's part of the server.
@@ -57,6 +58,7 @@ pub struct Kv {
     parser: Parser,
     names: Index,
     clock: (Instant, u64),
+    /// Those that `shared` has not been told.
     commands: u64,
 }
 
@@ -129,6 +131,9 @@ impl Kv {
             self.target(client).error(&error);
             return Next::Go;
         }
+        if client.lane.is_some() && matches!(command.run, Run::Session(_)) {
+            return Next::Wait;
+        }
         client.last_command = number as u8;
         self.commands += 1;
         match command.run {
@@ -160,16 +165,11 @@ impl Kv {
                 Next::Go
             }
             Run::Everywhere(remote) => self.ask_everywhere(conn, client, remote, args),
-            Run::Session(run) => {
-                if client.lane.is_some() {
-                    return Next::Wait;
-                }
-                match run(&mut Session { kv: self, conn, client, args }) {
-                    Outcome::Done => Next::Go,
-                    Outcome::Everywhere(remote) => self.ask_everywhere(conn, client, remote, args),
-                    Outcome::Close => Next::Close,
-                }
-            }
+            Run::Session(run) => match run(&mut Session { kv: self, conn, client, args }) {
+                Outcome::Done => Next::Go,
+                Outcome::Everywhere(remote) => self.ask_everywhere(conn, client, remote, args),
+                Outcome::Close => Next::Close,
+            },
         }
     }
 
@@ -308,6 +308,12 @@ impl Kv {
                 });
                 reply.bulk(text.as_bytes());
             }
+            Remote::ResetStatistics => {
+                // By each of them: until then a loop may have told its commands of before.
+                self.shared.commands.store(0, Ordering::Relaxed);
+                (self.commands, self.store.expired) = (0, 0);
+                reply.ok();
+            }
         }
     }
 }
@@ -342,6 +348,7 @@ impl Handler for Kv {
         let (consumed, next) = self.carry_out(&mut parser, conn, client, input.as_slice());
         self.parser = parser;
         input.consume(consumed);
+        client.unread = input.len() as u32; // at most MAX_COMMAND_BYTES
         if !self.reply.is_empty() {
             self.reply.write_to(conn);
         }

@@ -211,11 +211,12 @@ pub fn getex(call: &mut Call<'_>) {
     let Call { store, reply, .. } = call;
     store.change(call.database, key, call.now, |entry| {
         entry.value.tell(reply);
-        if let Some(at) = at {
+        // What has passed already is taken out below, not given an end.
+        if let Some(at) = at.filter(|&at| at == 0 || at > call.now) {
             entry.expires_at = at;
         }
     });
-    // One that has ended already goes at once: DBSIZE does not count it.
+    // It goes at once: DBSIZE does not count it.
     if at.is_some_and(|at| at != 0 && at <= call.now) {
         call.store.remove(call.database, key, call.now);
     }

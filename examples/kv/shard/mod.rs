@@ -180,6 +180,7 @@ impl Kv {
         let finish = match remote {
             Remote::Publish => Finish::Sum,
             Remote::ClientList => Finish::Text,
+            Remote::ResetStatistics => Finish::Ok,
         };
         let sequence = client.lane_mut().push(self.loops, finish, resp3);
         for (part, batch) in self.outgoing.iter_mut().enumerate() {
