@@ -390,6 +390,8 @@ def pipelines():
             replies = client.ask_all([("INCR", "n") if n % 2 else ("GET", "n") for n in range(2000)])
             expected = [None] + [n // 2 + 1 if n % 2 else str(n // 2).encode() for n in range(1, 2000)]
             equal(f"{label} commands on one key keep their order", replies, expected)
+            both = client.ask_all([("CLIENT", "LIST"), ("INFO", "server"), ("CONFIG", "RESETSTAT"), ("INFO", "server")] * 3)
+            equal(f"{label} INFO waits its turn", [reply[:3] for reply in both], [b"id=", b"# S", "OK", b"# S"] * 3)
             everything = [("SET", "x", n) if n % 3 else ("DBSIZE",) for n in range(300)]
             equal(f"{label} commands on all keys between others", client.ask_all(everything)[::3], [1001] + [1002] * 99)
             for byte in encode("SET", "slow", "x") + encode("GET", "slow"):
@@ -534,6 +536,31 @@ def who_does_not_read():
             check(f"{label} it is read no further", sent < 64 * MIB, f"{sent} bytes were taken")
             grown = resident(server.process) - before
             check_memory(f"{label} replies that nobody takes are bounded", grown < 16 * 1024, f"{grown} KiB")
+
+
+def long_replies_of_several_loops():
+    """Behind commands of another loop, and on it, many whose replies are long: few are there at a time."""
+    for flags in [], ["--loops", "2"]:
+        label = f"kv {' '.join(flags)}:"
+        with kv(*flags) as server, Client(server.address()) as client:
+            # Six of each: hardly ever all of them belong to the same loop.
+            for number in range(6):
+                client.ask("RPUSH", f"l{number}", *[b"x" * 10_000] * 100)
+                client.ask("HSET", f"h{number}", "f", b"x" * MIB)
+                client.ask_all([("APPEND", f"s{number}", b"x" * (MIB // 2))] * 2)
+            for name, key, *more in ("LRANGE", "l", 0, -1), ("HGET", "h", "f"), ("GET", "s"):
+                commands = [("GET", f"none{n}") for n in range(12)]
+                for number in range(6):
+                    commands += [(name, f"{key}{number}", *more)] * 40
+                before = resident(server.process)
+                with Client(server.address()) as lazy:
+                    lazy.socket.sendall(b"".join(encode(*command) for command in commands))
+                    time.sleep(1)
+                    grown = resident(server.process) - before
+                    check_memory(f"{label} long replies of {name} are bounded", grown < 24 * 1024, f"{grown} KiB")
+                    lengths = [len(b"".join(reply) if isinstance(reply, list) else reply or b"") for reply in (lazy.read() for _ in commands)]
+                    whole = 1_000_000 if name == "LRANGE" else MIB
+                    equal(f"{label} and come whole and in order", lengths, [0] * 12 + [whole] * 240)
 
 
 def statistics():
@@ -947,7 +974,7 @@ def main():
     sequences = option("--sequences", 100)
     plain = [a for n, a in enumerate(arguments) if not a.startswith("--") and (n == 0 or not arguments[n - 1].startswith("--"))]
     examples.directory = plain[0] if plain else examples.directory
-    steps = [command_line, every_command, inline_commands, pipelines, keys_of_several_shards, binary_values, channels, expiry, statistics, who_does_not_read, memory, password, broken_protocol, idle_and_gone]
+    steps = [command_line, every_command, inline_commands, pipelines, keys_of_several_shards, binary_values, channels, expiry, statistics, who_does_not_read, long_replies_of_several_loops, memory, password, broken_protocol, idle_and_gone]
     steps += [lambda: like_redis(seed, sequences), redis_tools, redis_py]
     only = os.environ.get("KV_ONLY")
     for step in steps:

@@ -103,11 +103,11 @@ impl Kv {
         self.shared.commands.load(Ordering::Relaxed) + self.commands
     }
 
-    /// Where a reply goes that is made here: behind those that are waited for.
-    pub fn target<'a>(&'a mut self, client: &'a mut Client) -> &'a mut Reply {
+    /// Writes a reply that is made here: behind those that are waited for.
+    pub fn tell(&mut self, client: &mut Client, write: impl FnOnce(&mut Reply)) {
         match &mut client.lane {
-            None => &mut self.reply,
-            Some(lane) => lane.ready(client.resp3),
+            None => write(&mut self.reply),
+            Some(lane) => lane.ready(client.resp3, write),
         }
     }
 
@@ -120,7 +120,7 @@ impl Kv {
         };
         let command = &COMMANDS[number];
         if !client.authenticated && !command.flags.has(Flags::NO_AUTH) {
-            self.target(client).error("NOAUTH Authentication required.");
+            self.tell(client, |to| to.error("NOAUTH Authentication required."));
             return Next::Go;
         }
         if client.subscriptions > 0 && client.is_listener() && !command.flags.has(Flags::SUBSCRIBED)
@@ -128,7 +128,7 @@ impl Kv {
             let allowed =
                 "only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed";
             let error = format!("ERR Can't execute '{}': {allowed} in this context", command.name);
-            self.target(client).error(&error);
+            self.tell(client, |to| to.error(&error));
             return Next::Go;
         }
         if client.lane.is_some() && matches!(command.run, Run::Session(_)) {
@@ -137,7 +137,7 @@ impl Kv {
         client.last_command = number as u8;
         self.commands += 1;
         match command.run {
-            Run::Data(_, Route::Info) if self.loops == 1 => {
+            Run::Data(_, Route::Info) if self.loops == 1 && client.lane.is_none() => {
                 self.finish_alone(conn, number, args, client);
                 Next::Go
             }
@@ -197,7 +197,7 @@ impl Kv {
             Some(command) => command.wrong_arity().into_bytes(),
             None => refusal::unknown(args),
         };
-        self.target(client).error(error);
+        self.tell(client, |to| to.error(error));
         Next::Go
     }
 
@@ -242,9 +242,6 @@ impl Kv {
             }
             at += length;
             may_be_quick = self.may_be_quick(client);
-            if self.must_rest(conn) {
-                return (at, Next::Go);
-            }
             if let Some(lane) = &client.lane {
                 if lane.is_full() {
                     return (at, Next::Wait);
@@ -252,6 +249,9 @@ impl Kv {
                 if self.must_send() && !self.send_batches(conn.id()) {
                     return (at, Next::Close);
                 }
+            }
+            if self.must_rest(conn) {
+                return (at, Next::Go);
             }
         }
         (at, Next::Go)
