@@ -527,15 +527,26 @@ def who_does_not_read():
             check_memory(f"{label} and has cost no more than its bound", grown < 48 * 1024, f"{grown} KiB")
             before = resident(server.process)
             client.ask("SET", "long", b"v" * 10_000)  # not shared with replies
-            lazy.socket.setblocking(False)
-            request, sent = encode("GET", "long") * 1000, 0
-            with contextlib.suppress(BlockingIOError):
-                while sent < 64 * MIB:
-                    sent += lazy.socket.send(request)
+            sent = send_until_stuck(lazy.socket, encode("GET", "long"), 64 * MIB)
             equal(f"{label} others are served meanwhile", client.ask_all([("SET", "k", n) for n in range(1000)]), [OK] * 1000)
             check(f"{label} it is read no further", sent < 64 * MIB, f"{sent} bytes were taken")
             grown = resident(server.process) - before
             check_memory(f"{label} replies that nobody takes are bounded", grown < 16 * 1024, f"{grown} KiB")
+
+
+def send_until_stuck(peer, command, most):
+    """A command again and again, until nothing moves for half a second; answers how many bytes."""
+    stream = memoryview(command * 2000)
+    sent, last = 0, time.monotonic()
+    peer.setblocking(False)
+    while sent < most and time.monotonic() - last < 0.5:
+        try:
+            sent += peer.send(stream[sent % len(command) :])
+            last = time.monotonic()
+        except BlockingIOError:
+            time.sleep(0.01)
+    peer.settimeout(DEADLINE)
+    return sent
 
 
 def long_replies_of_several_loops():
@@ -609,8 +620,7 @@ def expiry():
             eventually(f"{label} the timer takes them out", lambda: client.ask("DBSIZE") == 1)
             client.ask("SET", "lazy", "x", "PX", 1)
             eventually(f"{label} a read does not see them", lambda: client.ask("GET", "lazy") is None)
-            info = client.ask("INFO", "stats").decode()
-            check(f"{label} INFO counts them", "expired_keys:500" in info, info)
+            equal(f"{label} INFO counts them", told(client, "expired_keys"), 5001)
 
 
 def memory():
@@ -811,7 +821,8 @@ def random_command(pick):
     options = [w for option in options for w in option]
     condition = pick.choice([[], [], ["NX"], ["XX"], ["GT"], ["LT"], ["NX", "XX"], ["GT", "LT"], ["what"]])
     choices = [
-        ["GET", key], ["SET", key, word], ["SET", key, word, *options], ["GETDEL", key],
+        # Runs of them are carried out in a way of their own.
+        *[["GET", key], ["SET", key, word]] * 30, ["SET", key, word, *options], ["GETDEL", key],
         ["GETEX", key, *options], ["GETEX", key, "PXAT", b"1"], ["MSET", *[w for k in keys for w in (k, pick.choice(WORDS))]],
         ["MSET", *keys], ["MGET", *keys], ["SETNX", key, word], ["SETEX", key, seconds, word],
         ["PSETEX", key, seconds + b"000", word], ["APPEND", key, word], ["STRLEN", key], ["INCR", key],
@@ -878,13 +889,16 @@ def like_redis(seed, sequences):
 
 
 def compare(redis, server, protocol, pick):
-    commands = [["FLUSHALL"], *[random_command(pick) for _ in range(pick.randint(20, 80))]]
+    commands = []
     with Client(redis.address(), protocol) as theirs, Client(server.address(), protocol) as ours:
-        expected, got = theirs.ask_all(commands), ours.ask_all(commands)
-        for at, (command, one, other) in enumerate(zip(commands, expected, got)):
-            if comparable(command, one) != comparable(command, other):
-                before = [c for c in commands[:at] if len(c) > 1 and len(command) > 1 and command[1] in c]
-                return f"{command} after {examples.shown(before)}: {examples.shown(other)}, Redis: {examples.shown(one)}"
+        for part in [["FLUSHALL"], *[random_command(pick) for _ in range(pick.randint(20, 80))]], *short_lives(pick):
+            expected, got = theirs.ask_all(part), ours.ask_all(part)
+            for at, (command, one, other) in enumerate(zip(part, expected, got)):
+                if comparable(command, one) != comparable(command, other):
+                    before = [c for c in commands + part[:at] if len(c) > 1 and len(command) > 1 and command[1] in c]
+                    return f"{command} after {examples.shown(before)}: {examples.shown(other)}, Redis: {examples.shown(one)}"
+            commands += part
+            time.sleep(0.003)
         for key in KEYS:
             for command in ["TYPE", key], ["TTL", key]:
                 if (one := theirs.ask(*command)) != (other := ours.ask(*command)):
@@ -895,6 +909,17 @@ def compare(redis, server, protocol, pick):
             if (one := scan_all(theirs, *options)) != (other := scan_all(ours, *options)):
                 return f"SCAN {options} at the end of {commands}: {other}, Redis: {one}"
     return None
+
+
+def short_lives(pick):
+    """Keys with a millisecond to live, set before a pause, and runs of commands that meet them then."""
+    if pick.randrange(3):
+        return []
+    short = [["SET", key, pick.choice(WORDS), "PX", b"1"] for key in KEYS if pick.randrange(2)]
+    run = [pick.choice([["GET", key], ["SET", key, b"again"]]) for key in pick.choices(KEYS, k=pick.randint(2, 40))]
+    # What was not met goes by being asked for: Redis counts it in DBSIZE until then.
+    rest = [["EXISTS", *KEYS], *[random_command(pick) for _ in range(20)]]
+    return [short, run + rest] if short else []
 
 
 def ended(theirs, ours, pick):
