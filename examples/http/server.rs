@@ -71,6 +71,8 @@ pub struct Connection {
     requests: u32,
     /// What the timer runs for.
     awaits: Awaits,
+    /// A HEAD request is begun, and neither answered nor in `receiving`.
+    begun_head: bool,
     /// The request whose body is coming. Never together with `sending`.
     receiving: Option<Box<Receiving>>,
     /// The answer that goes on when the peer has taken some; reading is paused meanwhile.
@@ -133,7 +135,9 @@ impl Http {
             };
             input.consume(head.length);
             state.requests += 1;
-            let end = match state.requests < self.limits.requests {
+            // Behind CONNECT a client may have sent what is meant for somebody else.
+            let is_connect = head.method == Method::Connect;
+            let end = match state.requests < self.limits.requests && !is_connect {
                 true => head.persistence,
                 false => Persistence::Closes,
             };
@@ -141,7 +145,7 @@ impl Http {
             let Route::Page(page) = route else {
                 return self.begin(conn, state, input, &head, route, end);
             };
-            if head.framing != Framing::Length(0) {
+            if head.framing != Framing::Length(0) && !is_connect {
                 return self.begin(conn, state, input, &head, route, end);
             }
             self.answers.write_page(&mut out, page, end, head.method == Method::Head);
@@ -165,19 +169,24 @@ impl Http {
         route: Route,
         persistence: Persistence,
     ) -> Result<Step, Refusal> {
+        let is_head = head.method == Method::Head;
+        // Until it is known that it is not refused.
+        state.begun_head = is_head;
         let body = BodyReader::new(head.framing, self.limits.body_bytes)?;
         let collected = Collected { bytes: Vec::new(), held: Rc::clone(&self.held) };
-        let is_head = head.method == Method::Head;
         let mut request = Receiving { route, persistence, is_head, body, collected };
         if head.expects_continue && !request.body.is_done() {
             if route != Route::Echo {
                 // Nobody wants the body, and whether it is sent all the same is not known.
                 request.persistence = Persistence::Closes;
+                state.begun_head = false;
                 return Ok(self.answer(conn, state, request, &[]));
             }
             conn.write(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
-        match request.receive(input)? {
+        let received = request.receive(input)?;
+        state.begun_head = false;
+        match received {
             Some(last) => Ok(self.answer(conn, state, request, last)),
             None => {
                 state.receiving = Some(Box::new(request));
@@ -262,7 +271,7 @@ impl Http {
     fn refuse(&self, conn: &mut Conn<'_>, state: &Connection, refusal: &Refusal) -> Action {
         let is_head = match &state.receiving {
             Some(request) => request.is_head,
-            None => state.reader.is_head(),
+            None => state.begun_head || state.reader.is_head(),
         };
         if let Some(mut out) = conn.writer() {
             self.answers.write_refusal(&mut out, refusal, is_head);
