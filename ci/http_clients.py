@@ -81,6 +81,9 @@ CORPUS = [
     ("three requests", GET * 3, "200 200 200 kept"),
     ("HEAD", get(line=b"HEAD / HTTP/1.1") + GET, "200- 200 kept"),
     ("HEAD of what is not there", get(line=b"HEAD /x HTTP/1.1") + GET, "404- 200 kept"),
+    ("HEAD with a body", get(b"Content-Length: 5", line=b"HEAD / HTTP/1.1") + b"hello" + GET, "200- 200 kept"),
+    ("HEAD with a body over the limit", get(b"Content-Length: 2000000", line=b"HEAD / HTTP/1.1"), "413- close"),
+    ("HEAD with a malformed chunk", get(b"Transfer-Encoding: chunked", line=b"HEAD / HTTP/1.1") + b"zz\r\n", "400- close"),
     ("HEAD of a long answer", get(line=b"HEAD /bytes/1000000 HTTP/1.1") + GET, "200- 200 kept"),
     ("not found", get(line=b"GET /x HTTP/1.1"), "404 kept"),
     ("a method that is not allowed", get(line=b"DELETE / HTTP/1.1"), "405 kept"),
@@ -89,7 +92,8 @@ CORPUS = [
     ("a method in lower case", get(line=b"get / HTTP/1.1"), "501 kept"),
     ("OPTIONS *", get(line=b"OPTIONS * HTTP/1.1"), "200 kept"),
     ("OPTIONS of a path", get(line=b"OPTIONS /echo HTTP/1.1"), "200 kept"),
-    ("CONNECT", get(line=b"CONNECT a:443 HTTP/1.1"), "501 kept"),
+    ("CONNECT", get(line=b"CONNECT a:443 HTTP/1.1") + HIDDEN, "501 close"),
+    ("CONNECT with a body", get(b"Content-Length: 5", line=b"CONNECT a:443 HTTP/1.1") + b"hello" + HIDDEN, "501 close"),
     ("a query", get(line=b"GET /?a=b&c=%20 HTTP/1.1"), "200 kept"),
     ("a target with its host", get(line=b"GET http://b/json HTTP/1.1"), "200 kept"),
     ("a target with its host and no path", get(line=b"GET HTTP://b:80 HTTP/1.1"), "200 kept"),
@@ -381,6 +385,10 @@ def corpus_in_pieces():
 def ask(peer, request):
     """The one answer to a request on a connection that is kept."""
     peer.sendall(request)
+    return take_answer(peer)
+
+
+def take_answer(peer):
     received = b""
     while b"\r\n\r\n" not in received:
         some = peer.recv(1)
@@ -487,7 +495,100 @@ def lost_answers():
         http.end()
 
 
+def echoes_that_nobody_takes():
+    """They count as held until the client has taken them, so there is no room for others."""
+    body = pattern(130 * MIB)
+    request = length(b"%d" % len(body), body)
+    with server("--max-body", str(len(body))) as http:
+        with http.connect() as peer:
+            peer.sendall(request)
+            begins = bool(select.select([peer], [], [], DEADLINE)[0])
+            check(label("an echo of 130 MiB begins"), begins, "does not")
+            received, error = deliver(http.address(), [request])
+            wrong = error or judge("503 close", received)
+            check(label("no room for another that nobody takes"), not wrong, wrong)
+            status, _, echo = take_answer(peer)
+            equal(label("the first comes whole"), (status, echo == body), ("200", True))
+        with http.connect() as peer:
+            status, _, echo = ask(peer, request)
+            equal(label("then there is room again"), (status, echo == body), ("200", True))
+        http.end()
+
+
 # ---- time -----------------------------------------------------------------------------------
+
+
+def slow_client(http):
+    """A connection with little room for answers."""
+    peer = socket.socket()
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+    peer.settimeout(DEADLINE)
+    peer.connect(http.address())
+    return contextlib.closing(peer)
+
+
+def send_until_stuck(peer, text, first, piece):
+    """Piece by piece, until nothing moves for half a second; answers how many bytes were taken."""
+    sent, end, last = 0, first, time.monotonic()
+    peer.setblocking(False)
+    while sent < len(text) and time.monotonic() - last < 0.5:
+        with contextlib.suppress(BlockingIOError):
+            sent += peer.send(text[sent:end])
+            last = time.monotonic()
+        end += piece if sent == end else 0
+        time.sleep(0.003)
+    peer.settimeout(DEADLINE)
+    return sent
+
+
+def what_is_not_read_is_not_late():
+    """Half a request behind answers that nobody takes: its time begins when it is read again."""
+    # Their answers do not fit the kernel's buffers.
+    head = get(b"a: " + b"b" * 200) * 200
+    body = head + post(b"Content-Length: 1000", body=pattern(1000))
+    # What is cut where, so that nearly all of the answers stand before the half.
+    cases = ("a head", head, len(head) - 100, 200), ("a body", body, len(body) - 500, 201)
+    with server("--request-timeout-ms", "500", "--body-timeout-ms", "500") as http:
+        for name, unit, first, count in cases:
+            text = unit * 500
+            with slow_client(http) as peer:
+                sent = send_until_stuck(peer, memoryview(text), first, len(unit))
+                time.sleep(1.5)
+                sender = threading.Thread(target=lambda: peer.sendall(text[sent:] + PROBE), daemon=True)
+                sender.start()
+                received = receive(peer, 100 * MIB)
+                statuses = [received.count(b"HTTP/1.1 %d " % status) for status in (200, 408, 404)]
+                equal(label(f"{name} that was not read is not late"), statuses, [500 * count, 0, 1])
+        http.end()
+
+
+def slow_takers():
+    """A byte at a time is no way to take a long answer; slowly, but steadily, is one."""
+    body = pattern(8 * MIB)
+    closing = post(b"Content-Length: %d" % len(body), b"Connection: close", body=body)
+    requests = [("a long answer", get(line=b"GET /bytes/100000000 HTTP/1.1")), ("an echo", closing)]
+    with server("--answer-timeout-ms", "300", "--max-body", str(len(body))) as http:
+        for name, request in requests:
+            with slow_client(http) as peer:
+                peer.sendall(request)
+                poll, end = select.poll(), time.monotonic() + DEADLINE
+                poll.register(peer, 0)  # for what ends it
+                while not (gone := poll.poll(0)) and time.monotonic() < end:
+                    with contextlib.suppress(OSError):
+                        peer.recv(1)
+                    time.sleep(0.01)
+                check(label(f"{name} that is taken byte by byte ends by a reset"), gone, "it goes on")
+        http.end()
+    with server("--answer-timeout-ms", "1000") as http, slow_client(http) as peer:
+        peer.sendall(get(b"Connection: close", line=b"GET /bytes/20000000 HTTP/1.1"))
+        received, started = bytearray(), time.monotonic()
+        while some := peer.recv(64 * 1024):
+            received += some
+            time.sleep(0.01)
+        took = time.monotonic() - started
+        check(label("one that is taken steadily takes its time"), took > 1.5, took)
+        equal(label("and comes whole"), received.endswith(b"\r\n\r\n" + pattern(20_000_000)), True)
+        http.end()
 
 
 def limits_of_a_connection():
@@ -698,8 +799,11 @@ GROUPS = [
     order_is_kept,
     output_is_bounded,
     lost_answers,
+    echoes_that_nobody_takes,
     limits_of_a_connection,
     slow_requests,
+    what_is_not_read_is_not_late,
+    slow_takers,
     half_sent_by_many,
     killed_clients,
     by_curl,

@@ -20,6 +20,8 @@ pub struct Client {
     pub closing: bool,
     /// The number of the last command.
     pub last_command: u8,
+    /// Bytes of input that could not be carried out yet.
+    pub unread: u32,
     /// Channels it has subscribed to.
     pub subscriptions: u32,
     /// A command that has not come in full.
@@ -48,6 +50,7 @@ impl Client {
             authenticated,
             closing: false,
             last_command: u8::MAX,
+            unread: 0,
             subscriptions: 0,
             partial: None,
             lane: None,

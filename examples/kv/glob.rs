@@ -1,16 +1,54 @@
 //! Patterns of KEYS and SCAN: `*`, `?`, `[a-c]`, `[^a]` and `\` as Redis has them.
 
-/// Most stars that are tried against each other; a pattern with more, which could take longer than
-/// anyone would wait, matches nothing.
+/// Most stars that are tried against each other, and the most that all classes of a pattern may be:
+/// a class is read again for each byte. A pattern with more, which could take longer than anyone
+/// would wait, matches nothing.
 const MAX_STARS: usize = 1000;
+const MAX_CLASS_BYTES: usize = 4096;
 
-/// Whether all of `text` fits the pattern.
-pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
-    if pattern == b"*" {
-        return true;
+/// A pattern that was looked at once, and not for each key.
+#[derive(Clone, Copy)]
+pub struct Pattern<'a> {
+    /// `None` matches nothing.
+    bytes: Option<&'a [u8]>,
+}
+
+impl<'a> Pattern<'a> {
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Pattern { bytes: is_bearable(bytes).then_some(bytes) }
     }
-    let stars = pattern.iter().filter(|&&byte| byte == b'*').count();
-    stars <= MAX_STARS && match_from(pattern, text)
+
+    /// Whether all of `text` fits the pattern.
+    pub fn matches(&self, text: &[u8]) -> bool {
+        match self.bytes {
+            Some(b"*") => true,
+            Some(pattern) => match_from(pattern, text),
+            None => false,
+        }
+    }
+}
+
+fn is_bearable(pattern: &[u8]) -> bool {
+    let (mut rest, mut stars, mut class_bytes) = (pattern, 0, 0);
+    while let Some(at) = memchr::memchr3(b'*', b'[', b'\\', rest) {
+        let behind = &rest[at + 1..];
+        rest = match rest[at] {
+            b'*' => {
+                stars += 1;
+                behind
+            }
+            b'[' => {
+                let (_, after) = class(behind, 0);
+                class_bytes += behind.len() - after.len();
+                after
+            }
+            _ => behind.get(1..).unwrap_or_default(),
+        };
+        if stars > MAX_STARS || class_bytes > MAX_CLASS_BYTES {
+            return false;
+        }
+    }
+    true
 }
 
 /// Only the last star has to be tried again: what an earlier one could take more of, the last one
@@ -47,13 +85,17 @@ fn match_one(pattern: &[u8], byte: u8) -> Option<&[u8]> {
     match pattern {
         [] => None,
         [b'?', rest @ ..] => Some(rest),
-        [b'[', rest @ ..] => match_class(rest, byte),
+        [b'[', rest @ ..] => {
+            let (matched, rest) = class(rest, byte);
+            matched.then_some(rest)
+        }
         [b'\\', escaped, rest @ ..] => (*escaped == byte).then_some(rest),
         [literal, rest @ ..] => (*literal == byte).then_some(rest),
     }
 }
 
-fn match_class(class: &[u8], byte: u8) -> Option<&[u8]> {
+/// Whether the class matches this byte, and what is behind the class.
+fn class(class: &[u8], byte: u8) -> (bool, &[u8]) {
     let (negated, mut class) = match class {
         [b'^', rest @ ..] => (true, rest),
         rest => (false, rest),
@@ -62,8 +104,8 @@ fn match_class(class: &[u8], byte: u8) -> Option<&[u8]> {
     loop {
         class = match class {
             // A class that is not closed ends with the pattern.
-            [] => return (found != negated).then_some(class),
-            [b']', rest @ ..] => return (found != negated).then_some(rest),
+            [] => return (found != negated, class),
+            [b']', rest @ ..] => return (found != negated, rest),
             [b'\\', escaped, rest @ ..] => {
                 found |= *escaped == byte;
                 rest
@@ -106,7 +148,7 @@ mod tests {
             ("[a", "a", true),
         ];
         for (pattern, text, expected) in cases {
-            let got = matches(pattern.as_bytes(), text.as_bytes());
+            let got = Pattern::new(pattern.as_bytes()).matches(text.as_bytes());
             assert_eq!(got, expected, "{pattern} {text}");
         }
     }
@@ -114,6 +156,21 @@ mod tests {
     #[test]
     fn a_hostile_pattern_does_not_take_for_ever() {
         let pattern = "a*".repeat(500) + "b";
-        assert!(!matches(pattern.as_bytes(), &[b'a'; 10_000]));
+        assert!(!Pattern::new(pattern.as_bytes()).matches(&[b'a'; 10_000]));
+    }
+
+    /// Each of these is read once. For each key it would be minutes.
+    #[test]
+    fn a_long_pattern_is_not_read_for_each_key() {
+        let long = "x".repeat(8 << 20);
+        for pattern in [long.clone(), format!("*{long}"), format!("*[{long}"), format!("[{long}]")]
+        {
+            let pattern = Pattern::new(pattern.as_bytes());
+            assert!((0..100_000).all(|_| !pattern.matches(b"xx")));
+        }
+        assert!(Pattern::new(long.as_bytes()).matches(long.as_bytes()));
+        let class = format!("[{}]", "b".repeat(MAX_CLASS_BYTES - 2) + "a");
+        assert!(Pattern::new(class.as_bytes()).matches(b"a"));
+        assert!(!Pattern::new(format!("{class}[ab]").as_bytes()).matches(b"aa"));
     }
 }

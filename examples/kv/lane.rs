@@ -7,10 +7,12 @@ use std::collections::VecDeque;
 
 use crate::commands;
 use crate::reply::Reply;
+use crate::server::HIGH_WATERMARK;
 use crate::shard::parse::{self, Parts};
 
 /// Most commands of a connection that are on their way. With them, and not with the queues
-/// of the loops, it is bounded what a client can have the server do for it.
+/// of the loops, it is bounded what a client can have the server do for it. What their replies hold
+/// is bounded by the high watermark, and by [`fill`](Lane::fill).
 const MAX_SLOTS: usize = 128;
 
 /// What a connection waits for.
@@ -19,6 +21,10 @@ pub struct Lane {
     slots: VecDeque<Slot>,
     /// The number of the first slot.
     first: u64,
+    /// INVARIANT: the bytes of all replies in the slots.
+    held: usize,
+    /// Nothing more may be asked for before all of this has left.
+    filled: bool,
     /// Reading is paused until something has come.
     pub paused: bool,
 }
@@ -54,7 +60,12 @@ pub enum Finish {
 impl Lane {
     /// Whether nothing more may be asked for now.
     pub fn is_full(&self) -> bool {
-        self.slots.len() >= MAX_SLOTS
+        self.filled || self.slots.len() >= MAX_SLOTS || self.held > HIGH_WATERMARK
+    }
+
+    /// Lets nothing follow what was pushed last: nobody knows how long its reply will be.
+    pub fn fill(&mut self) {
+        self.filled = true;
     }
 
     pub fn is_empty(&self) -> bool {
@@ -69,17 +80,16 @@ impl Lane {
         self.first + self.slots.len() as u64 - 1
     }
 
-    /// Where a reply goes that is there already, behind all that is waited for.
-    pub fn ready(&mut self, resp3: bool) -> &mut Reply {
+    /// Writes a reply that is there already, behind all that is waited for.
+    pub fn ready(&mut self, resp3: bool, write: impl FnOnce(&mut Reply)) {
         if !matches!(self.slots.back(), Some(Slot::Ready(_))) {
             self.slots.push_back(Slot::Ready(Reply::new(resp3)));
         }
-        match self.slots.back_mut() {
-            Some(Slot::Ready(reply)) => {
-                reply.resp3 = resp3;
-                reply
-            }
-            _ => unreachable!("it has just been pushed"),
+        if let Some(Slot::Ready(reply)) = self.slots.back_mut() {
+            reply.resp3 = resp3;
+            let before = reply.len();
+            write(reply);
+            self.held += reply.len() - before;
         }
     }
 
@@ -89,6 +99,7 @@ impl Lane {
         let slot = place.and_then(|place| self.slots.get_mut(place));
         let Some(Slot::Waiting(gather)) = slot else { return };
         if let Some(empty @ None) = gather.parts.get_mut(part) {
+            self.held += reply.len();
             *empty = Some(reply);
             gather.missing -= 1;
         }
@@ -101,12 +112,22 @@ impl Lane {
             Slot::Waiting(gather) => gather.missing == 0,
         };
         while self.slots.front().is_some_and(is_ready) {
+            let Some(slot) = self.slots.pop_front() else { return };
             self.first += 1;
-            match self.slots.pop_front() {
-                Some(Slot::Ready(reply)) => out.append(reply),
-                Some(Slot::Waiting(gather)) => out.append(gather.finish()),
-                None => return,
+            self.held -= slot.held();
+            match slot {
+                Slot::Ready(reply) => out.append(reply),
+                Slot::Waiting(gather) => out.append(gather.finish()),
             }
+        }
+    }
+}
+
+impl Slot {
+    fn held(&self) -> usize {
+        match self {
+            Slot::Ready(reply) => reply.len(),
+            Slot::Waiting(gather) => gather.parts.iter().flatten().map(Reply::len).sum(),
         }
     }
 }
@@ -162,8 +183,8 @@ mod tests {
     fn replies_leave_in_the_order_of_the_commands() {
         let mut lane = Lane::default();
         let first = lane.push(1, Finish::Single, false);
-        lane.ready(false).raw(b"+2\r\n");
-        lane.ready(false).raw(b"+3\r\n");
+        lane.ready(false, |reply| reply.raw(b"+2\r\n"));
+        lane.ready(false, |reply| reply.raw(b"+3\r\n"));
         let fourth = lane.push(2, Finish::Sum, false);
         lane.answer(fourth, 1, reply(":4\r\n"));
         assert_eq!(drained(&mut lane), "");
@@ -175,6 +196,28 @@ mod tests {
         lane.answer(fourth, 0, reply(":6\r\n"));
         assert_eq!(drained(&mut lane), ":10\r\n+5\r\n");
         assert!(lane.is_empty());
+    }
+
+    #[test]
+    fn what_replies_hold_is_bounded_and_counted() {
+        let mut lane = Lane::default();
+        let first = lane.push(1, Finish::Single, false);
+        lane.ready(false, |reply| reply.bulk(&vec![b'x'; HIGH_WATERMARK / 2]));
+        assert!(!lane.is_full());
+        lane.ready(false, |reply| reply.bulk(&vec![b'x'; HIGH_WATERMARK / 2]));
+        assert!(lane.is_full(), "in one slot");
+        lane.answer(first, 0, reply("+1\r\n"));
+        lane.drain(&mut Reply::new(false));
+        assert!(lane.is_empty() && !lane.is_full());
+        let second = lane.push(2, Finish::List, false);
+        lane.answer(second, 0, reply(&format!("*1\r\n+{}\r\n", "x".repeat(HIGH_WATERMARK))));
+        assert!(lane.is_full(), "what has come of a part counts");
+        lane.answer(second, 1, reply("*0\r\n"));
+        lane.drain(&mut Reply::new(false));
+        assert_eq!((lane.held, lane.is_full()), (0, false));
+        lane.push(1, Finish::Single, false);
+        lane.fill();
+        assert!(lane.is_full(), "whatever it holds");
     }
 
     #[test]

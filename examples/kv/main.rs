@@ -1,5 +1,5 @@
 //! A cache that speaks the protocol of Redis, RESP2 and RESP3: strings, hashes, lists, sets, expiry,
-//! channels. Clients of Redis work with it unchanged.
+//! channels. For clients of Redis that need no transactions or scripts.
 //!
 //! Commands are read where they lie in the receive buffer (`resp.rs`), looked up (`commands/`),
 //! carried out on the loop's table (`store.rs`, `table.rs`), and all replies of a callback leave in one
@@ -86,6 +86,7 @@ fn main() -> ExitCode {
         maxmemory: AtomicUsize::new(flags.maxmemory),
         password: RwLock::new(flags.requirepass.map(String::into_bytes)),
         last_client: AtomicU64::new(0),
+        connections_before: AtomicU64::new(0),
         commands: AtomicU64::new(0),
         started: Instant::now(),
         seed: RandomState::default(),

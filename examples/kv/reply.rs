@@ -5,10 +5,15 @@
 use bytes::Bytes;
 use tightloop::Conn;
 
+use crate::server::GATHERED_BYTES;
 use crate::value::INLINE_BYTES;
 
 /// The number that a header begins with, and the CRLF.
 const MAX_HEADER_BYTES: usize = 1 + 20 + 2;
+
+/// What is kept of an empty one's memory: more than the replies of nearly all callbacks take.
+const MAX_KEPT_BYTES: usize = 4 * GATHERED_BYTES;
+const MAX_KEPT_SHARED: usize = 4096;
 
 /// Replies in order.
 #[derive(Default)]
@@ -50,9 +55,22 @@ impl Reply {
                 from = at;
             }
             conn.write(&self.bytes[from..]);
-            self.shared_bytes = 0;
         }
+        self.clear();
+    }
+
+    /// Keeps the memory for the next ones, but not that of a long reply.
+    #[inline]
+    fn clear(&mut self) {
         self.bytes.clear();
+        self.shared.clear();
+        self.shared_bytes = 0;
+        if self.bytes.capacity() > MAX_KEPT_BYTES {
+            self.bytes = Vec::new();
+        }
+        if self.shared.capacity() > MAX_KEPT_SHARED {
+            self.shared = Vec::new();
+        }
     }
 
     /// Puts another one's replies behind its own.
@@ -267,6 +285,19 @@ mod tests {
         let expected = b"$1\r\na\r\n$6\r\nshared\r\n$1\r\nx\r\n_\r\n";
         assert_eq!(reply.len(), expected.len());
         assert_eq!(reply.into_bytes(), expected);
+    }
+
+    #[test]
+    fn the_memory_of_a_long_reply_is_not_kept() {
+        let mut reply = Reply::new(false);
+        reply.bulk(&vec![b'x'; GATHERED_BYTES]);
+        reply.clear();
+        assert!(reply.is_empty() && reply.bytes.capacity() >= GATHERED_BYTES);
+        reply.bulk(&vec![b'x'; MAX_KEPT_BYTES + 1]);
+        (0..=MAX_KEPT_SHARED).for_each(|_| reply.bulk_shared(Bytes::from_static(b"shared")));
+        reply.clear();
+        assert!(reply.is_empty());
+        assert_eq!((reply.bytes.capacity(), reply.shared.capacity()), (0, 0));
     }
 
     #[test]

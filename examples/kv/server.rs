@@ -19,7 +19,7 @@ use crate::shared::Shared;
 use crate::store::Store;
 
 /// Replies that are gathered before they are written though the callback goes on.
-const GATHERED_BYTES: usize = 64 * 1024;
+pub const GATHERED_BYTES: usize = 64 * 1024;
 
 /// Pending output above which a client gets no more answers until it has taken some: the high
 /// watermark in `main.rs`.
@@ -37,6 +37,7 @@ const SWEEP_ENTRIES: usize = 8192;
 pub enum Remote {
     Publish,
     ClientList,
+    ResetStatistics,
 }
 
 /// One loop's part of the server.
@@ -57,6 +58,7 @@ pub struct Kv {
     parser: Parser,
     names: Index,
     clock: (Instant, u64),
+    /// Those that `shared` has not been told.
     commands: u64,
 }
 
@@ -101,11 +103,11 @@ impl Kv {
         self.shared.commands.load(Ordering::Relaxed) + self.commands
     }
 
-    /// Where a reply goes that is made here: behind those that are waited for.
-    pub fn target<'a>(&'a mut self, client: &'a mut Client) -> &'a mut Reply {
+    /// Writes a reply that is made here: behind those that are waited for.
+    pub fn tell(&mut self, client: &mut Client, write: impl FnOnce(&mut Reply)) {
         match &mut client.lane {
-            None => &mut self.reply,
-            Some(lane) => lane.ready(client.resp3),
+            None => write(&mut self.reply),
+            Some(lane) => lane.ready(client.resp3, write),
         }
     }
 
@@ -118,7 +120,7 @@ impl Kv {
         };
         let command = &COMMANDS[number];
         if !client.authenticated && !command.flags.has(Flags::NO_AUTH) {
-            self.target(client).error("NOAUTH Authentication required.");
+            self.tell(client, |to| to.error("NOAUTH Authentication required."));
             return Next::Go;
         }
         if client.subscriptions > 0 && client.is_listener() && !command.flags.has(Flags::SUBSCRIBED)
@@ -126,13 +128,16 @@ impl Kv {
             let allowed =
                 "only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed";
             let error = format!("ERR Can't execute '{}': {allowed} in this context", command.name);
-            self.target(client).error(&error);
+            self.tell(client, |to| to.error(&error));
             return Next::Go;
+        }
+        if client.lane.is_some() && matches!(command.run, Run::Session(_)) {
+            return Next::Wait;
         }
         client.last_command = number as u8;
         self.commands += 1;
         match command.run {
-            Run::Data(_, Route::Info) if self.loops == 1 => {
+            Run::Data(_, Route::Info) if self.loops == 1 && client.lane.is_none() => {
                 self.finish_alone(conn, number, args, client);
                 Next::Go
             }
@@ -160,16 +165,11 @@ impl Kv {
                 Next::Go
             }
             Run::Everywhere(remote) => self.ask_everywhere(conn, client, remote, args),
-            Run::Session(run) => {
-                if client.lane.is_some() {
-                    return Next::Wait;
-                }
-                match run(&mut Session { kv: self, conn, client, args }) {
-                    Outcome::Done => Next::Go,
-                    Outcome::Everywhere(remote) => self.ask_everywhere(conn, client, remote, args),
-                    Outcome::Close => Next::Close,
-                }
-            }
+            Run::Session(run) => match run(&mut Session { kv: self, conn, client, args }) {
+                Outcome::Done => Next::Go,
+                Outcome::Everywhere(remote) => self.ask_everywhere(conn, client, remote, args),
+                Outcome::Close => Next::Close,
+            },
         }
     }
 
@@ -197,7 +197,7 @@ impl Kv {
             Some(command) => command.wrong_arity().into_bytes(),
             None => refusal::unknown(args),
         };
-        self.target(client).error(error);
+        self.tell(client, |to| to.error(error));
         Next::Go
     }
 
@@ -242,9 +242,6 @@ impl Kv {
             }
             at += length;
             may_be_quick = self.may_be_quick(client);
-            if self.must_rest(conn) {
-                return (at, Next::Go);
-            }
             if let Some(lane) = &client.lane {
                 if lane.is_full() {
                     return (at, Next::Wait);
@@ -252,6 +249,9 @@ impl Kv {
                 if self.must_send() && !self.send_batches(conn.id()) {
                     return (at, Next::Close);
                 }
+            }
+            if self.must_rest(conn) {
+                return (at, Next::Go);
             }
         }
         (at, Next::Go)
@@ -308,6 +308,12 @@ impl Kv {
                 });
                 reply.bulk(text.as_bytes());
             }
+            Remote::ResetStatistics => {
+                // By each of them: until then a loop may have told its commands of before.
+                self.shared.commands.store(0, Ordering::Relaxed);
+                (self.commands, self.store.expired) = (0, 0);
+                reply.ok();
+            }
         }
     }
 }
@@ -342,6 +348,7 @@ impl Handler for Kv {
         let (consumed, next) = self.carry_out(&mut parser, conn, client, input.as_slice());
         self.parser = parser;
         input.consume(consumed);
+        client.unread = input.len() as u32; // at most MAX_COMMAND_BYTES
         if !self.reply.is_empty() {
             self.reply.write_to(conn);
         }

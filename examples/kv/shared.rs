@@ -1,6 +1,6 @@
 //! What all loops share: settings, counters, and the way to each other.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{OnceLock, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -17,6 +17,8 @@ pub struct Shared {
     pub password: RwLock<Option<Vec<u8>>>,
     /// Also the number of connections there were.
     pub last_client: AtomicU64,
+    /// Those of before CONFIG RESETSTAT.
+    pub connections_before: AtomicU64,
     /// Commands that were carried out, as told now and then.
     pub commands: AtomicU64,
     pub started: Instant,
@@ -30,6 +32,12 @@ impl Shared {
     /// earlier waits for it.
     pub fn loops(&self) -> &[LoopHandle<Kv>] {
         self.handles.wait()
+    }
+
+    /// Connections there were, as INFO tells.
+    pub fn connections(&self) -> u64 {
+        let before = self.connections_before.load(Ordering::Relaxed);
+        self.last_client.load(Ordering::Relaxed).saturating_sub(before)
     }
 
     /// Whether somebody may come in: there is no password, or it is this one.

@@ -127,7 +127,11 @@ impl Store {
     /// Takes an entry out. One that has ended is not told.
     pub fn remove(&mut self, database: usize, key: &[u8], now: u64) -> Option<Entry> {
         let entry = self.databases[database].remove(hash(&self.seed, key), key)?;
-        (!entry.is_expired(now)).then_some(entry)
+        if entry.is_expired(now) {
+            self.expired += 1;
+            return None;
+        }
+        Some(entry)
     }
 
     // ---- all keys -----------------------------------------------------------------------
@@ -213,6 +217,7 @@ mod tests {
         assert_eq!(store.memory() - small, 1008);
         assert_eq!(store.database(0).expiring, 1);
         assert!(store.remove(0, b"k", 7).is_none(), "it had ended");
+        assert_eq!(store.expired, 1);
         store.clear_all();
         assert_eq!(store.memory(), empty);
     }

@@ -1,4 +1,4 @@
-//! The table of a database: a hash table that never stops the world.
+//! The table of a database: a hash table that grows and shrinks without stopping the world.
 //!
 //! It is cut into segments of some hundred entries, each a small hash table. It grows by one segment
 //! at a time (linear hashing): segment `split` gives half of its entries to a new one, so no command
@@ -6,6 +6,9 @@
 //! hash; read backwards they are the entry's `order`. Each segment covers a range of orders, and a
 //! split cuts the range in two: so a scan by order meets every entry that was there all the time
 //! exactly once, however the table grows meanwhile.
+//!
+//! What does stop the world is to drop much at once: a whole table, as FLUSHALL does, or a large
+//! value, as DEL does. ASYNC and UNLINK make no difference.
 //!
 //! ```text
 //! bits of a hash:  63..57 tag within a segment | 47..16 order, backwards | 15..0 place within it
@@ -227,7 +230,8 @@ impl Table {
         }
     }
 
-    /// Forgets everything, and gives the memory back.
+    /// Forgets everything, and gives the memory back. This does stop the world: all entries are
+    /// dropped at once, and what waits for the loop waits for that.
     pub fn clear(&mut self) {
         let moves = self.moves.wrapping_add(1);
         *self = Table { moves, ..Table::new(self.seed.clone()) };

@@ -122,6 +122,22 @@ impl Value {
         true
     }
 
+    /// A string that was appended to, and is so long that replies should share it.
+    #[inline]
+    pub fn is_unshared(&self) -> bool {
+        matches!(self, Value::Own(own) if own.len() >= SHARED_MIN_BYTES)
+    }
+
+    /// Has replies share the string, if it is a long one.
+    pub fn share(&mut self) {
+        if let Value::Own(own) = self
+            && own.len() >= SHARED_MIN_BYTES
+        {
+            own.shrink_to_fit();
+            *self = Value::Shared(Box::new(std::mem::take(own).into()));
+        }
+    }
+
     pub fn kind(&self) -> Kind {
         match self {
             Value::Inline(..) | Value::Own(_) | Value::Shared(_) => Kind::String,

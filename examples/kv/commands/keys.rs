@@ -2,7 +2,7 @@
 
 use super::{Call, NOT_AN_INTEGER, SYNTAX};
 use crate::args::{self, integer, is};
-use crate::glob;
+use crate::glob::Pattern;
 use crate::reply::{Reply, decimal};
 use crate::value::Kind;
 
@@ -26,11 +26,11 @@ pub fn kind(call: &mut Call<'_>) {
 }
 
 pub fn keys(call: &mut Call<'_>) {
-    let pattern = call.args.get(1);
+    let pattern = Pattern::new(call.args.get(1));
     let mut found = Reply::new(call.reply.resp3);
     let mut count = 0;
     for entry in call.store.database(call.database).iter() {
-        if !entry.is_expired(call.now) && glob::matches(pattern, &entry.key) {
+        if !entry.is_expired(call.now) && pattern.matches(&entry.key) {
             found.bulk(&entry.key);
             count += 1;
         }
@@ -51,19 +51,19 @@ pub fn shard_of_cursor(cursor: &[u8], shards: usize) -> usize {
 
 /// What SCAN tells: keys by pattern and type, so many a call.
 struct Filter<'a> {
-    pattern: &'a [u8],
+    pattern: Pattern<'a>,
     count: usize,
     kind: Option<&'a [u8]>,
 }
 
 impl<'a> Filter<'a> {
     fn read(call: &Call<'a>) -> Result<Self, &'static str> {
-        let mut filter = Filter { pattern: b"*", count: 10, kind: None };
+        let mut filter = Filter { pattern: Pattern::new(b"*"), count: 10, kind: None };
         let mut at = 2;
         while at < call.args.len() {
             let Some(value) = call.args.find(at + 1) else { return Err(SYNTAX) };
             match call.args.get(at) {
-                name if is(name, "match") => filter.pattern = value,
+                name if is(name, "match") => filter.pattern = Pattern::new(value),
                 name if is(name, "type") => filter.kind = Some(value),
                 name if is(name, "count") => {
                     let count = integer(value).ok_or(NOT_AN_INTEGER)?;
@@ -97,7 +97,7 @@ pub fn scan(call: &mut Call<'_>) {
     let next = from.ok().filter(|_| is_ours).and_then(|from| {
         call.store.database(call.database).scan(from, filter.count, |entry| {
             let fits = filter.takes(entry.value.kind()) && !entry.is_expired(call.now);
-            if fits && glob::matches(filter.pattern, &entry.key) {
+            if fits && filter.pattern.matches(&entry.key) {
                 found.bulk(&entry.key);
                 count += 1;
             }

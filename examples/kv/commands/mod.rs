@@ -98,6 +98,9 @@ impl Flags {
     /// For RESP2 clients that have subscribed.
     pub const SUBSCRIBED: Flags = Flags(32);
     pub const ADMIN: Flags = Flags(64);
+    /// The reply may be long, and the same again however often it is asked for: another loop's is
+    /// waited for. No flag of Redis, and not told.
+    pub const LONG: Flags = Flags(128);
 
     pub const fn with(self, more: Flags) -> Flags {
         Flags(self.0 | more.0)

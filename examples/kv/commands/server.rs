@@ -10,9 +10,9 @@ use super::session::{Outcome, REDIS_VERSION, Session, help};
 use super::{COMMANDS, Call, Command, Index, SYNTAX};
 use crate::args::{Args, is};
 use crate::bytes_flag;
-use crate::glob;
+use crate::glob::Pattern;
 use crate::reply::Reply;
-use crate::server::Kv;
+use crate::server::{Kv, Remote};
 use crate::shard::parse::{Parts, sums};
 
 pub fn dbsize(call: &mut Call<'_>) {
@@ -74,7 +74,7 @@ impl Kv {
             loops: self.loops,
             maxmemory: self.shared.maxmemory.load(Ordering::Relaxed),
             clients: conn.server().connections(),
-            connections: self.shared.last_client.load(Ordering::Relaxed),
+            connections: self.shared.connections(),
             commands: self.commands(),
         }
     }
@@ -157,9 +157,10 @@ pub fn config(session: &mut Session<'_, '_, '_>) -> Outcome {
             config_set(session)
         }
         name if is(name, "resetstat") && args.len() == 2 => {
-            session.kv.shared.commands.store(0, Ordering::Relaxed);
-            session.reply().ok();
-            Outcome::Done
+            let shared = &session.kv.shared;
+            let connections = shared.last_client.load(Ordering::Relaxed);
+            shared.connections_before.store(connections, Ordering::Relaxed);
+            Outcome::Everywhere(Remote::ResetStatistics)
         }
         name if is(name, "rewrite") && args.len() == 2 => {
             session.error("ERR The server is running without a config file")
@@ -181,7 +182,8 @@ fn config_get(session: &mut Session<'_, '_, '_>) -> Outcome {
     ];
     settings.extend(FIXED.map(|(name, value)| (name, value.as_bytes().to_vec())));
     let patterns: Vec<_> = session.args.from(2).map(<[u8]>::to_ascii_lowercase).collect();
-    settings.retain(|(name, _)| patterns.iter().any(|p| glob::matches(p, name.as_bytes())));
+    let patterns: Vec<_> = patterns.iter().map(|pattern| Pattern::new(pattern)).collect();
+    settings.retain(|(name, _)| patterns.iter().any(|p| p.matches(name.as_bytes())));
     session.reply().map(settings.len());
     for (name, value) in settings {
         session.reply().bulk(name.as_bytes());

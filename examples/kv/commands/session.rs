@@ -327,7 +327,8 @@ pub fn describe(conn: &Conn<'_>, client: &Client, seconds: u64) -> String {
     let flags = if client.subscriptions > 0 { 'P' } else { 'N' };
     let last = COMMANDS.get(usize::from(client.last_command)).map_or("NULL", |last| last.name);
     let partial = client.partial.as_ref().map_or(0, |partial| partial.memory());
-    let memory = size_of::<Client>() + partial + conn.pending();
+    let unread = client.unread as usize;
+    let memory = size_of::<Client>() + partial + unread + conn.pending();
     let library = text(details.map(|details| &details.library));
     let version = text(details.map(|details| &details.library_version));
     let (database, listens) = (client.database, client.subscriptions);
@@ -336,7 +337,7 @@ pub fn describe(conn: &Conn<'_>, client: &Client, seconds: u64) -> String {
     let _ = writeln!(
         line,
         " name={name} age={age} idle={idle} flags={flags} db={database} sub={listens} psub=0 ssub=0 \
-         multi=-1 qbuf={partial} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl={pending} oll=0 \
+         multi=-1 qbuf={unread} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl={pending} oll=0 \
          omem=0 tot-mem={memory} events=r cmd={last} user=default redir=-1 resp={resp} \
          lib-name={library} lib-ver={version}",
     );

@@ -12,7 +12,22 @@ use crate::value::{Kind, Value};
 const MAX_STRING_BYTES: usize = 512 << 20;
 
 pub fn get(call: &mut Call<'_>) {
-    tell(call.store, call.database, call.args.get(1), call.now, call.reply);
+    let key = call.args.get(1);
+    match call.store.read(call.database, key, call.now) {
+        None => call.reply.null(),
+        Some(entry) if entry.value.is_unshared() => {
+            share(call);
+            tell(call.store, call.database, key, call.now, call.reply);
+        }
+        Some(entry) => tell_entry(entry, call.reply),
+    }
+}
+
+/// Before a long string is told: copies for many replies on their way would have no bound.
+#[cold]
+fn share(call: &mut Call<'_>) {
+    let key = call.args.get(1);
+    call.store.change(call.database, key, call.now, |entry| entry.value.share());
 }
 
 /// GET, wherever it comes from.
@@ -136,6 +151,9 @@ fn set_with_options(call: &mut Call<'_>) {
         Some(Err(error)) => return call.reply.error(&error),
     };
     let key = call.args.get(1);
+    if options.get {
+        share(call);
+    }
     let old = call.store.read(call.database, key, call.now);
     let is_old = old.is_some();
     if options.get {
@@ -210,12 +228,14 @@ pub fn getex(call: &mut Call<'_>) {
     };
     let Call { store, reply, .. } = call;
     store.change(call.database, key, call.now, |entry| {
+        entry.value.share();
         entry.value.tell(reply);
-        if let Some(at) = at {
+        // What has passed already is taken out below, not given an end.
+        if let Some(at) = at.filter(|&at| at == 0 || at > call.now) {
             entry.expires_at = at;
         }
     });
-    // One that has ended already goes at once: DBSIZE does not count it.
+    // It goes at once: DBSIZE does not count it.
     if at.is_some_and(|at| at != 0 && at <= call.now) {
         call.store.remove(call.database, key, call.now);
     }

@@ -6,6 +6,8 @@ use crate::server::Remote;
 
 const READ: Flags = Flags::READ;
 const FAST_READ: Flags = Flags::READ.with(Flags::FAST);
+const LONG_READ: Flags = READ.with(Flags::LONG);
+const FAST_LONG_READ: Flags = FAST_READ.with(Flags::LONG);
 const WRITE: Flags = Flags::WRITE;
 const FAST_WRITE: Flags = Flags::WRITE.with(Flags::FAST);
 const GROW: Flags = Flags::WRITE.with(Flags::DENY_OOM);
@@ -65,14 +67,14 @@ pub static COMMANDS: &[Command] = &[
     key("psetex", 4, strings::psetex, GROW, "string"),
     key("append", 3, strings::append, FAST_GROW, "string"),
     key("strlen", 2, strings::strlen, FAST_READ, "string"),
-    data("mget", -2, strings::mget, FAST_READ, (Route::InOrder, MANY), "string"),
+    data("mget", -2, strings::mget, FAST_LONG_READ, (Route::InOrder, MANY), "string"),
     data("mset", -3, strings::mset, GROW, (Route::Pairs, (1, -1, 2)), "string"),
     data("del", -2, keys::del, WRITE, (Route::Sum, MANY), "generic"),
     data("unlink", -2, keys::del, FAST_WRITE, (Route::Sum, MANY), "generic"),
     data("exists", -2, keys::exists, FAST_READ, (Route::Sum, MANY), "generic"),
     key("type", 2, keys::kind, FAST_READ, "generic"),
-    data("keys", 2, keys::keys, READ, (Route::AllList, NONE), "generic"),
-    data("scan", -2, keys::scan, READ, (Route::Cursor, NONE), "generic"),
+    data("keys", 2, keys::keys, LONG_READ, (Route::AllList, NONE), "generic"),
+    data("scan", -2, keys::scan, LONG_READ, (Route::Cursor, NONE), "generic"),
     key("expire", -3, expiry::expire, FAST_WRITE, "generic"),
     key("pexpire", -3, expiry::pexpire, FAST_WRITE, "generic"),
     key("expireat", -3, expiry::expireat, FAST_WRITE, "generic"),
@@ -81,21 +83,21 @@ pub static COMMANDS: &[Command] = &[
     key("pttl", 2, expiry::pttl, FAST_READ, "generic"),
     key("persist", 2, expiry::persist, FAST_WRITE, "generic"),
     key("hset", -4, collections::hset, FAST_GROW, "hash"),
-    key("hget", 3, collections::hget, FAST_READ, "hash"),
+    key("hget", 3, collections::hget, FAST_LONG_READ, "hash"),
     key("hdel", -3, collections::hdel, FAST_WRITE, "hash"),
-    key("hgetall", 2, collections::hgetall, READ, "hash"),
+    key("hgetall", 2, collections::hgetall, LONG_READ, "hash"),
     key("hlen", 2, collections::hlen, FAST_READ, "hash"),
     key("hexists", 3, collections::hexists, FAST_READ, "hash"),
     key("sadd", -3, collections::sadd, FAST_GROW, "set"),
     key("srem", -3, collections::srem, FAST_WRITE, "set"),
-    key("smembers", 2, collections::smembers, READ, "set"),
+    key("smembers", 2, collections::smembers, LONG_READ, "set"),
     key("sismember", 3, collections::sismember, FAST_READ, "set"),
     key("scard", 2, collections::scard, FAST_READ, "set"),
     key("lpush", -3, lists::lpush, FAST_GROW, "list"),
     key("rpush", -3, lists::rpush, FAST_GROW, "list"),
     key("lpop", -2, lists::lpop, FAST_WRITE, "list"),
     key("rpop", -2, lists::rpop, FAST_WRITE, "list"),
-    key("lrange", 4, lists::lrange, READ, "list"),
+    key("lrange", 4, lists::lrange, LONG_READ, "list"),
     key("llen", 2, lists::llen, FAST_READ, "list"),
     data("dbsize", 1, server::dbsize, FAST_READ, (Route::AllSum, NONE), "server"),
     data("flushdb", -1, server::flushdb, WRITE, (Route::AllOk, NONE), "server"),

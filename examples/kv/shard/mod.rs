@@ -114,12 +114,13 @@ impl Kv {
         if shard == self.index {
             let mut reply = Reply::new(resp3);
             self.run_data(number, client.database as usize, args, &mut reply);
-            return self.target(client).append(reply);
+            return self.tell(client, |to| to.append(reply));
         }
         let sequence = client.lane_mut().push(1, Finish::Single, resp3);
         let database = client.database as usize;
         let asked = Asked { sequence, part: 0, database, resp3 };
         self.outgoing[shard].push(asked, Work::Command(number), args.from(0));
+        fill_if_long(client, COMMANDS[number].flags, args);
     }
 
     /// A command with parts.
@@ -170,6 +171,7 @@ impl Kv {
                 client.lane_mut().answer(sequence, shard, reply);
             }
         }
+        fill_if_long(client, COMMANDS[number].flags, args);
         // With one loop, or where all keys were here, it is done already.
         client.drain_lane(&mut self.reply);
     }
@@ -180,12 +182,15 @@ impl Kv {
         let finish = match remote {
             Remote::Publish => Finish::Sum,
             Remote::ClientList => Finish::Text,
+            Remote::ResetStatistics => Finish::Ok,
         };
         let sequence = client.lane_mut().push(self.loops, finish, resp3);
         for (part, batch) in self.outgoing.iter_mut().enumerate() {
             let asked = Asked { sequence, part, database, resp3 };
             batch.push(asked, Work::Everywhere(remote), args.from(0));
         }
+        let flags = if remote == Remote::ClientList { Flags::LONG } else { Flags(0) };
+        fill_if_long(client, flags, args);
     }
 
     /// Carries a command on data out.
@@ -282,6 +287,13 @@ impl Kv {
         } else if paused {
             conn.resume_reading();
         }
+    }
+}
+
+/// Lets nothing follow a command on its way whose reply may be long, or whose arguments are.
+fn fill_if_long(client: &mut Client, flags: Flags, args: Args<'_>) {
+    if flags.has(Flags::LONG) || args.size() > BATCH_BYTES {
+        client.lane_mut().fill();
     }
 }
 
