@@ -111,8 +111,9 @@ for_both! {
 
     /// Whether datagrams of one size to or from one peer may travel through the system as one message,
     /// where it can join and cut them (Linux: UDP_GRO, UDP_SEGMENT): on connected datagram sockets,
-    /// which [`connect`](crate::Context::connect) makes. What leaves and arrives are single
-    /// datagrams in any case. Default on.
+    /// which [`connect`](crate::Context::connect) makes, with a
+    /// [`receive_buffer`](Self::receive_buffer) of at least 64 KiB, which such a message may need.
+    /// What leaves and arrives are single datagrams in any case. Default on.
     pub fn join_datagrams(mut self, on: bool) -> Self {
         self.options.listen.socket.lone_datagrams = !on;
         self

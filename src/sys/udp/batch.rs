@@ -72,7 +72,8 @@ impl Abilities {
     }
 
     /// The same for a connected socket. Whether datagrams are joined is what was chosen when it was
-    /// made: it shows in the option.
+    /// made: it shows in the option. Where a hook of the user's has had them joined although there
+    /// is no room, that ends here; those that wait already may be cut.
     pub(crate) fn of_connected(socket: &Socket, inbox: &Inbox) -> io::Result<Abilities> {
         let bound = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidInput)?;
         let mut joins = get(socket, libc::SOL_UDP, libc::UDP_GRO);

@@ -11,10 +11,7 @@ use super::{Abilities, Messages};
 use crate::addr::canonical;
 use crate::sys::udp::runs::BATCH;
 use crate::sys::udp::wire::{Control, Name};
-use crate::sys::udp::{Arrived, Received};
-
-/// Longer datagrams than this do not exist, whatever the receive buffer holds.
-const MOST_ROOM: usize = 64 << 10;
+use crate::sys::udp::{Arrived, LONGEST_MESSAGE, Received};
 
 /// Buffers a whole number of pages apart would all fall into the same few sets of the cache.
 const COLOUR: usize = 5 * 64;
@@ -49,7 +46,7 @@ struct Joined {
 impl Inbox {
     /// An empty one for datagrams of `longest` bytes.
     pub(crate) fn new(longest: usize) -> Inbox {
-        let room = longest.min(MOST_ROOM);
+        let room = longest.min(LONGEST_MESSAGE);
         let stride = room + COLOUR;
         let mut inbox = Inbox {
             messages: Messages::new(),
@@ -72,7 +69,7 @@ impl Inbox {
 
     /// Whether a datagram can not be longer than there is room for.
     pub(super) fn takes_the_longest(&self) -> bool {
-        self.room == MOST_ROOM
+        self.room == LONGEST_MESSAGE
     }
 
     /// The messages of the last batch.
