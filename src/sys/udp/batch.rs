@@ -28,6 +28,10 @@ pub(crate) use sender::Sender;
 /// Ethernet carries, less the headers of IPv6 and UDP.
 const ETHERNET_SEGMENT: usize = 1_500 - 48;
 
+/// What every route carries, less the headers of IPv4 and UDP. One that refuses to have such short
+/// ones cut has none cut.
+const NARROWEST_SEGMENT: usize = 576 - 28;
+
 /// What the kernel does for one socket.
 #[derive(Debug)]
 pub(crate) struct Abilities {
@@ -101,7 +105,9 @@ impl Abilities {
     /// the route's devices cannot cut, or not such long ones.
     #[cold]
     pub(super) fn cuts_less_than(&mut self, size: usize, error: &io::Error) {
-        self.segment_limit = if size > ETHERNET_SEGMENT { ETHERNET_SEGMENT } else { 0 };
+        // EIO is about a device that computes no checksums, whatever the length.
+        let is_about_length = size > NARROWEST_SEGMENT && error.raw_os_error() != Some(libc::EIO);
+        self.segment_limit = if is_about_length { ETHERNET_SEGMENT.min(size - 1) } else { 0 };
         log::debug!("datagrams of {size} bytes leave one by one: {error}");
     }
 }
