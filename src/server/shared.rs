@@ -169,7 +169,9 @@ for_both! {
     /// Input, in bytes, that a handler may leave unconsumed though it could take it, before the
     /// connection is ended with `InputLimit`. Default 64 MiB: above any message that should be
     /// collected in memory; a protocol with smaller ones sets less. Input that waits because reading is
-    /// paused does not count: it is never more than one `receive_buffer`.
+    /// paused does not count: it is never more than one `receive_buffer`. On a datagram connection
+    /// it is what came together before the pause, of 64 messages at most; one that pauses again and
+    /// again receives single messages.
     pub fn max_unconsumed_input(mut self, bytes: usize) -> Self {
         self.options.max_unconsumed_input = bytes;
         self

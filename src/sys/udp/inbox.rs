@@ -96,7 +96,28 @@ impl Inbox {
     /// # Errors
     /// As `receive` of one datagram.
     pub(crate) fn receive(&mut self, socket: &Socket, abilities: &Abilities) -> io::Result<bool> {
-        debug_assert!(self.is_empty());
+        self.receive_messages(socket, abilities, BATCH)
+    }
+
+    /// The same for one message at most, which is no longer than one datagram may be.
+    ///
+    /// # Errors
+    /// As `receive`.
+    pub(crate) fn receive_one(
+        &mut self,
+        socket: &Socket,
+        abilities: &Abilities,
+    ) -> io::Result<bool> {
+        self.receive_messages(socket, abilities, 1)
+    }
+
+    fn receive_messages(
+        &mut self,
+        socket: &Socket,
+        abilities: &Abilities,
+        most: usize,
+    ) -> io::Result<bool> {
+        debug_assert!(self.is_empty() && most <= BATCH);
         (self.next, self.filled) = (0, 0);
         self.make_ready(abilities.tells);
         let headers = self.messages.headers.as_mut_ptr();
@@ -106,14 +127,14 @@ impl Inbox {
             libc::recvmmsg(
                 socket.as_raw_fd(),
                 headers,
-                BATCH as _,
+                most as _,
                 libc::MSG_DONTWAIT as _,
                 ptr::null_mut(),
             )
         };
         self.filled = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
         self.used = self.filled;
-        Ok(self.filled == BATCH || !abilities.short_is_all)
+        Ok(self.filled == most || !abilities.short_is_all)
     }
 
     /// Undoes what the kernel has written to the headers, and asks it to tell what is wanted.
