@@ -1,11 +1,14 @@
-//! Connected datagram sockets: that several datagrams come and leave together does not show in what a
-//! small receive buffer is told.
+//! Connected datagram sockets: that several datagrams come and leave together shows neither in what
+//! a small receive buffer is told, nor where a handler wants its output sent at once.
 
 mod closures;
 mod common;
 
+use std::cell::RefCell;
 use std::net::{SocketAddr, UdpSocket};
+use std::rc::Rc;
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 
 use closures::Script;
 use tightloop::{Action, Connect, Context, RunningServer};
@@ -84,6 +87,60 @@ every_driver! {
         }
         assert_eq!(server.handle().stats().datagrams_truncated, 0);
         common::stop(sender);
+        common::stop(server);
+    }
+
+    fn what_is_flushed_between_two_that_came_together_leaves_at_once(driver) {
+        let (opened, own) = common::events();
+        let (told, events) = common::events();
+        let (go_on, wait) = channel::<()>();
+        let wait = Arc::new(Mutex::new(wait));
+        let server = common::start(common::server(driver), move |_| {
+            let (opened, told, wait) = (opened.clone(), told.clone(), Arc::clone(&wait));
+            let ids = Rc::new(RefCell::new(Vec::new()));
+            let others = Rc::clone(&ids);
+            Script::new()
+                .open(move |conn| {
+                    ids.borrow_mut().push(conn.id());
+                    opened.send(conn.local_addr().unwrap().socket_addr().unwrap()).unwrap();
+                })
+                .traffic(move |conn, input| {
+                    let bytes = input.take_all();
+                    if bytes == b"two" {
+                        let _ = wait.lock().unwrap().recv_timeout(2 * common::DEADLINE);
+                    }
+                    conn.write(bytes);
+                    conn.flush();
+                    let own = conn.id();
+                    for id in others.borrow().iter().filter(|id| **id != own) {
+                        let mut other = conn.peer(*id).unwrap();
+                        other.write(bytes);
+                        other.flush();
+                    }
+                    told.send(()).unwrap();
+                    Action::Continue
+                })
+        });
+        let peers = [peer(), peer()];
+        let [asked, _] = [0, 1].map(|n| {
+            server.handle().connect(to(peers[n].local_addr().unwrap())).unwrap();
+            own.next()
+        });
+        // Only behind the first message are several received together.
+        peers[0].send_to(b"zero", asked).unwrap();
+        peers.iter().for_each(|peer| assert_eq!(receive(peer), b"zero"));
+        events.next();
+        together(&server, || {
+            peers[0].send_to(b"one", asked).unwrap();
+            peers[0].send_to(b"two", asked).unwrap();
+        });
+        events.next();
+        for peer in &peers {
+            assert_eq!(receive(peer), b"one");
+        }
+        assert!(events.drain().is_empty(), "the second one's callback has not returned");
+        go_on.send(()).unwrap();
+        peers.iter().for_each(|peer| assert_eq!(receive(peer), b"two"));
         common::stop(server);
     }
 }
