@@ -13,6 +13,7 @@ use socket2::SockRef;
 use crate::balance::{Balance, Balancer, BuiltIn};
 use crate::error::{Error, Result};
 use crate::sys::sockopt::{Keepalive, ListenOptions, SocketOptions};
+use crate::sys::udp::LONGEST_MESSAGE;
 
 pub(crate) mod driver;
 
@@ -258,6 +259,15 @@ impl Options {
             }
             None => self.listen.socket.keepalive.as_ref().map_or(Ok(()), check_keepalive),
         }
+    }
+
+    /// What is set on a datagram socket that is connected. Joined datagrams fill a message: where
+    /// there is no room for the longest, they must not be joined from the first one on, as the
+    /// kernel does not part those that wait when that is switched off.
+    pub(crate) fn connected_datagrams(&self) -> SocketOptions {
+        let mut options = self.listen.socket.clone();
+        options.lone_datagrams |= self.receive_buffer < LONGEST_MESSAGE;
+        options
     }
 
     /// The number of loops to start: as told, or one a core.

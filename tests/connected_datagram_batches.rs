@@ -15,6 +15,9 @@ use tightloop::{Action, CloseReason, ConnHandle, Connect, Direction, RunningServ
 /// More than are told in a row, and more than leave by one call.
 const MANY: usize = 150;
 
+/// What is new, or paused before, receives one message: behind this one there may be many.
+const FIRST: &[u8] = b"no pause";
+
 #[derive(Debug)]
 enum Told {
     Opened(SocketAddr),
@@ -173,8 +176,11 @@ every_driver! {
             let told = told.clone();
             script
                 .traffic(move |conn, input| {
-                    conn.pause_reading();
-                    told.send(input.take_all().to_vec()).unwrap();
+                    let bytes = input.take_all().to_vec();
+                    if bytes != FIRST {
+                        conn.pause_reading();
+                    }
+                    told.send(bytes).unwrap();
                     Action::Continue
                 })
                 .wake(|conn| {
@@ -182,6 +188,8 @@ every_driver! {
                     Action::Continue
                 })
         });
+        peer.send_to(FIRST, own).unwrap();
+        assert_eq!(events.next(), FIRST);
         together(&server, || {
             for number in 0..20 {
                 peer.send_to(&datagram(number), own).unwrap();
@@ -335,8 +343,11 @@ every_driver! {
             let (told, arrived) = (told.clone(), arrived.clone());
             script
                 .traffic(move |conn, input| {
-                    conn.pause_reading();
-                    told.send(input.take_all().to_vec()).unwrap();
+                    let bytes = input.take_all().to_vec();
+                    if bytes != FIRST {
+                        conn.pause_reading();
+                    }
+                    told.send(bytes).unwrap();
                     Action::Continue
                 })
                 .wake(|conn| {
@@ -357,6 +368,8 @@ every_driver! {
         });
         let sending = sender.handle().connect(Connect::to(&to.parse().unwrap())).unwrap();
         common::eventually("it is open", || sender.handle().connections() == 1);
+        peer.send_to(FIRST, own).unwrap();
+        assert_eq!(events.next(), FIRST);
         together(&server, || {
             for number in 0..20 {
                 peer.send_to(&datagram(number), own).unwrap();

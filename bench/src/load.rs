@@ -44,6 +44,7 @@ mod target;
 pub use options::Options;
 pub use sample::{Sample, sample};
 
+use crate::output::show;
 use plan::Plan;
 use report::Report;
 
@@ -86,14 +87,14 @@ fn publish(plan: &Plan, report: &Report) -> Result<(), String> {
         eprintln!("{line}");
     }
     if !plan.quiet && !is_json_shown {
-        print!("{}", table::render(report));
+        show(&table::render(report))?;
     }
     if let Some(path) = &plan.json {
         let mut text = serde_json::to_string_pretty(&report.numbers)
             .map_err(|error| format!("the numbers as JSON: {error}"))?;
         text.push('\n');
         if is_json_shown {
-            print!("{text}");
+            show(&text)?;
         } else {
             write(path, &text)?;
         }

@@ -5,6 +5,7 @@ use clap::{Parser, Subcommand};
 
 mod chart;
 mod load;
+mod output;
 mod scoreboard;
 mod units;
 

@@ -41,6 +41,7 @@ mod targets;
 mod terminal;
 mod workload;
 
+use crate::output::show;
 use launch::Launcher;
 use machine::{Commit, Machine};
 use measure::Client;
@@ -89,20 +90,21 @@ pub fn run(options: Options) -> ExitCode {
 
 fn list(options: &Options) -> Result<(), String> {
     let (systems, problem) = known_systems(options)?;
-    println!("work:");
+    let mut text = String::from("work:\n");
     for workload in workload::all_workloads() {
-        println!("  {:<26}{}", workload.name, workload.title);
+        text += &format!("  {:<26}{}\n", workload.name, workload.title);
     }
-    println!("systems:");
+    text += "systems:\n";
     for system in systems {
         let modes: Vec<String> = system.modes.iter().map(ToString::to_string).collect();
         let state = if system.is_built() { "" } else { ", not built" };
-        println!("  {:<26}{} ({}{state})", system.name, system.language, modes.join(", "));
+        let (name, language, modes) = (&system.name, &system.language, modes.join(", "));
+        text += &format!("  {name:<26}{language} ({modes}{state})\n");
     }
     if let Some(problem) = problem {
-        println!("no peers: {problem}");
+        text += &format!("no peers: {problem}\n");
     }
-    Ok(())
+    show(&text)
 }
 
 fn report_only(options: &Options) -> Result<(), String> {
@@ -297,7 +299,6 @@ fn write_report(records: &Records, out: &Path) -> Result<(), String> {
     for (name, svg) in charts::charts(&tables) {
         write(&name, &svg)?;
     }
-    print!("{}", terminal::summary(&tables, &verdicts));
-    println!("written to {}", out.display());
-    Ok(())
+    let summary = terminal::summary(&tables, &verdicts);
+    show(&format!("{summary}written to {}\n", out.display()))
 }

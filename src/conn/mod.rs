@@ -206,11 +206,13 @@ impl<'a> Conn<'a> {
     }
 
     /// Asks that pending output leaves when the running callback returns. The callback's own
-    /// connection always does so; another one, reached by [`peer`](Conn::peer), otherwise waits
-    /// for the end of the turn, to send once what several callbacks write to it.
+    /// connection always does so, but for answers to datagrams that came together; another one,
+    /// reached by [`peer`](Conn::peer), otherwise waits for the end of the turn, to send once what
+    /// several callbacks write to it.
     #[doc(alias = "Flush")]
     pub fn flush(&mut self) {
-        if self.core.current != Some(self.token.index) {
+        let gathers = || self.core.table.get(self.token).is_some_and(|conn| conn.datagrams);
+        if self.core.current != Some(self.token.index) || gathers() {
             self.core.urgent.push(self.token);
         }
     }

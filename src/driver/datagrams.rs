@@ -286,3 +286,6 @@ impl<S: DatagramSocket> DatagramEntry<S> {
         false
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -149,12 +149,12 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let Some(dial) = self.dial(token) else { return Ok(()) };
         let (local, own_is_free) = (dial.connect.local, dial.own.is_none());
         let datagrams = dial.connect.endpoint.is_datagram();
-        let options = &self.core.options.listen.socket;
+        let options = &self.core.options;
         let stream = match &address {
             Address::Ip(address) if datagrams => {
-                self.driver.connect_datagram(*address, local, options)?
+                self.driver.connect_datagram(*address, local, &options.connected_datagrams())?
             }
-            address => self.driver.start_connect(address, local, options)?,
+            address => self.driver.start_connect(address, local, &options.listen.socket)?,
         };
         let is_tcp = matches!(address, Address::Ip(_)) && !datagrams;
         self.prepare(&stream, is_tcp, false)?;

@@ -132,7 +132,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     pub(super) fn after_traffic(&mut self, token: Token, action: Action) {
         // What is left over because of a pause is not what the handler did not want; it is one
-        // receive buffer at most.
+        // receive buffer at most (of datagrams one: the others wait in the driver).
         if let Some(conn) = self.core.table.get_mut(token)
             && conn.inbound.len() > self.core.options.max_unconsumed_input
             && conn.takes_input()

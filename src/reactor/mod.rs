@@ -135,7 +135,7 @@ pub(crate) struct Reactor<D: Driver, H: Handler> {
     attending: Vec<Token>,
     /// More timers were due than one turn expires.
     timers_left: bool,
-    /// The turn ends: what is written waits for no others of a row.
+    /// The turn ends, or somebody wants it so: what is written waits for no others of a row.
     attends: bool,
     /// The places of connections that are counted, by slot; without limits there are none.
     tickets: Pages<Option<Ticket>>,

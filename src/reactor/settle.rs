@@ -285,9 +285,11 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         if self.core.urgent.is_empty() {
             return;
         }
+        self.attends = true;
         for token in std::mem::take(&mut self.core.urgent) {
             self.settle(token);
         }
+        self.attends = false;
     }
 
     /// Attends the connections that somebody else's callback, a command or this turn's own work

@@ -111,8 +111,9 @@ for_both! {
 
     /// Whether datagrams of one size to or from one peer may travel through the system as one message,
     /// where it can join and cut them (Linux: UDP_GRO, UDP_SEGMENT): on connected datagram sockets,
-    /// which [`connect`](crate::Context::connect) makes. What leaves and arrives are single
-    /// datagrams in any case. Default on.
+    /// which [`connect`](crate::Context::connect) makes, with a
+    /// [`receive_buffer`](Self::receive_buffer) of at least 64 KiB, which such a message may need.
+    /// What leaves and arrives are single datagrams in any case. Default on.
     pub fn join_datagrams(mut self, on: bool) -> Self {
         self.options.listen.socket.lone_datagrams = !on;
         self
@@ -168,7 +169,9 @@ for_both! {
     /// Input, in bytes, that a handler may leave unconsumed though it could take it, before the
     /// connection is ended with `InputLimit`. Default 64 MiB: above any message that should be
     /// collected in memory; a protocol with smaller ones sets less. Input that waits because reading is
-    /// paused does not count: it is never more than one `receive_buffer`.
+    /// paused does not count: it is never more than one `receive_buffer`. On a datagram connection
+    /// it is what came together before the pause, of 64 messages at most; one that pauses again and
+    /// again receives single messages.
     pub fn max_unconsumed_input(mut self, bytes: usize) -> Self {
         self.options.max_unconsumed_input = bytes;
         self

@@ -64,10 +64,11 @@ for_both! {
     /// Bytes that the connections of all loops may hold together, in input that handlers have not
     /// consumed and output that peers have not taken. Above it, connections that hold more than
     /// others are not read from until it is well below again: a brake, exact to what one turn of
-    /// each loop brings in. Output written by handlers is not refused. A peer that sent half a
-    /// message and was then held back cannot send the rest: set an idle timeout too, which ends
-    /// such ones. One that then closes its side is read to the end; on Linux that is noticed
-    /// within 100 ms of its FIN, elsewhere only a reset is. Default: no budget, as no number suits every machine.
+    /// each loop brings in, and to datagrams that came together before their connection was paused.
+    /// Output written by handlers is not refused. A peer that sent half a message and was then held
+    /// back cannot send the rest: set an idle timeout too, which ends such ones. One that then
+    /// closes its side is read to the end; on Linux that is noticed within 100 ms of its FIN,
+    /// elsewhere only a reset is. Default: no budget, as no number suits every machine.
     pub fn memory_budget(mut self, bytes: usize) -> Self {
         self.options.memory_budget = Some(bytes);
         self

@@ -39,6 +39,9 @@ mod wire;
 
 pub(crate) use many::{Abilities, Inbox, Sender, join};
 
+/// No datagram, and no message of joined ones, is longer than this.
+pub(crate) const LONGEST_MESSAGE: usize = 64 << 10;
+
 /// The most that one datagram over IPv4 carries: 65,535 less the headers of IP and UDP.
 #[cfg(any(test, target_os = "linux", target_os = "android"))]
 pub(crate) const MAX_PAYLOAD: usize = 65_507;

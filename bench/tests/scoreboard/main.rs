@@ -247,6 +247,16 @@ fn what_does_not_exist_is_told() {
 }
 
 #[test]
+fn a_list_that_is_not_read_to_its_end_is_no_error() {
+    let bench = Bench::new(&[floor()]);
+    assert!(succeeded(&bench.run(&["--list"])).contains("  floor  "));
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = bench.command(&["--list"]).stdout(writer).stderr(Stdio::piped()).output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", text(&output.stderr));
+}
+
+#[test]
 fn the_load_of_this_program_is_understood() {
     let bench = Bench::new(&[floor()]);
     fs::remove_file(bench.directory.join("load.sh")).unwrap();

@@ -2,7 +2,8 @@
 //! send many datagrams a call, with the same memory.
 //!
 //! What was received for one that then stops receiving is kept apart, so that it holds up nobody
-//! else's memory.
+//! else's memory. It is counted by no limit, so it must be little: who stops often, as a handler
+//! that is slower than its peer does, receives one message at a time, and so does who is new.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -20,6 +21,8 @@ pub(super) struct Connected {
     abilities: Abilities,
     /// Received, and not told when the reactor wanted no more. `None` is one that was cut.
     held: VecDeque<Option<Box<[u8]>>>,
+    /// It is new, or has stopped receiving since it last received: it may do so again.
+    may_stop: bool,
 }
 
 impl Memory {
@@ -45,7 +48,7 @@ impl<S: DatagramSocket> Datagrams<S> {
             std::collections::hash_map::Entry::Vacant(place) => {
                 let inbox = &memory.inbox;
                 let abilities = socket.attempt(|s| Abilities::of_connected(s, inbox))?;
-                place.insert(Connected { abilities, held: VecDeque::new() })
+                place.insert(Connected { abilities, held: VecDeque::new(), may_stop: true })
             }
         };
         Ok((place, memory))
@@ -70,11 +73,16 @@ impl<S: DatagramSocket> Datagrams<S> {
         }
         if memory.inbox.is_empty() && place.held.is_empty() {
             loop {
-                match socket.attempt(|s| memory.inbox.receive(s, &place.abilities)) {
+                let received = socket.attempt(|s| match place.may_stop {
+                    true => memory.inbox.receive_one(s, &place.abilities),
+                    false => memory.inbox.receive(s, &place.abilities),
+                });
+                match received {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     received => break received.map(|_| ())?,
                 };
             }
+            place.may_stop = false;
         }
         self.owner = Owner::Stream(token);
         self.in_a_row = DATAGRAMS_PER_TURN;
@@ -112,12 +120,12 @@ impl<S: DatagramSocket> Datagrams<S> {
 
     /// Nobody wants a connected socket's datagrams now: those that were received wait apart.
     pub(crate) fn hold_pieces(&mut self, token: Token) {
+        let Some(place) = self.connected.get_mut(&token.index) else { return };
+        place.may_stop = true;
         if self.owner != Owner::Stream(token) {
             return;
         }
-        if let (Some(place), Some(memory)) =
-            (self.connected.get_mut(&token.index), self.memory.as_mut())
-        {
+        if let Some(memory) = self.memory.as_mut() {
             while let Some(kept) = memory.keep(&place.abilities) {
                 place.held.push_back(kept);
             }
@@ -134,6 +142,12 @@ impl<S: DatagramSocket> Datagrams<S> {
             }
             self.end_row();
         }
+    }
+
+    /// How many wait apart.
+    #[cfg(test)]
+    pub(super) fn held(&self, token: Token) -> usize {
+        self.connected.get(&token.index).map_or(0, |place| place.held.len())
     }
 
     fn end_row(&mut self) {

@@ -28,6 +28,10 @@ pub(crate) use sender::Sender;
 /// Ethernet carries, less the headers of IPv6 and UDP.
 const ETHERNET_SEGMENT: usize = 1_500 - 48;
 
+/// What every route carries, less the headers of IPv4 and UDP. One that refuses to have such short
+/// ones cut has none cut.
+const NARROWEST_SEGMENT: usize = 576 - 28;
+
 /// What the kernel does for one socket.
 #[derive(Debug)]
 pub(crate) struct Abilities {
@@ -72,7 +76,8 @@ impl Abilities {
     }
 
     /// The same for a connected socket. Whether datagrams are joined is what was chosen when it was
-    /// made: it shows in the option.
+    /// made: it shows in the option. Where a hook of the user's has had them joined although there
+    /// is no room, that ends here; those that wait already may be cut.
     pub(crate) fn of_connected(socket: &Socket, inbox: &Inbox) -> io::Result<Abilities> {
         let bound = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidInput)?;
         let mut joins = get(socket, libc::SOL_UDP, libc::UDP_GRO);
@@ -100,7 +105,9 @@ impl Abilities {
     /// the route's devices cannot cut, or not such long ones.
     #[cold]
     pub(super) fn cuts_less_than(&mut self, size: usize, error: &io::Error) {
-        self.segment_limit = if size > ETHERNET_SEGMENT { ETHERNET_SEGMENT } else { 0 };
+        // EIO is about a device that computes no checksums, whatever the length.
+        let is_about_length = size > NARROWEST_SEGMENT && error.raw_os_error() != Some(libc::EIO);
+        self.segment_limit = if is_about_length { ETHERNET_SEGMENT.min(size - 1) } else { 0 };
         log::debug!("datagrams of {size} bytes leave one by one: {error}");
     }
 }

@@ -11,10 +11,7 @@ use super::{Abilities, Messages};
 use crate::addr::canonical;
 use crate::sys::udp::runs::BATCH;
 use crate::sys::udp::wire::{Control, Name};
-use crate::sys::udp::{Arrived, Received};
-
-/// Longer datagrams than this do not exist, whatever the receive buffer holds.
-const MOST_ROOM: usize = 64 << 10;
+use crate::sys::udp::{Arrived, LONGEST_MESSAGE, Received};
 
 /// Buffers a whole number of pages apart would all fall into the same few sets of the cache.
 const COLOUR: usize = 5 * 64;
@@ -49,7 +46,7 @@ struct Joined {
 impl Inbox {
     /// An empty one for datagrams of `longest` bytes.
     pub(crate) fn new(longest: usize) -> Inbox {
-        let room = longest.min(MOST_ROOM);
+        let room = longest.min(LONGEST_MESSAGE);
         let stride = room + COLOUR;
         let mut inbox = Inbox {
             messages: Messages::new(),
@@ -72,7 +69,7 @@ impl Inbox {
 
     /// Whether a datagram can not be longer than there is room for.
     pub(super) fn takes_the_longest(&self) -> bool {
-        self.room == MOST_ROOM
+        self.room == LONGEST_MESSAGE
     }
 
     /// The messages of the last batch.
@@ -99,7 +96,28 @@ impl Inbox {
     /// # Errors
     /// As `receive` of one datagram.
     pub(crate) fn receive(&mut self, socket: &Socket, abilities: &Abilities) -> io::Result<bool> {
-        debug_assert!(self.is_empty());
+        self.receive_messages(socket, abilities, BATCH)
+    }
+
+    /// The same for one message at most, which is no longer than one datagram may be.
+    ///
+    /// # Errors
+    /// As `receive`.
+    pub(crate) fn receive_one(
+        &mut self,
+        socket: &Socket,
+        abilities: &Abilities,
+    ) -> io::Result<bool> {
+        self.receive_messages(socket, abilities, 1)
+    }
+
+    fn receive_messages(
+        &mut self,
+        socket: &Socket,
+        abilities: &Abilities,
+        most: usize,
+    ) -> io::Result<bool> {
+        debug_assert!(self.is_empty() && most <= BATCH);
         (self.next, self.filled) = (0, 0);
         self.make_ready(abilities.tells);
         let headers = self.messages.headers.as_mut_ptr();
@@ -109,14 +127,14 @@ impl Inbox {
             libc::recvmmsg(
                 socket.as_raw_fd(),
                 headers,
-                BATCH as _,
+                most as _,
                 libc::MSG_DONTWAIT as _,
                 ptr::null_mut(),
             )
         };
         self.filled = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
         self.used = self.filled;
-        Ok(self.filled == BATCH || !abilities.short_is_all)
+        Ok(self.filled == most || !abilities.short_is_all)
     }
 
     /// Undoes what the kernel has written to the headers, and asks it to tell what is wanted.

@@ -61,6 +61,18 @@ impl Inbox {
         Ok(true)
     }
 
+    /// The same.
+    ///
+    /// # Errors
+    /// As `receive`.
+    pub(crate) fn receive_one(
+        &mut self,
+        socket: &Socket,
+        abilities: &Abilities,
+    ) -> io::Result<bool> {
+        self.receive(socket, abilities)
+    }
+
     pub(crate) fn next(&mut self, _: &Abilities) -> Option<Arrived> {
         self.received.take().map(|received| Arrived { start: 0, received })
     }

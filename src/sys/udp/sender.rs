@@ -90,9 +90,10 @@ impl Sender {
         }
         let error = io::Error::last_os_error();
         if self.counts[0] > 1 && is_about_cutting(&error) {
-            // One that is too long by itself is found out by sending it alone.
+            // It may have been about an earlier datagram, or about this one however it leaves.
+            let sent = self.send_connected(socket, abilities, slices, &lengths[..1])?;
             abilities.cuts_less_than(lengths[0], &error);
-            return self.send_connected(socket, abilities, slices, &lengths[..1]);
+            return Ok(sent);
         }
         Err(error)
     }

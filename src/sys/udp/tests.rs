@@ -323,7 +323,51 @@ mod many {
         let limit = one.abilities.segment_limit();
         assert!((1_200..1_500).contains(&limit), "{limit}");
         one.abilities.cuts_less_than(1_200, &refused);
-        assert_eq!(one.abilities.segment_limit(), 0);
+        assert_eq!(one.abilities.segment_limit(), 1_199, "a route may be narrower than Ethernet");
+        one.abilities.cuts_less_than(500, &refused);
+        assert_eq!(one.abilities.segment_limit(), 0, "and none is so narrow");
+    }
+
+    #[test]
+    fn what_a_connected_one_sends_alone_shows_whether_it_was_about_cutting() {
+        let Some(two) = ipv6_end(Ipv6Addr::LOCALHOST) else { return };
+        let one = End::bind(Ipv6Addr::LOCALHOST).unwrap();
+        let socket = SockRef::from(&one.socket);
+        join(&socket);
+        one.socket.connect(two.bound).unwrap();
+        let mut abilities = Abilities::of_connected(&socket, &Inbox::new(1 << 16)).unwrap();
+        if abilities.segment_limit() == 0 {
+            return eprintln!("skipped: this kernel cuts nothing");
+        }
+        // A route as narrow as a tunnel's.
+        let set = |option, value| set(&socket, libc::IPPROTO_IPV6, option, value).unwrap();
+        set(libc::IPV6_MTU, 1_400);
+        let mut sender = Sender::new();
+        let mut send = |sizes: &[usize]| {
+            let bytes = vec![7; sizes.iter().sum()];
+            let slices = [io::IoSlice::new(&bytes)];
+            let sent = sender.send_connected(&socket, &mut abilities, &slices, sizes);
+            (sent, abilities.segment_limit())
+        };
+        let [long, shorter, short] = [[1_390; 3], [1_380; 3], [1_000; 3]];
+        set(libc::IPV6_DONTFRAG, 1);
+        // However it leaves, the first one cannot.
+        let (sent, limit) = send(&long);
+        assert!(is_about_one_datagram(&sent.unwrap_err()));
+        assert_eq!(limit, MAX_PAYLOAD);
+        assert_eq!(send(&short).0.unwrap(), 3);
+        // Now it can, in fragments.
+        set(libc::IPV6_DONTFRAG, 0);
+        for (sizes, expected) in [(long, (1, 1_389)), (long, (3, 1_389)), (shorter, (1, 1_379))] {
+            let (sent, limit) = send(&sizes);
+            assert_eq!((sent.unwrap(), limit), expected);
+        }
+        assert_eq!(send(&short).0.unwrap(), 3, "shorter ones are cut");
+        let mut buffer = [0; 2_000];
+        let expected = [&short[..], &long[..1], &long, &shorter[..1], &short].concat();
+        for length in expected {
+            assert_eq!(two.receive(&mut buffer, false).length, length);
+        }
     }
 
     #[test]
