@@ -90,6 +90,7 @@ pub(crate) struct Options {
     pub(crate) loops: usize,
     pub(crate) pin_loops: bool,
     pub(crate) driver: driver::Driver,
+    pub(crate) auto_prefers: driver::Driver,
     /// Bytes of the buffers that io_uring receives into.
     pub(crate) uring_buffers: usize,
     /// Of its queues: submissions and completions.
@@ -136,6 +137,7 @@ impl Default for Options {
             loops: 1,
             pin_loops: false,
             driver: driver::Driver::Auto,
+            auto_prefers: driver::Driver::Poll,
             // They are used in turn: few enough to stay in a core's cache.
             uring_buffers: 1 << 20,
             // Submissions stay in the nearest cache; of completions each stream may have some at once.

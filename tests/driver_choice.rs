@@ -11,8 +11,8 @@ use common::Echo;
 /// What the factory of a loop over this driver is told; the loop then serves a message.
 fn told(driver: Driver) -> tightloop::Result<LoopInfo> {
     let (sender, receiver) = channel();
-    let server = Server::new().driver(driver).listen("tcp://127.0.0.1:0");
-    let server = server.start(move |info| {
+    let server = Server::new().driver(driver).auto_prefers(Driver::IoUring);
+    let server = server.listen("tcp://127.0.0.1:0").start(move |info| {
         // Nobody listens only where the test has failed.
         let _ = sender.send(info);
         Echo
@@ -33,7 +33,6 @@ fn poll_can_be_had_everywhere() {
 fn auto_serves_and_tells_what_it_has_chosen() {
     let info = told(Driver::Auto).unwrap();
     assert_ne!(info.driver, Driver::Auto);
-    // Whoever falls back says why.
     assert!(info.driver == Driver::Poll || info.fallback.is_none(), "{info:?}");
 }
 
@@ -59,7 +58,7 @@ mod uring {
     }
 
     #[test]
-    fn auto_prefers_io_uring_where_it_can_be_had() {
+    fn auto_takes_io_uring_where_it_is_preferred_and_can_be_had() {
         if common::can_be_had(common::Driver::Uring) {
             let info = told(Driver::Auto).unwrap();
             assert_eq!((info.driver, info.fallback), (Driver::IoUring, None));
@@ -110,7 +109,8 @@ mod uring {
         log::set_max_level(log::LevelFilter::Info);
         let refused = std::thread::spawn(|| {
             refuse_rings(libc::EUSERS); // No other test's.
-            let server = Server::new().driver(Driver::Auto).loops(3).listen("tcp://127.0.0.1:0");
+            let server = Server::new().loops(3).auto_prefers(Driver::IoUring);
+            let server = server.listen("tcp://127.0.0.1:0");
             common::stop(server.start(|_| Echo).unwrap());
         });
         refused.join().unwrap();

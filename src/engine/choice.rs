@@ -16,12 +16,6 @@ mod uring;
 #[path = "choice/no_uring.rs"]
 mod uring;
 
-/// What [`driver::Driver::Auto`] tries first. docs/performance.md has the figures, and the reason.
-const AUTO_PREFERS: driver::Driver = match cfg!(all(target_os = "linux", feature = "io-uring")) {
-    true => driver::Driver::IoUring,
-    false => driver::Driver::Poll,
-};
-
 /// What was chosen.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Choice {
@@ -51,7 +45,7 @@ pub(super) trait Life {
 /// Lives on the driver that the options ask for, or on the one that can be had.
 pub(super) fn live(options: &Options, life: impl Life) -> Result<()> {
     let wanted = match options.driver {
-        driver::Driver::Auto => AUTO_PREFERS,
+        driver::Driver::Auto => options.auto_prefers,
         wanted => wanted,
     };
     let mut fallback = None;

@@ -16,8 +16,9 @@ use std::str::FromStr;
 #[non_exhaustive]
 pub enum Driver {
     /// The one that measurements favour, as far as the system lets it be had; the other one where
-    /// it does not. Today io_uring is tried first, and readiness taken where it is refused (an older
-    /// system, a container's seccomp profile, `io_uring_disabled`).
+    /// it does not. Today that is readiness: behind a process that is killed the kernel
+    /// lets go of what a ring holds only some time later, and a successor that is started at once may
+    /// find its address in use.
     /// [`LoopInfo`](crate::LoopInfo) says which it is, and why.
     #[default]
     Auto,

@@ -56,6 +56,13 @@ for_both! {
         self
     }
 
+    /// What [`Driver::Auto`] tries first: for tests of what happens where it is refused.
+    #[doc(hidden)]
+    pub fn auto_prefers(mut self, driver: Driver) -> Self {
+        self.options.auto_prefers = driver;
+        self
+    }
+
     /// Bytes of the buffers that each loop shares among its connections for receiving by io_uring,
     /// in pieces of 4 KiB. Default 1 MiB, which stays in a core's cache. Between 64 KiB and 128
     /// MiB. Connections that stream are received into the
