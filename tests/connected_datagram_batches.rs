@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::mpsc::{Sender, channel};
 
 use closures::{Script, TCP};
+use common::{datagram_peer, receive_datagram};
 use tightloop::{Action, CloseReason, ConnHandle, Connect, Direction, RunningServer, Server};
 
 /// More than are told in a row, and more than leave by one call.
@@ -23,19 +24,6 @@ enum Told {
     Opened(SocketAddr),
     Received(Vec<u8>),
     Closed(CloseReason),
-}
-
-fn peer() -> UdpSocket {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_read_timeout(Some(common::DEADLINE)).unwrap();
-    socket
-}
-
-fn receive(socket: &UdpSocket) -> Vec<u8> {
-    let mut bytes = vec![0; 70_000];
-    let length = socket.recv(&mut bytes).expect("a datagram comes");
-    bytes.truncate(length);
-    bytes
 }
 
 /// Not every test listens.
@@ -110,7 +98,7 @@ fn datagram(number: usize) -> Vec<u8> {
 every_driver! {
     fn many_that_come_together_are_told_one_by_one_in_order(driver) {
         for join in [true, false] {
-            let (peer, server) = (peer(), common::server(driver).join_datagrams(join));
+            let (peer, server) = (datagram_peer(), common::server(driver).join_datagrams(join));
             let (server, events, _, own) = connected(server, &peer, |script| script);
             together(&server, || {
                 for number in 0..MANY {
@@ -127,7 +115,7 @@ every_driver! {
 
     fn many_that_are_written_together_leave_one_by_one_in_order(driver) {
         for join in [true, false] {
-            let (peer, server) = (peer(), common::server(driver).join_datagrams(join));
+            let (peer, server) = (datagram_peer(), common::server(driver).join_datagrams(join));
             let (server, _, handle, _) = connected(server, &peer, |script| {
                 script.wake(|conn| {
                     for number in 0..MANY {
@@ -142,7 +130,7 @@ every_driver! {
             });
             handle.wake().unwrap();
             for number in 0..MANY {
-                assert_eq!(receive(&peer), datagram(number));
+                assert_eq!(receive_datagram(&peer), datagram(number));
             }
             let stats = || server.handle().stats().datagrams_out;
             common::eventually("all are counted", || stats() == MANY as u64);
@@ -151,7 +139,7 @@ every_driver! {
     }
 
     fn answers_to_what_came_together_are_all_sent(driver) {
-        let peer = peer();
+        let peer = datagram_peer();
         let (server, _, _, own) = connected(common::server(driver), &peer, |script| {
             script.traffic(|conn, input| {
                 conn.write(input.take_all());
@@ -164,13 +152,13 @@ every_driver! {
             }
         });
         for number in 0..MANY {
-            assert_eq!(receive(&peer), datagram(number));
+            assert_eq!(receive_datagram(&peer), datagram(number));
         }
         common::stop(server);
     }
 
     fn what_came_together_waits_in_order_while_reading_is_paused(driver) {
-        let peer = peer();
+        let peer = datagram_peer();
         let (told, events) = common::events();
         let (server, _, handle, own) = connected(common::server(driver), &peer, move |script| {
             let told = told.clone();
@@ -196,7 +184,7 @@ every_driver! {
             }
         });
         // Others of this loop are not held up by what waits.
-        let second = self::peer();
+        let second = self::datagram_peer();
         let to = format!("udp://{}", second.local_addr().unwrap());
         for number in 0..20 {
             assert_eq!(events.next(), datagram(number));
@@ -221,7 +209,7 @@ every_driver! {
     }
 
     fn behind_a_close_nothing_is_told_of_what_came_together(driver) {
-        let peer = peer();
+        let peer = datagram_peer();
         let (server, events, _, own) = connected(common::server(driver), &peer, |script| {
             script.traffic(|conn, input| {
                 conn.write(input.take_all());
@@ -233,20 +221,20 @@ every_driver! {
                 peer.send_to(&datagram(number), own).unwrap();
             }
         });
-        assert_eq!(receive(&peer), datagram(0), "what was written before the close is sent");
+        assert_eq!(receive_datagram(&peer), datagram(0), "what was written before the close is sent");
         assert!(matches!(events.next(), Told::Closed(CloseReason::Local)));
         // The memory that they lay in serves others.
         let to = format!("udp://{}", peer.local_addr().unwrap());
         let other = server.handle().connect(Connect::to(&to.parse().unwrap())).unwrap();
         assert!(matches!(events.next(), Told::Opened(_)));
         other.write("hello").unwrap();
-        assert_eq!(receive(&peer), b"hello");
+        assert_eq!(receive_datagram(&peer), b"hello");
         assert!(events.drain().is_empty());
         common::stop(server);
     }
 
     fn a_closed_port_is_told_behind_what_came_before(driver) {
-        let peer = peer();
+        let peer = datagram_peer();
         let (server, events, handle, own) = connected(common::server(driver), &peer, |s| s);
         together(&server, || {
             for number in 0..5 {
@@ -271,7 +259,7 @@ every_driver! {
     }
 
     fn one_that_is_too_long_is_passed_over_and_the_others_come(driver) {
-        let (peer, server) = (peer(), common::server(driver).receive_buffer(1024));
+        let (peer, server) = (datagram_peer(), common::server(driver).receive_buffer(1024));
         let (server, events, handle, own) = connected(server, &peer, |script| {
             script.wake(|conn| {
                 for size in [100, 70_000, 100, 100] {
@@ -290,7 +278,7 @@ every_driver! {
         }
         handle.wake().unwrap();
         for _ in 0..3 {
-            assert_eq!(receive(&peer), [9; 100]);
+            assert_eq!(receive_datagram(&peer), [9; 100]);
         }
         let stats = server.handle().stats();
         assert_eq!((stats.datagrams_truncated, stats.datagrams_dropped), (2, 1));
@@ -298,7 +286,7 @@ every_driver! {
     }
 
     fn what_passes_from_a_datagram_socket_to_a_stream_is_what_came(driver) {
-        let peer = peer();
+        let peer = datagram_peer();
         let (told, events) = common::events();
         let server = common::start(common::server(driver).listen(TCP), move |_| {
             let told = told.clone();
@@ -336,7 +324,7 @@ every_driver! {
     fn what_is_held_for_one_does_not_take_what_came_for_another(driver) {
         // A listening socket with more datagrams, joined, than are told in a row, and beside it a
         // connected one with some that are held.
-        let (peer, server) = (peer(), common::server(driver).listen("udp://127.0.0.1:0"));
+        let (peer, server) = (datagram_peer(), common::server(driver).listen("udp://127.0.0.1:0"));
         let (told, events) = common::events();
         let (arrived, datagrams) = common::events();
         let (server, _, handle, own) = connected(server, &peer, move |script| {

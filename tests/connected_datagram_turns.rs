@@ -5,26 +5,14 @@ mod closures;
 mod common;
 
 use std::cell::RefCell;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
 use closures::Script;
+use common::{datagram_peer, receive_datagram};
 use tightloop::{Action, Connect, Context, RunningServer};
-
-fn peer() -> UdpSocket {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_read_timeout(Some(common::DEADLINE)).unwrap();
-    socket
-}
-
-fn receive(socket: &UdpSocket) -> Vec<u8> {
-    let mut bytes = vec![0; 70_000];
-    let length = socket.recv(&mut bytes).expect("a datagram comes");
-    bytes.truncate(length);
-    bytes
-}
 
 fn to(address: SocketAddr) -> Connect {
     Connect::to(&format!("udp://{address}").parse().unwrap())
@@ -62,12 +50,12 @@ every_driver! {
                     Action::Continue
                 })
         });
-        let peer = peer();
+        let peer = datagram_peer();
         let address = peer.local_addr().unwrap();
         let handle = server.handle().connect(to(address)).unwrap();
         let own = own.next();
         handle.write("a request").unwrap();
-        assert_eq!(receive(&peer), b"a request");
+        assert_eq!(receive_datagram(&peer), b"a request");
         drop(peer);
         let sender = common::start(common::server(driver), move |_| {
             Script::new().wake(move |conn| {
@@ -121,14 +109,14 @@ every_driver! {
                     Action::Continue
                 })
         });
-        let peers = [peer(), peer()];
+        let peers = [datagram_peer(), datagram_peer()];
         let [asked, _] = [0, 1].map(|n| {
             server.handle().connect(to(peers[n].local_addr().unwrap())).unwrap();
             own.next()
         });
         // Only behind the first message are several received together.
         peers[0].send_to(b"zero", asked).unwrap();
-        peers.iter().for_each(|peer| assert_eq!(receive(peer), b"zero"));
+        peers.iter().for_each(|peer| assert_eq!(receive_datagram(peer), b"zero"));
         events.next();
         together(&server, || {
             peers[0].send_to(b"one", asked).unwrap();
@@ -136,11 +124,11 @@ every_driver! {
         });
         events.next();
         for peer in &peers {
-            assert_eq!(receive(peer), b"one");
+            assert_eq!(receive_datagram(peer), b"one");
         }
         assert!(events.drain().is_empty(), "the second one's callback has not returned");
         go_on.send(()).unwrap();
-        peers.iter().for_each(|peer| assert_eq!(receive(peer), b"two"));
+        peers.iter().for_each(|peer| assert_eq!(receive_datagram(peer), b"two"));
         common::stop(server);
     }
 }

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use closures::{Script, ended};
+use common::{datagram_peer, receive_datagram};
 use tightloop::{
     Action, CloseReason, ConnHandle, Connect, Direction, Error, HandleError, RunningServer, Server,
 };
@@ -25,22 +26,8 @@ enum Told {
     Failed(CloseReason),
 }
 
-/// A peer that waits for no datagram longer than the deadline.
-fn peer() -> UdpSocket {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_read_timeout(Some(common::DEADLINE)).unwrap();
-    socket
-}
-
 fn to(socket: &UdpSocket) -> Connect {
     Connect::to(&format!("udp://{}", socket.local_addr().unwrap()).parse().unwrap())
-}
-
-fn receive(socket: &UdpSocket) -> Vec<u8> {
-    let mut bytes = vec![0; 70_000];
-    let length = socket.recv(&mut bytes).expect("a datagram comes");
-    bytes.truncate(length);
-    bytes
 }
 
 /// A server whose connections tell what happens; `change` may give them other callbacks.
@@ -101,7 +88,7 @@ fn closed(events: &common::Events<Told>) -> CloseReason {
 
 every_driver! {
     fn each_write_is_one_datagram_by_whatever_way(driver) {
-        let peer = peer();
+        let peer = datagram_peer();
         let (server, _events) = telling(common::server(driver), |script| {
             script.open(|conn| {
                 conn.write(b"one");
@@ -122,7 +109,7 @@ every_driver! {
         let big = vec![5; 60_000];
         let (three, mut all) = (vec![3; 600], Vec::new());
         for _ in 0..8 {
-            all.push(receive(&peer));
+            all.push(receive_datagram(&peer));
         }
         // What another thread has written before it was open comes first or last.
         all.sort();
@@ -136,7 +123,7 @@ every_driver! {
     }
 
     fn each_datagram_is_offered_whole_and_once(driver) {
-        let peer = peer();
+        let peer = datagram_peer();
         let (told, calls) = common::events();
         let (server, events) = telling(common::server(driver), move |script| {
             let told = told.clone();
@@ -158,7 +145,7 @@ every_driver! {
     }
 
     fn only_the_peer_is_heard(driver) {
-        let (peer, other) = (peer(), peer());
+        let (peer, other) = (datagram_peer(), datagram_peer());
         let (server, events) = telling(common::server(driver), |script| script);
         let (_handle, own) = open(&server, &events, to(&peer));
         other.send_to(b"not for you", own).unwrap();
@@ -168,7 +155,7 @@ every_driver! {
     }
 
     fn a_closed_port_is_told_as_a_reset(driver) {
-        let peer = peer();
+        let peer = datagram_peer();
         let (server, events) = telling(common::server(driver), |script| script);
         let (handle, _) = open(&server, &events, to(&peer));
         drop(peer);
@@ -183,14 +170,14 @@ every_driver! {
     }
 
     fn a_close_delivers_what_was_written_and_frees_the_socket_at_once(driver) {
-        let peer = peer();
+        let peer = datagram_peer();
         // A stream that has sent something would linger.
         let server = common::server(driver).linger_after_close(Duration::from_secs(3600), 1 << 20);
         let (server, events) = telling(server, |script| script);
         let (handle, own) = open(&server, &events, to(&peer));
         handle.write("last").unwrap();
         handle.close().unwrap();
-        assert_eq!(receive(&peer), b"last");
+        assert_eq!(receive_datagram(&peer), b"last");
         assert!(matches!(closed(&events), CloseReason::Local));
         common::eventually("its port is free", || UdpSocket::bind(own).is_ok());
         server.stop();
@@ -198,7 +185,7 @@ every_driver! {
     }
 
     fn timers_and_idle_timeouts_are_as_for_streams(driver) {
-        let peer = peer();
+        let peer = datagram_peer();
         let (server, events) = telling(common::server(driver), |script| {
             script.open(|conn| {
                 conn.set_timer(Duration::from_millis(20));
@@ -209,14 +196,14 @@ every_driver! {
             })
         });
         server.handle().connect(to(&peer)).unwrap();
-        assert_eq!(receive(&peer), b"hello");
+        assert_eq!(receive_datagram(&peer), b"hello");
         assert!(matches!(events.next(), Told::Timer));
         assert!(matches!(closed(&events), CloseReason::IdleTimeout));
         common::stop(server);
     }
 
     fn datagrams_wait_whole_while_reading_is_paused(driver) {
-        let peer = peer();
+        let peer = datagram_peer();
         let (server, events) = telling(common::server(driver), |script| {
             script.wake(|conn| {
                 conn.resume_reading();
@@ -246,14 +233,14 @@ every_driver! {
     }
 
     fn what_no_datagram_can_hold_is_dropped_and_counted(driver) {
-        let peer = peer();
+        let peer = datagram_peer();
         let server = common::server(driver).receive_buffer(1024);
         let (server, events) = telling(server, |script| script);
         let (handle, own) = open(&server, &events, to(&peer));
         handle.write(vec![0; 70_000]).unwrap();
         handle.write(vec![1; 9_000_000]).unwrap();
         handle.write("short").unwrap();
-        assert_eq!(receive(&peer), b"short");
+        assert_eq!(receive_datagram(&peer), b"short");
         assert_eq!(server.handle().stats().datagrams_dropped, 2);
         peer.send_to(&[0; 1025], own).unwrap();
         peer.send_to(&[1; 1024], own).unwrap();
@@ -263,7 +250,7 @@ every_driver! {
     }
 
     fn output_above_its_limit_ends_it(driver) {
-        let peer = peer();
+        let peer = datagram_peer();
         let server = common::server(driver).watermarks(1 << 16, 1 << 10).max_pending_output(1 << 17);
         let (server, events) = telling(server, |script| {
             script.wake(|conn| {
@@ -280,7 +267,7 @@ every_driver! {
     }
 
     fn names_and_local_addresses_are_as_for_streams(driver) {
-        let peer = peer();
+        let peer = datagram_peer();
         let port = peer.local_addr().unwrap().port();
         let (server, events) = telling(common::server(driver), |script| script);
         let named = Connect::to(&format!("udp4://localhost:{port}").parse().unwrap());
@@ -329,7 +316,7 @@ every_driver! {
     }
 
     fn what_needs_a_stream_is_refused(driver) {
-        let peer = peer();
+        let peer = datagram_peer();
         let (server, _events) = telling(common::server(driver), |script| script);
         let header = tightloop::proxy_protocol::ProxyHeader::v2(
             "192.0.2.1:1".parse::<SocketAddr>().unwrap(),
@@ -341,7 +328,7 @@ every_driver! {
     }
 
     fn what_pre_write_brings_above_the_high_watermark_is_told_by_drain(driver) {
-        let peer = peer();
+        let peer = datagram_peer();
         let (told, drained) = common::events();
         let server = common::server(driver).watermarks(100, 10);
         let (server, events) = telling(server, move |script| {
@@ -358,13 +345,13 @@ every_driver! {
         });
         let (handle, _) = open(&server, &events, to(&peer));
         handle.write("a").unwrap();
-        assert_eq!((receive(&peer), receive(&peer)), (b"a".to_vec(), vec![7; 200]));
+        assert_eq!((receive_datagram(&peer), receive_datagram(&peer)), (b"a".to_vec(), vec![7; 200]));
         assert_eq!(drained.next(), 0);
         common::stop(server);
     }
 
     fn a_datagram_that_comes_in_the_turn_of_a_pause_is_offered_and_counted(driver) {
-        let peer = peer();
+        let peer = datagram_peer();
         let ids = Arc::new(Mutex::new(Vec::new()));
         let (told, received) = common::events();
         let (server, events) = telling(common::server(driver), {

@@ -70,12 +70,12 @@ fn argument(input: &[u8], at: usize) -> Option<(&[u8], usize)> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::args::Args;
     use crate::resp::{Parsed, Parser};
 
-    fn encoded(words: &[&[u8]]) -> Vec<u8> {
+    pub(crate) fn encoded(words: &[&[u8]]) -> Vec<u8> {
         let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
         for word in words {
             bytes.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());

@@ -127,17 +127,8 @@ impl Desk<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quick::tests::encoded;
     use foldhash::fast::RandomState;
-
-    fn encoded(words: &[&[u8]]) -> Vec<u8> {
-        let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
-        for word in words {
-            bytes.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
-            bytes.extend_from_slice(word);
-            bytes.extend_from_slice(b"\r\n");
-        }
-        bytes
-    }
 
     /// Carries all of it out, in runs or one by one; answers how many commands it was too.
     fn answers(store: &mut Store, input: &[u8], in_runs: bool, now: u64) -> (Vec<u8>, u64) {

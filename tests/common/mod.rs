@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -218,4 +218,19 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
         // sleep-ok: the pause of a poll with a deadline; the outcome does not depend on it.
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// A bare datagram socket on loopback that waits no longer than `DEADLINE`.
+pub fn datagram_peer() -> UdpSocket {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    socket.set_read_timeout(Some(DEADLINE)).expect("a time-out");
+    socket
+}
+
+/// The next datagram, whole.
+pub fn receive_datagram(socket: &UdpSocket) -> Vec<u8> {
+    let mut bytes = vec![0; 70_000];
+    let length = socket.recv(&mut bytes).expect("a datagram comes");
+    bytes.truncate(length);
+    bytes
 }
