@@ -109,10 +109,9 @@ every_driver! {
             let mut peers: Vec<Peer> = (0..peers)
                 .map(|_| Peer { stream: common::connect(common::address(&server, 0)), sent: 0 })
                 .collect();
-            for peer in &mut peers {
-                peer.push(&message, size);
-            }
             common::eventually("it has come, or somebody is held back", || {
+                // The kernel may take less at a time than this.
+                peers.iter_mut().for_each(|peer| peer.push(&message, size));
                 let stats = handle.stats();
                 stats.bytes_in == (peers.len() * size) as u64 || stats.budget_pauses > 0
             });
@@ -150,17 +149,19 @@ every_driver! {
 
     fn half_messages_that_use_up_the_budget_end_by_the_idle_timeout(driver) {
         let server = common::server(driver).memory_budget(1 << 20);
-        let server = start(server.read_idle_timeout(Duration::from_secs(1)));
+        let server = start(server.read_idle_timeout(Duration::from_secs(3)));
         let handle = server.handle();
         let message = common::pattern(MESSAGE);
         let mut peers: Vec<Peer> = (0..8)
             .map(|_| Peer { stream: common::connect(common::address(&server, 0)), sent: 0 })
             .collect();
-        peers.iter_mut().for_each(|peer| peer.push(&message, MESSAGE - 1));
+        common::eventually("somebody is held back", || {
+            // The kernel takes a little at a time where the server is slow to read.
+            peers.iter_mut().for_each(|peer| peer.push(&message, MESSAGE - 1));
+            handle.stats().budget_pauses > 0
+        });
         common::eventually("all of them are gone", || handle.connections() == 0);
-        let stats = handle.stats();
-        assert!(stats.budget_pauses > 0);
-        assert_eq!(stats.closed_idle, 8);
+        assert_eq!(handle.stats().closed_idle, 8);
         common::eventually("nothing is held", || handle.stats().buffered_bytes == 0);
         common::stop(server);
     }
