@@ -31,6 +31,7 @@ pub const MAX_UNIX_PATH: usize = 103;
 /// A Unix socket without a path (every client that did not bind, and the abstract names of Linux)
 /// is `Unix(None)` and shown as `unix:(unnamed)`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Address {
     /// A TCP or UDP address.
     Ip(SocketAddr),
@@ -111,6 +112,7 @@ impl fmt::Display for Address {
 
 /// What carries the bytes, and for IP which family: the scheme of an endpoint's URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Transport {
     /// `tcp://`: TCP over IPv4 or IPv6.
     Tcp,

@@ -1,5 +1,6 @@
 //! [`Context`]: a loop as its own callbacks see it, beyond one connection.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -165,5 +166,14 @@ impl<'a, H: Handler> Context<'a, H> {
     /// Stops the whole server, as [`ServerHandle::stop`] does.
     pub fn stop(&mut self) {
         self.core.stop_requested = true;
+    }
+}
+
+impl<H: Handler> fmt::Debug for Context<'_, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("loop_index", &self.loop_index())
+            .field("connections", &self.connections())
+            .finish_non_exhaustive()
     }
 }
