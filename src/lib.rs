@@ -56,6 +56,8 @@
 //! Where to read on: [`Handler`] for the callbacks, [`codec`] for protocols in frames, [`Conn`] for what they can do, [`Server`] for
 //! the options, [`ConnHandle`] and [`ServerHandle`] for other threads.
 
+#![warn(missing_debug_implementations)]
+
 mod addr;
 mod balance;
 mod buf;
