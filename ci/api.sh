@@ -18,14 +18,10 @@ case "${1:-}" in
     ;;
 esac
 
-# rustdoc's JSON is unstable, so rustdoc needs to be told that we know. Only rustdoc: the build scripts
-# of some dependencies look at that variable too, and would be built anew by every other command.
 temporary=$(mktemp -d)
 trap 'rm -rf "$temporary"' EXIT
-printf '#!/bin/sh\nRUSTC_BOOTSTRAP=1 exec rustdoc "$@"\n' >"$temporary/rustdoc"
-chmod +x "$temporary/rustdoc"
 target=${CARGO_TARGET_DIR:-target}
-RUSTDOC="$temporary/rustdoc" cargo rustdoc --quiet --locked --lib --all-features \
+RUSTDOC=ci/unstable_rustdoc.sh cargo rustdoc --quiet --locked --lib --all-features \
     --target-dir "$target" -- -Z unstable-options --output-format json
 
 CARGO_TARGET_DIR="$target/api" cargo run --quiet --locked --manifest-path ci/api/Cargo.toml -- \

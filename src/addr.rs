@@ -30,6 +30,16 @@ pub const MAX_UNIX_PATH: usize = 103;
 /// An IPv4 peer of a dual-stack socket is given by its IPv4 address, not as `::ffff:a.b.c.d`.
 /// A Unix socket without a path (every client that did not bind, and the abstract names of Linux)
 /// is `Unix(None)` and shown as `unix:(unnamed)`.
+///
+/// ```
+/// use std::net::SocketAddr;
+/// use tightloop::Address;
+///
+/// let address = Address::from("192.0.2.1:80".parse::<SocketAddr>().unwrap());
+/// assert_eq!(address.port(), Some(80));
+/// assert_eq!(address.to_string(), "192.0.2.1:80");
+/// assert_eq!(Address::Unix(None).to_string(), "unix:(unnamed)");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Address {

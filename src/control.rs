@@ -104,6 +104,30 @@ pub(crate) struct ServerShared {
 }
 
 /// A running server, seen from any thread. Cheap to clone; no method blocks.
+///
+/// ```
+/// # use tightloop::Server;
+/// # use tightloop::{Action, Conn, Handler, Input};
+/// # struct Echo;
+/// # impl Handler for Echo {
+/// #     type State = ();
+/// #     fn on_open(&mut self, _: &mut Conn<'_>) {}
+/// #     fn on_traffic(&mut self, conn: &mut Conn<'_>, _: &mut (), input: &mut Input<'_>) -> Action {
+/// #         conn.write(input.take_all());
+/// #         Action::Continue
+/// #     }
+/// # }
+/// let server = Server::new().listen("tcp://127.0.0.1:0").start(|_| Echo)?;
+/// let handle = server.handle();
+///
+/// std::thread::spawn(move || {
+///     assert_eq!(handle.connections(), 0);
+///     println!("{}", handle.stats().to_prometheus("echo"));
+///     handle.stop();
+/// });
+/// server.join()?;
+/// # Ok::<(), tightloop::Error>(())
+/// ```
 #[derive(Clone)]
 #[doc(alias = "Engine")]
 pub struct ServerHandle {

@@ -118,6 +118,18 @@ impl From<AddressError> for Error {
 /// It tells who ended the connection: ourselves, the peer, a limit or the server's stop. None of
 /// these is an error of the server, and none is logged by the framework above `debug`; but a
 /// panic is both.
+///
+/// ```
+/// use tightloop::CloseReason;
+///
+/// /// Whether an operator has to know.
+/// fn is_ours(reason: &CloseReason) -> bool {
+///     matches!(reason, CloseReason::Failed(_) | CloseReason::HandlerPanicked(_))
+/// }
+///
+/// assert!(!is_ours(&CloseReason::PeerClosed));
+/// assert_eq!(CloseReason::IdleTimeout.to_string(), "idle for too long");
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CloseReason {

@@ -101,6 +101,19 @@ impl fmt::Debug for Datagram<'_> {
 }
 
 /// A UDP socket of a server, as other threads see it.
+///
+/// ```
+/// use std::thread;
+/// use tightloop::{Action, Datagram};
+///
+/// /// Answers later, from another thread.
+/// fn on_datagram(datagram: &mut Datagram<'_>) -> Action {
+///     let (socket, peer) = (datagram.handle(), datagram.peer_addr());
+///     let length = datagram.payload().len();
+///     thread::spawn(move || socket.send_to(peer, format!("{length} bytes")));
+///     Action::Continue
+/// }
+/// ```
 #[derive(Clone)]
 pub struct DatagramHandle {
     socket: u32,

@@ -115,6 +115,41 @@ impl Drop for Promise {
 ///
 /// A handle never keeps its connection open. When the connection is gone every method answers
 /// [`HandleError::Closed`]; it never reaches another connection.
+///
+/// ```
+/// use std::io::Read;
+/// use std::net::TcpStream;
+/// use std::sync::mpsc;
+/// use tightloop::{Action, Conn, ConnHandle, Handler, Input, Server};
+///
+/// struct Quiet(mpsc::Sender<ConnHandle>);
+///
+/// impl Handler for Quiet {
+///     type State = ();
+///
+///     fn on_open(&mut self, conn: &mut Conn<'_>) {
+///         let _ = self.0.send(conn.handle());
+///     }
+///
+///     fn on_traffic(&mut self, _: &mut Conn<'_>, _: &mut (), input: &mut Input<'_>) -> Action {
+///         input.take_all();
+///         Action::Continue
+///     }
+/// }
+///
+/// let (sender, opened) = mpsc::channel();
+/// let server = Server::new().listen("tcp://127.0.0.1:0").start(move |_| Quiet(sender.clone()))?;
+/// let mut client = TcpStream::connect(server.local_addrs()[0].socket_addr().unwrap())?;
+///
+/// let handle = opened.recv()?; // on this thread, or any other
+/// handle.write("news")?;
+/// handle.close()?; // behind what was written
+///
+/// let mut text = String::new();
+/// client.read_to_string(&mut text)?;
+/// assert_eq!(text, "news");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct ConnHandle {
     owner: Arc<LoopShared>,
@@ -249,6 +284,32 @@ impl fmt::Debug for ConnHandle {
 /// An event loop as other threads see it: runs closures there, with the loop's handler.
 ///
 /// `Send` and `Sync` even where the handler is not: only the closure travels.
+///
+/// ```
+/// use std::sync::mpsc;
+/// use tightloop::{Action, Conn, Handler, Input, Server};
+///
+/// struct Count(u64);
+///
+/// impl Handler for Count {
+///     type State = ();
+///
+///     fn on_open(&mut self, _: &mut Conn<'_>) {}
+///
+///     fn on_traffic(&mut self, _: &mut Conn<'_>, _: &mut (), input: &mut Input<'_>) -> Action {
+///         self.0 += input.take_all().len() as u64;
+///         Action::Continue
+///     }
+/// }
+///
+/// let server = Server::new().listen("tcp://127.0.0.1:0").start(|_| Count(0))?;
+/// let (sender, counted) = mpsc::channel();
+/// server.loops()[0].execute(move |count, cx| {
+///     let _ = sender.send((count.0, cx.connections()));
+/// })?;
+/// assert_eq!(counted.recv()?, (0, 0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[doc(alias = "EventLoop")]
 pub struct LoopHandle<H: Handler> {
     owner: Arc<LoopShared>,
