@@ -11,7 +11,8 @@ For everything that is locked, tests and bench included:
 For what a user of the library gets, on any system, with all features:
 - no crate comes in two versions;
 - its licence is among those of SHIPPED;
-- README.md's section on dependencies names the direct ones, and counts those of a Linux server.
+- README.md's section on dependencies names the direct ones, and counts those of a Linux server;
+- docs/versions.md names those whose types are in the public API, as docs/api.txt lists it.
 For the direct dependencies of each package here: its name occurs in the code that it is for.
 """
 
@@ -179,6 +180,17 @@ def check_readme(library):
     check("README.md names the dependencies", wrong)
 
 
+def check_public():
+    listing = (ROOT / "docs" / "api.txt").read_text(encoding="utf-8")
+    heads = set(re.findall(r"(?<![\w:])([a-z]\w*)::\w", listing))
+    public = {head.replace("_", "-") for head in heads - {"alloc", "core", "std", "tightloop"}}
+    text = (ROOT / "docs" / "versions.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"^\| `([^`]+)` \|", text, re.M))
+    wrong = [f"{name} is not named" for name in sorted(public - named)]
+    wrong += [f"{name} is not in the API" for name in sorted(named - public)]
+    check("docs/versions.md names the crates in the public API", wrong)
+
+
 # ---- unused ---------------------------------------------------------------------------------
 
 
@@ -214,6 +226,7 @@ ours = {package["name"]: package for package in everything["packages"] if packag
 check_all(everything["packages"], ours["tightloop"]["rust_version"])
 check_shipped()
 check_readme(ours["tightloop"])
+check_public()
 for package in ours.values():
     check_used(package)
 sys.exit(1 if failures else 0)
