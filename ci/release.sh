@@ -2,6 +2,7 @@
 # What a release needs beside working code, in one command: .ci/run runs it on every change.
 #
 #   dependencies   licences, sources, versions, the stated Rust, unused ones
+#   old versions   those that Cargo.toml says suffice do
 #   features       no features, each alone, all
 #   public API     as docs/api.txt lists it
 #   documentation  complete, with examples
@@ -12,7 +13,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 failed=()
-for check in dependencies.py features.sh api.sh docs.py package.py; do
+for check in dependencies.py minimal_versions.py features.sh api.sh docs.py package.py; do
     printf '\n-- %s\n' "$check"
     "ci/$check" || failed+=("$check")
 done
