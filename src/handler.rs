@@ -14,6 +14,7 @@ use crate::options::driver::{Driver, DriverFallback};
 /// What the loop does after a callback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[must_use]
+#[expect(clippy::exhaustive_enums, reason = "adapters around a handler have to know all")]
 pub enum Action {
     /// Go on.
     #[default]

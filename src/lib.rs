@@ -56,7 +56,9 @@
 //! Where to read on: [`Handler`] for the callbacks, [`codec`] for protocols in frames, [`Conn`] for what they can do, [`Server`] for
 //! the options, [`ConnHandle`] and [`ServerHandle`] for other threads.
 
-#![warn(missing_debug_implementations)]
+#![warn(missing_debug_implementations, clippy::missing_errors_doc)]
+// A type that users take apart can grow, or says why it never will.
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
 mod addr;
 mod balance;

@@ -174,6 +174,10 @@ pub trait Codec {
 /// What [`Codec::decode`] found.
 #[derive(Debug)]
 #[must_use]
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "the whole contract of decode: a codec may take it apart"
+)]
 pub struct Decoded<F> {
     /// How many bytes of the input are done with.
     pub consumed: usize,
@@ -183,6 +187,7 @@ pub struct Decoded<F> {
 
 /// One step of decoding.
 #[derive(Debug)]
+#[expect(clippy::exhaustive_enums, reason = "the whole contract of decode")]
 pub enum Step<F> {
     /// A frame.
     Frame(F),
