@@ -17,47 +17,65 @@ struct Sender {
     codec: LineCodec,
 }
 
+#[derive(Default)]
+struct Client {
+    /// Bytes that it still has to get.
+    left: u64,
+    /// It asks for nothing more.
+    eof: bool,
+}
+
 impl FrameHandler for Sender {
     type Codec = LineCodec;
-    type State = u64; // bytes that the client still has to get
+    type State = Client;
 
     fn codec(&mut self, _: &mut Conn<'_>) -> LineCodec {
         self.codec.clone()
     }
 
-    fn on_open(&mut self, _: &mut FrameConn<'_, Self>) -> u64 {
-        0
+    fn on_open(&mut self, _: &mut FrameConn<'_, Self>) -> Client {
+        Client::default()
     }
 
-    fn on_frame(&mut self, conn: &mut FrameConn<'_, Self>, left: &mut u64, line: &[u8]) -> Action {
+    fn on_frame(
+        &mut self,
+        conn: &mut FrameConn<'_, Self>,
+        client: &mut Client,
+        line: &[u8],
+    ) -> Action {
         let number = str::from_utf8(line).ok().and_then(|line| line.trim().parse().ok());
         let Some(bytes) = number else {
             conn.write(b"how many bytes?\n");
             return Action::Continue;
         };
-        *left = left.saturating_add(bytes);
-        fill(conn, left);
-        Action::Continue
+        client.left = client.left.saturating_add(bytes);
+        fill(conn, client)
     }
 
-    fn on_drain(&mut self, conn: &mut FrameConn<'_, Self>, left: &mut u64) -> Action {
-        fill(conn, left);
-        Action::Continue
+    fn on_drain(&mut self, conn: &mut FrameConn<'_, Self>, client: &mut Client) -> Action {
+        fill(conn, client)
     }
 
-    fn on_close(&mut self, conn: &mut Conn<'_>, left: u64, reason: CloseReason) {
-        println!("{}: {reason}, {left} bytes not written", conn.peer_addr());
+    fn on_eof(&mut self, conn: &mut FrameConn<'_, Self>, client: &mut Client) -> Action {
+        client.eof = true;
+        fill(conn, client)
+    }
+
+    fn on_close(&mut self, conn: &mut Conn<'_>, client: Client, reason: CloseReason) {
+        println!("{}: {reason}, {} bytes not written", conn.peer_addr(), client.left);
     }
 }
 
-/// Writes until the connection is full or nothing is left. `on_drain` comes only to a connection
-/// that was full, so it is not enough to stop just below.
-fn fill(conn: &mut Conn<'_>, left: &mut u64) {
-    while *left > 0 && conn.pending() <= HIGH {
-        let length = (*left).min(CHUNK.len() as u64);
-        conn.write_bytes(&CHUNK[..length as usize]);
-        *left -= length;
+/// Writes what is left, but no more than brings the pending output just above the high watermark.
+fn fill(conn: &mut Conn<'_>, client: &mut Client) -> Action {
+    let mut room = (HIGH + CHUNK.len()).saturating_sub(conn.pending());
+    while room > 0 && client.left > 0 {
+        let length = client.left.min(CHUNK.len().min(room) as u64) as usize;
+        conn.write_bytes(&CHUNK[..length]);
+        room -= length;
+        client.left -= length as u64;
     }
+    if client.eof && client.left == 0 { Action::Close } else { Action::Continue }
 }
 
 fn main() -> tightloop::Result<()> {
@@ -66,6 +84,7 @@ fn main() -> tightloop::Result<()> {
 
     let server = Server::new()
         .listen(url)
+        .half_close(true)
         .watermarks(HIGH, LOW)
         .max_unconsumed_input(64 * 1024)
         .max_connections(1000, WhenFull::Wait)
