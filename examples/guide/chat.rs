@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tightloop::codec::LineCodec;
-use tightloop::{Action, CloseReason, Conn, FrameConn, FrameHandler, Framed, Server};
+use tightloop::{Action, CloseReason, Conn, Context, FrameConn, FrameHandler, Framed, Server};
 
 /// The longest line, and so the longest name.
 const MAX_LINE: usize = 200;
@@ -68,7 +68,7 @@ impl FrameHandler for Room {
         }
     }
 
-    fn on_shutdown(&mut self, cx: &mut tightloop::Context<'_, Framed<Self>>) {
+    fn on_shutdown(&mut self, cx: &mut Context<'_, Framed<Self>>) {
         println!("loop {} has passed on {} lines", cx.loop_index(), self.lines);
     }
 }
