@@ -2,16 +2,21 @@
 //! numbers to be watched by, and the true addresses of clients behind a proxy.
 
 use std::error::Error;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use signal_hook::flag;
 use tightloop::proxy_protocol::ProxyProtocol;
 use tightloop::{Action, Conn, Handler, Input, Server, ServerHandle};
 
 /// How long open connections may go on after the signal.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often the signals are looked for: an end may take a moment, and an idle process shall sleep.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// The listeners, in the order in which `main` names them.
 const METRICS: usize = 1;
@@ -61,15 +66,17 @@ fn show_numbers(conn: &mut Conn<'_>, input: &mut Input<'_>) -> Action {
     Action::Close
 }
 
-/// Waits for a signal, then lets the server end: nobody new comes in, those who are there may
-/// finish, and when patience is at its end, or at a second signal, the rest is closed.
-fn stop_on_signals(mut signals: Signals, server: &ServerHandle) {
-    signals.forever().next();
+/// Waits until `asked` is set, then lets the server end: nobody new comes in, those who are there may
+/// finish, and when patience is at its end, or the flag is set again, the rest is closed.
+fn stop_when(asked: &AtomicBool, server: &ServerHandle) {
+    while !asked.swap(false, Ordering::Relaxed) {
+        thread::sleep(LOOK_EVERY);
+    }
     println!("draining {} connections", server.connections());
     server.stop_accepting();
     let until = Instant::now() + PATIENCE;
-    while server.connections() > 0 && Instant::now() < until && signals.pending().next().is_none() {
-        thread::sleep(Duration::from_millis(20));
+    while server.connections() > 0 && Instant::now() < until && !asked.load(Ordering::Relaxed) {
+        thread::sleep(LOOK_EVERY);
     }
     println!("stopping {} connections", server.connections());
     server.stop();
@@ -83,7 +90,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let proxied = url("tcp://127.0.0.1:9001");
 
     // Before the server, so that no signal can come too early.
-    let signals = Signals::new([SIGINT, SIGTERM])?;
+    let asked = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        flag::register(signal, Arc::clone(&asked))?;
+    }
+
     let proxies = ProxyProtocol::required().trusting(["127.0.0.0/8".parse()?, "::1".parse()?]);
     let server = Server::new()
         .loop_per_core()
@@ -96,7 +107,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 
     let handle = server.handle();
-    thread::spawn(move || stop_on_signals(signals, &handle));
+    thread::spawn(move || stop_when(&asked, &handle));
     server.join()?;
     println!("ended in order");
     Ok(())
