@@ -290,7 +290,7 @@ def chapter_5_limits():
             server.says(rb"reset by the peer: .*, \d+ bytes not written\n")
         examples.check_end("limits: who says nothing is closed", silent)
         took = time.monotonic() - since
-        check("limits: after two seconds", 2 <= took < 4, f"{took} s")
+        check("limits: not before two seconds", took >= 2, f"{took} s")
         server.says(rb"the peer never said anything, 0 bytes not written\n")
     the_chapter_says(5, "how many bytes?")
 
@@ -301,7 +301,7 @@ def memory(server):
 
 
 def chapter_6_time():
-    with Program("time", TCP, "200") as server:
+    with Program("time", TCP, "300") as server:
         with server.connected() as well, server.connected() as gone:
             for _ in range(5):  # more than may be missed
                 equal("time: a ping", receive_line(well), b"ping\n")
@@ -399,8 +399,7 @@ def chapter_9_running():
             server.send(signal.SIGTERM)
             server.says(rb"draining \d connections\n")
             asks("running: who is there may finish", direct, b"still here\n", b"still here\n")
-            with contextlib.suppress(OSError), server.connected() as late:
-                equal("running: nobody new comes in", late.recv(100), b"")
+            check("running: nobody new comes in", is_shut(server), "still somebody does")
         server.says(rb"stopping 0 connections\nended in order\n")
         server.ends()
     with Program("running", TCP, TCP, TCP, listens=3) as server, server.connected() as peer:
@@ -411,6 +410,19 @@ def chapter_9_running():
         server.says(rb"stopping 1 connections\nended in order\n")
         examples.check_end("running: a second signal does not wait", peer)
         server.ends()
+
+
+def is_shut(server):
+    """Soon: the listeners close behind the line that tells of it."""
+    end = time.monotonic() + DEADLINE
+    with contextlib.suppress(OSError):
+        while time.monotonic() < end:
+            with server.connected() as late:
+                if late.recv(100) == b"":
+                    break
+        else:
+            return False
+    return True
 
 
 def behind_haproxy(server):
