@@ -21,7 +21,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 MOST_BYTES = 700_000  # compressed; crates.io takes ten times that
 ALLOWED = [
     r"(src|examples)/.*\.rs",
-    r"docs/(.*/)?[a-zA-Z-]+\.md",
+    r"docs/(.*/)?[a-zA-Z0-9-]+\.md",
     r"(README|CHANGELOG|SECURITY|CONTRIBUTING)\.md",
     r"LICENSE-(APACHE|MIT)",
     # By cargo itself.
