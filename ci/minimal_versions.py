@@ -42,11 +42,11 @@ def copy():
     COPY.mkdir(parents=True)
     shutil.copytree(ROOT / "src", COPY / "src")
     shutil.copy(ROOT / "Cargo.lock", COPY)
-    kept = ("[package]", "[dependencies]", "[features]", "[lints", "[target.'cfg(target_os")
+    kept = re.compile(r"\[(package|features|lints\.\w+|(target\.'.*'\.)?dependencies)\]\n")
     text = (ROOT / "Cargo.toml").read_text(encoding="utf-8")
     sections = re.split(r"^(?=\[)", text, flags=re.M)
     # Readme and the list of what is packed name files that are not here.
-    manifest = "".join(section for section in sections if section.startswith(kept))
+    manifest = "".join(section for section in sections if kept.match(section))
     manifest = re.sub(r"^readme = .*\n|^include = \[\n(?:.*\n)*?\]\n", "", manifest, flags=re.M)
     (COPY / "Cargo.toml").write_text(manifest + "\n[workspace]\n", encoding="utf-8")
 
