@@ -2,7 +2,7 @@
 # Builds the library with no features, with each alone, and with all; warnings are errors. What is public
 # only with a feature must not be needed without it, and no import be left over.
 #
-#   ci/features.sh          the library so, and its tests and examples without any feature
+#   ci/features.sh          the library so, and its tests, examples and documentation without any feature
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -21,6 +21,8 @@ print(*next(one["features"] for one in packages if one["name"] == "tightloop"))'
 
 echo "no features, tests and examples too"
 build --no-default-features --lib --tests --examples
+# A link to what only a feature has leads nowhere without it.
+RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --no-default-features --locked
 for feature in $features; do
     echo "$feature alone"
     build --no-default-features --features "$feature" --lib

@@ -138,8 +138,8 @@ pub trait Handler: Sized + 'static {
         Action::Close
     }
 
-    /// The TLS handshake that [`Conn::start_tls`](crate::Conn::start_tls) began is done; what was
-    /// written since is sent now, encrypted. Not called for listeners and endpoints with `tls://`,
+    /// The TLS handshake that `Conn::start_tls` (feature `tls`) began is done; what was written since
+    /// is sent now, encrypted. Not called for listeners and endpoints with `tls://`,
     /// whose handshake is done before [`on_open`](Handler::on_open).
     fn on_secured(&mut self, conn: &mut Conn<'_>, state: &mut Self::State) -> Action {
         let _ = (conn, state);
