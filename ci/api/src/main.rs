@@ -14,18 +14,20 @@ fn main() -> ExitCode {
         eprintln!("usage: tightloop-api FILE");
         return ExitCode::from(2);
     };
-    let result = Builder::from_rustdoc_json(path)
-        .omit_blanket_impls(true)
-        .build()
-        .map_err(|error| error.to_string())
-        .and_then(|api| print(&api).map_err(|error| error.to_string()));
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
+    let api = match Builder::from_rustdoc_json(path).omit_blanket_impls(true).build() {
+        Ok(api) => api,
         Err(error) => {
             eprintln!("error: {error}");
             eprintln!(
-                "Another compiler writes another format: see `public-api` in ci/api/Cargo.toml."
+                "Compilers change the format: is there a newer `public-api` for ci/api/Cargo.toml?"
             );
+            return ExitCode::FAILURE;
+        }
+    };
+    match print(&api) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: the listing cannot be written: {error}");
             ExitCode::FAILURE
         }
     }
