@@ -109,6 +109,8 @@ pub use options::{PanicPolicy, WhenFull};
 pub use per_conn::{PerConn, Session, per_conn};
 pub use server::{RunningServer, Server};
 pub use socket2::SockRef;
+pub use sys::interface::Interface;
+pub use sys::multicast::{Group, Multicast};
 pub use sys::sockopt::Keepalive;
 pub use workers::{JobPanic, SpawnError, WorkerOptions, WorkerPool, WorkerStats};
 

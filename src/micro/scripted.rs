@@ -13,6 +13,7 @@ use socket2::SockRef;
 use crate::addr::Address;
 use crate::buf::outbound::Outbound;
 use crate::driver::{Buffer, CloseMode, Driver, Event, Sent, Sockets, Token, Waker};
+use crate::sys::route::Route;
 use crate::sys::socket::Stream;
 use crate::sys::sockopt::SocketOptions;
 use crate::sys::udp::Outgoing;
@@ -154,7 +155,7 @@ impl Driver for Scripted {
     fn start_connect(
         &mut self,
         _: &Address,
-        _: Option<SocketAddr>,
+        _: &Route,
         _: &SocketOptions,
     ) -> io::Result<Nowhere> {
         Err(io::ErrorKind::Unsupported.into())
