@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 use crate::options::Options;
 use crate::proxy_protocol::ProxyProtocol;
 use crate::reactor::opening::ListenerPolicy;
-use crate::sys::socket::{Listener, bind_first, bind_tcp, bind_udp, bind_unix};
 use crate::sys::multicast::Multicast;
+use crate::sys::socket::{Listener, bind_first, bind_tcp, bind_udp, bind_unix};
 use crate::tls::MakeSession;
 
 /// One thing to listen on.
@@ -82,7 +82,9 @@ pub(super) fn bind_all(
                 policy = policy_of(&endpoint, policy, defaults)?;
                 check_multicast(&endpoint, multicast.as_ref())?;
                 let multicast = multicast.unwrap_or_default();
-                bound.bind(&endpoint, multicast, options).map_err(|source| listen_error(url, source))?;
+                bound
+                    .bind(&endpoint, multicast, options)
+                    .map_err(|source| listen_error(url, source))?;
             }
             ListenOn::Tcp(listener) => bound
                 .adopt(listener.set_nonblocking(true), Listener::Tcp(listener), options)

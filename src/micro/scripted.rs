@@ -152,12 +152,7 @@ impl Driver for Scripted {
         Ok(())
     }
 
-    fn start_connect(
-        &mut self,
-        _: &Address,
-        _: &Route,
-        _: &SocketOptions,
-    ) -> io::Result<Nowhere> {
+    fn start_connect(&mut self, _: &Address, _: &Route, _: &SocketOptions) -> io::Result<Nowhere> {
         Err(io::ErrorKind::Unsupported.into())
     }
 

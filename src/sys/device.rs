@@ -47,13 +47,10 @@ mod platform {
     use super::*;
 
     pub(super) fn bind(socket: &Socket, device: &Interface, _: SocketAddr) -> io::Result<()> {
-        let index = device.index()?;
-        match device {
-            // By name, as more kernels know this option than the one by number. It would cut a name
-            // that is too long, but then there is no number for it.
-            Interface::Name(name) => socket.bind_device(Some(name.as_bytes())),
-            _ => socket.bind_device_by_index_v4(std::num::NonZeroU32::new(index)),
-        }
+        // By name in any case: the option by number takes one that nobody has. A name that is too
+        // long would be cut, but it has no number.
+        let name = super::super::interface::name_of(device.index()?)?;
+        socket.bind_device(Some(&name))
     }
 }
 

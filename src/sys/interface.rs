@@ -5,6 +5,8 @@ use std::io;
 use std::net::Ipv4Addr;
 
 pub(crate) use platform::index_of;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(super) use platform::name_of;
 
 /// A network interface, for multicast groups ([`Group`](crate::Group),
 /// [`Multicast`](crate::Multicast)) and for [`bind_device`](crate::Server::bind_device).
@@ -98,6 +100,20 @@ mod platform {
             return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, message));
         }
         Ok(index)
+    }
+
+    /// The name of the interface with this number.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    pub(in super::super) fn name_of(index: u32) -> io::Result<Vec<u8>> {
+        let mut name = [0_u8; libc::IF_NAMESIZE];
+        // SAFETY: `name` has the room that the call may use, IF_NAMESIZE bytes.
+        let result = unsafe { libc::if_indextoname(index, name.as_mut_ptr().cast()) };
+        if result.is_null() {
+            let source = io::Error::last_os_error();
+            let message = format!("no network interface has the number {index}: {source}");
+            return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, message));
+        }
+        Ok(name.into_iter().take_while(|byte| *byte != 0).collect())
     }
 }
 

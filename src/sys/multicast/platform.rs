@@ -13,8 +13,7 @@ pub(super) use hearing::hear_joined_only;
 pub(super) use sending::send_by_v4;
 
 /// Whether a socket of both families takes the options of IPv4.
-pub(super) const DUAL_STACK_IS_V4_TOO: bool =
-    cfg!(any(target_os = "linux", target_os = "android"));
+pub(super) const DUAL_STACK_IS_V4_TOO: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
 /// Whether the system says that there is no such interface.
 pub(super) fn says_no_interface(error: &io::Error) -> bool {
@@ -184,12 +183,7 @@ mod senders {
 mod senders {
     use super::*;
 
-    pub(super) fn join(
-        _: &Socket,
-        _: IpAddr,
-        _: IpAddr,
-        _: Option<&Interface>,
-    ) -> io::Result<()> {
+    pub(super) fn join(_: &Socket, _: IpAddr, _: IpAddr, _: Option<&Interface>) -> io::Result<()> {
         let message = format!("a single sender of a group, on {}", std::env::consts::OS);
         Err(io::Error::new(io::ErrorKind::Unsupported, message))
     }
@@ -258,7 +252,11 @@ mod hearing {
 
     /// Linux gives a socket on all addresses what any program of the host has joined. Other systems
     /// give it what it has joined itself, and so is it here.
-    pub(in super::super) fn hear_joined_only(socket: &Socket, v4: bool, v6: bool) -> io::Result<()> {
+    pub(in super::super) fn hear_joined_only(
+        socket: &Socket,
+        v4: bool,
+        v6: bool,
+    ) -> io::Result<()> {
         if v4 {
             socket.set_multicast_all_v4(false)?;
         }

@@ -149,7 +149,8 @@ fn the_next_address_is_tried_only_if_the_first_does_not_exist_here() {
 
 #[test]
 fn nothing_connects_to_a_unix_socket_without_a_path() {
-    let error = start_connect(&Address::Unix(None), &Route::default(), &SocketOptions::default()).unwrap_err();
+    let error = start_connect(&Address::Unix(None), &Route::default(), &SocketOptions::default())
+        .unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
 }
 
