@@ -1,11 +1,13 @@
 //! [`Connect`]: what an outgoing connection is to be, and [`Dial`]: how far it is on the way there.
 //! The reactor does the connecting.
 
+use std::any::Any;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::addr::{Address, Endpoint};
+use crate::conn::attachment::Attachment;
 use crate::conn::core::Core;
 use crate::conn::extra::Extra;
 use crate::conn::handle::Promise;
@@ -48,6 +50,7 @@ pub struct Connect {
     pub(crate) route: Route,
     pub(crate) tls: Option<MakeNamedSession>,
     pub(crate) proxy_header: Option<ProxyHeader>,
+    pub(crate) attachment: Option<Attachment>,
 }
 
 impl Connect {
@@ -67,6 +70,7 @@ impl Connect {
             route: Route::default(),
             tls: None,
             proxy_header: None,
+            attachment: None,
         }
     }
 
@@ -153,6 +157,17 @@ impl Connect {
     /// ```
     pub fn proxy_header(mut self, header: ProxyHeader) -> Self {
         self.proxy_header = Some(header);
+        self
+    }
+
+    /// Gives this value along, for [`Conn::attachment`](crate::Conn::attachment) in `on_open` or
+    /// `on_open_failed`: what the connection is for, where whoever asks is not the handler. Clones
+    /// of this `Connect` share it.
+    #[doc(alias = "DialContext")]
+    #[doc(alias = "NewContext")]
+    #[doc(alias = "NewNetAddrContext")]
+    pub fn attach<T: Any + Send + Sync>(mut self, value: T) -> Self {
+        self.attachment = Some(Arc::new(value));
         self
     }
 
@@ -313,6 +328,7 @@ impl Core {
         let conn = self.table.get_mut(token)?;
         conn.outbound.append(&dial.first_bytes, &mut self.pool);
         let extra = conn.extra_mut();
+        extra.attachment = dial.connect.attachment.take();
         extra.tls = dial.tls.take();
         extra.tls_at = dial.first_bytes.len() as u64;
         extra.dial = Some(dial);

@@ -10,6 +10,7 @@
 pub(crate) mod affinity;
 mod bind_port;
 pub(crate) mod device;
+pub(crate) mod foreign;
 pub(crate) mod hang_up;
 pub(crate) mod interface;
 pub(crate) mod multicast;

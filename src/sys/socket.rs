@@ -97,6 +97,7 @@ impl Stream {
     }
 
     /// The other end; `NotConnected` while the connect goes on.
+    #[cfg(test)]
     pub(crate) fn peer_address(&self) -> io::Result<Address> {
         address_of(&self.as_socket().peer_addr()?)
     }
