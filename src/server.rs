@@ -117,7 +117,8 @@ impl Server {
         self
     }
 
-    /// Receives datagrams on a UDP socket that exists already.
+    /// Receives datagrams on a UDP socket that exists already. No option for sockets and no multicast group is
+    /// set on it. A duplicate (`try_clone`) that is kept aside may join and leave groups while it serves.
     pub fn listen_on_udp(mut self, socket: UdpSocket) -> Self {
         self.listen.push(ListenOn::Udp(socket).into());
         self

@@ -172,6 +172,25 @@ every_driver! {
         }
     }
 
+    fn groups_come_and_go_on_a_duplicate_of_a_given_socket(driver) {
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        let aside = socket.try_clone().unwrap();
+        let (server, events) = telling(common::server(driver).listen_on_udp(socket));
+        let sender = sender("127.0.0.1:0");
+        let (to_group, to_itself) = ((GROUP, port(&server)), (Ipv4Addr::LOCALHOST, port(&server)));
+        sender.send_to(b"too early", to_group).unwrap();
+        sender.send_to(b"own", to_itself).unwrap();
+        assert_eq!(events.next().0, b"own");
+        aside.join_multicast_v4(&GROUP, &Ipv4Addr::LOCALHOST).unwrap();
+        sender.send_to(b"joined", to_group).unwrap();
+        assert_eq!(events.next().0, b"joined");
+        aside.leave_multicast_v4(&GROUP, &Ipv4Addr::LOCALHOST).unwrap();
+        sender.send_to(b"too late", to_group).unwrap();
+        sender.send_to(b"own again", to_itself).unwrap();
+        assert_eq!(events.next().0, b"own again");
+        common::stop(server);
+    }
+
     fn two_servers_on_one_group_both_hear_and_a_server_with_reuse_port_hears_once(driver) {
         let multicast = || Multicast::new().interface("lo");
         let first = common::server(driver).listen_multicast(format!("udp://{GROUP}:0"), multicast());

@@ -37,7 +37,8 @@ impl Group {
     }
 
     /// Hears what comes by this interface. Default: that of [`Multicast::interface`]; without
-    /// one the system chooses, mostly where its default route leads.
+    /// one the system chooses, mostly where its default route leads. For IPv4, NetBSD, OpenBSD, illumos and
+    /// Solaris know it by its address alone.
     pub fn on(mut self, interface: impl Into<Interface>) -> Self {
         self.interface = Some(interface.into());
         self
