@@ -281,10 +281,12 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.core.shared.metrics.opened.add(1);
         self.states.ensure(token.index);
         self.start_timers(token);
+        let mut has_attachment = false;
         if let Some(conn) = self.core.table.get_mut(token) {
             if let Some(extra) = &mut conn.extra {
                 // It counts as open now.
                 extra.promise = None;
+                has_attachment = extra.attachment.is_some();
             }
             // Without one a connection takes the shortest ways.
             conn.extra.take_if(|extra| extra.is_empty());
@@ -293,12 +295,14 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         if let Some(place) = self.states.get_mut(token.index) {
             *place = state;
         }
-        self.drop_attachment(token);
+        if has_attachment {
+            self.drop_attachment(token);
+        }
         self.settle(token);
     }
 
     /// It was for on_open alone.
-    #[inline]
+    #[cold]
     fn drop_attachment(&mut self, token: Token) {
         let Some(conn) = self.core.table.get_mut(token) else { return };
         let Some(extra) = &mut conn.extra else { return };

@@ -272,7 +272,7 @@ mod hearing {
 mod hearing {
     use super::*;
 
-    /// This system does so by itself.
+    /// Other systems do so by themselves; Android may not, and has no way to it here.
     pub(in super::super) fn hear_joined_only(_: &Socket, _: bool, _: bool) -> io::Result<()> {
         Ok(())
     }
