@@ -2,7 +2,7 @@
 """Checks that docs/from-gnet.md is whole and true:
 
 - its tables name every item of ci/gnet_items.txt, once, and nothing else;
-- what they name of tightloop is in src/;
+- what they name of tightloop is in src/, and is found there under gnet's name too (an alias);
 - its parts in Rust are examples/from_gnet_push.rs, which ci/examples.py runs.
 
     ci/from_gnet.py [--go]
@@ -89,6 +89,22 @@ def check_counterparts(page):
                 wrong.append(f"{PAGE}:{number}: no {name}")
 
 
+def check_aliases(page):
+    """Functions and methods of gnet, by the names that people search the documentation for."""
+    names = re.findall(r'doc\(alias = "(\w+)"\)|\bfn (\w+)', source())
+    known = {name.lower() for pair in names for name in pair}
+    for number, cells in rows(page):
+        if cells[1].startswith("none, because ") or "`log" in cells[1]:
+            continue
+        for item in re.findall(r"`([^`]+)`", cells[0]):
+            owner, _, name = item.rpartition(".")
+            is_method = owner in ("EventHandler", "Reader", "Writer", "Socket", "Conn", "EventLoop")
+            is_method |= owner in ("Engine", "Client")
+            is_function = not owner and item.startswith(("With", "New", "Run", "Rotate", "Stop"))
+            if (is_method or is_function) and name.lower() not in known:
+                wrong.append(f"{PAGE}:{number}: {item} is no alias in the documentation")
+
+
 def blocks(page, language):
     section = page.split("\n## Two programs side by side\n")[1].split("\n## ")[0]
     return re.findall(rf"^```{language}\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
@@ -134,6 +150,7 @@ def main():
     page = read(PAGE)
     count = check_items(page)
     check_counterparts(page)
+    check_aliases(page)
     check_program(page)
     if sys.argv[1:]:
         check_go(page)

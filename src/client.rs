@@ -176,6 +176,7 @@ impl ClientHandle {
     /// The system's, for a stream that is not connected; `NotConnected` if the client has
     /// stopped.
     #[doc(alias = "Enroll")]
+    #[doc(alias = "EnrollContext")]
     pub fn adopt_tcp(&self, stream: TcpStream) -> io::Result<ConnHandle> {
         self.loops.adopt(Stream::Tcp(stream), Direction::Outgoing)
     }

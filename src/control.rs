@@ -188,6 +188,7 @@ impl ServerHandle {
     /// stopped.
     #[doc(alias = "Register")]
     #[doc(alias = "Enroll")]
+    #[doc(alias = "NewNetConnContext")]
     pub fn adopt_tcp(&self, stream: TcpStream) -> io::Result<ConnHandle> {
         self.adopt(Stream::Tcp(stream), Direction::Incoming)
     }
@@ -256,6 +257,7 @@ impl ServerHandle {
     }
 
     /// Whether the server was asked to stop.
+    #[doc(alias = "Validate")]
     pub fn is_stopping(&self) -> bool {
         self.shared.stopping.load(Ordering::Acquire)
     }

@@ -128,6 +128,7 @@ impl WorkerPool {
     ///
     /// # Errors
     /// [`SpawnError`], each kind with the job: see there.
+    #[doc(alias = "Submit")]
     pub fn try_spawn<J>(&self, job: J) -> Result<(), SpawnError<J>>
     where
         J: FnOnce() + Send + 'static,
@@ -180,6 +181,7 @@ impl WorkerPool {
     /// Refuses new jobs from now on. What was accepted still runs; then the threads end.
     ///
     /// Does not wait: that is [`join`](WorkerPool::join).
+    #[doc(alias = "Release")]
     pub fn stop(&self) {
         self.owner.shared.stop();
     }

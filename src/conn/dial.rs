@@ -37,6 +37,7 @@ use crate::tls::{MakeNamedSession, MakeSession};
 /// ```
 #[derive(Clone)]
 #[must_use = "it connects when it is given to connect"]
+#[doc(alias = "NewNetAddrContext")]
 #[doc(alias = "Dial")]
 pub struct Connect {
     pub(crate) endpoint: Endpoint,
