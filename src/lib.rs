@@ -93,6 +93,7 @@ pub use buf::writer::Writer;
 pub use client::{Client, ClientHandle, RunningClient};
 pub use codec::{Codec, FrameConn, FrameHandler, Framed};
 pub use conn::Conn;
+pub use conn::adopt::{Adopt, AdoptError};
 pub use conn::context::Context;
 pub use conn::datagram::{Datagram, DatagramHandle};
 pub use conn::dial::Connect;
@@ -108,7 +109,9 @@ pub use options::driver::{Driver, DriverFallback, UnknownDriver};
 pub use options::{PanicPolicy, WhenFull};
 pub use per_conn::{PerConn, Session, per_conn};
 pub use server::{RunningServer, Server};
-pub use socket2::SockRef;
+pub use socket2::{SockRef, Socket};
+pub use sys::interface::Interface;
+pub use sys::multicast::{Group, Multicast};
 pub use sys::sockopt::Keepalive;
 pub use workers::{JobPanic, SpawnError, WorkerOptions, WorkerPool, WorkerStats};
 

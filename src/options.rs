@@ -148,6 +148,7 @@ impl Default for Options {
                 backlog: 4096,
                 reuse_addr: true,
                 reuse_port: false,
+                device: None,
                 ipv6_only: None,
                 socket: SocketOptions { nodelay: true, ..SocketOptions::default() },
             },

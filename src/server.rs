@@ -12,6 +12,8 @@ use crate::engine::{Defaults, Engine, Listen, ListenOn};
 use crate::error::Result;
 use crate::handler::{Handler, LoopInfo};
 use crate::options::Options;
+use crate::sys::interface::Interface;
+use crate::sys::multicast::Multicast;
 
 mod limits;
 mod proxied;
@@ -72,6 +74,37 @@ impl Server {
         self
     }
 
+    /// As [`listen`](Server::listen), on a `udp` URL, and joins multicast groups. Where the URL's host is
+    /// a group, that is joined too: [`listen`](Server::listen) alone does so, on the interface
+    /// of an IPv6 scope (`udp://[ff02::fb%eth0]:5353`) or the system's choice.
+    ///
+    /// A socket on a group's address hears this group alone, and other programs may listen there too
+    /// ([`reuse_addr`](Server::reuse_addr); not on Windows, which binds to all addresses instead). One on
+    /// all addresses hears every group that it has joined, no other (on Linux IP_MULTICAST_ALL is
+    /// switched off), and datagrams to itself; [`Datagram::local_addr`](crate::Datagram::local_addr)
+    /// tells which. A socket of both families joins groups of both on Linux and Android, elsewhere
+    /// those of IPv6. With [`reuse_port`](Server::reuse_port) it is still one socket, on
+    /// one loop, as each would be given every datagram.
+    ///
+    /// # Errors
+    /// At the start: [`Error::Unsupported`](crate::Error::Unsupported) for another URL than `udp`,
+    /// [`Error::Listen`](crate::Error::Listen), naming group and interface, for an address that is no group or of
+    /// the wrong family, an interface that is not there, or what the system lacks.
+    ///
+    /// ```no_run
+    /// # use tightloop::{Group, Multicast, Server};
+    /// # use std::net::Ipv4Addr;
+    /// let news = Multicast::new().join(Group::new(Ipv4Addr::new(239, 1, 2, 3)).on("eth0"));
+    /// let server = Server::new().listen_multicast("udp://:5000", news);
+    /// # let _ = server;
+    /// ```
+    #[doc(alias = "WithMulticastInterfaceIndex")]
+    pub fn listen_multicast(mut self, url: impl Into<String>, multicast: Multicast) -> Self {
+        let on = ListenOn::Url(url.into());
+        self.listen.push(Listen { multicast: Some(multicast), ..on.into() });
+        self
+    }
+
     /// Listens on a TCP listener that exists already. The server closes it when it stops.
     #[doc(alias = "DupListener")]
     pub fn listen_on_tcp(mut self, listener: TcpListener) -> Self {
@@ -129,6 +162,20 @@ impl Server {
         self
     }
 
+    /// Accepts and receives by this network device alone: for all TCP and UDP listeners given by URL,
+    /// not for Unix sockets and listeners that exist already. Outgoing connections have
+    /// [`Connect::bind_device`](crate::Connect::bind_device). Default: any device.
+    ///
+    /// Linux, Android (SO_BINDTODEVICE), macOS, illumos and Solaris (IP_BOUND_IF); elsewhere the start
+    /// fails with `Unsupported`. So it does, with the system's reason, if there is no such device,
+    /// or it is not allowed: Linux asks for CAP_NET_RAW before 5.7.
+    #[doc(alias = "WithBindToDevice")]
+    #[doc(alias = "BindToDevice")]
+    pub fn bind_device(mut self, device: impl Into<Interface>) -> Self {
+        self.options.listen.device = Some(device.into());
+        self
+    }
+
     /// Whether an IPv6 listener leaves IPv4 alone. Default: as the URL says.
     pub fn ipv6_only(mut self, on: bool) -> Self {
         self.options.listen.ipv6_only = Some(on);
@@ -137,8 +184,6 @@ impl Server {
 
     /// Sets any other option on each listening socket, after it was bound. An error fails the
     /// start.
-    #[doc(alias = "WithBindToDevice")]
-    #[doc(alias = "WithMulticastInterfaceIndex")]
     pub fn on_listener_socket(
         mut self,
         hook: impl Fn(&SockRef<'_>) -> io::Result<()> + Send + Sync + 'static,

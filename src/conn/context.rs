@@ -8,6 +8,7 @@ use crate::buf::pages::Pages;
 use crate::conn::Conn;
 use crate::conn::core::{Core, Timer, deadline};
 use crate::conn::dial::Connect;
+use crate::conn::handle::LoopHandle;
 use crate::conn::id::ConnId;
 use crate::conn::state::Phase;
 use crate::control::ServerHandle;
@@ -78,6 +79,7 @@ pub struct Context<'a, H: Handler> {
     sockets: &'a dyn Sockets,
     states: &'a mut States<H::State>,
     jobs: &'a mut LocalJobs<H>,
+    loops: &'a [LoopHandle<H>],
 }
 
 impl<'a, H: Handler> Context<'a, H> {
@@ -86,8 +88,9 @@ impl<'a, H: Handler> Context<'a, H> {
         sockets: &'a dyn Sockets,
         states: &'a mut States<H::State>,
         jobs: &'a mut LocalJobs<H>,
+        loops: &'a [LoopHandle<H>],
     ) -> Self {
-        Context { core, sockets, states, jobs }
+        Context { core, sockets, states, jobs, loops }
     }
 
     /// The moment at which this turn of the loop began. No system call.
@@ -98,6 +101,24 @@ impl<'a, H: Handler> Context<'a, H> {
     /// The loop's index, from 0.
     pub fn loop_index(&self) -> usize {
         usize::from(self.core.index)
+    }
+
+    /// All event loops of the server, this one too, to run closures there; they can be kept, and be
+    /// handed to other threads. `on_tick` is called at the start, and so can keep them from then on.
+    ///
+    /// ```
+    /// # use tightloop::{Context, Handler};
+    /// /// Has every loop do something.
+    /// fn everywhere<H: Handler>(cx: &Context<'_, H>, what: fn(&mut H)) {
+    ///     for event_loop in cx.loops() {
+    ///         // Refused only by a loop that has ended, or whose mailbox is full.
+    ///         let _ = event_loop.execute(move |handler, _| what(handler));
+    ///     }
+    /// }
+    /// ```
+    #[doc(alias = "EventLoop")]
+    pub fn loops(&self) -> &'a [LoopHandle<H>] {
+        self.loops
     }
 
     /// The server, to be handed to other threads.

@@ -263,17 +263,27 @@ impl<H: Handler> LoopHandle<H> {
         LoopHandle { owner, jobs }
     }
 
+    pub(crate) fn jobs(&self) -> Arc<Mailbox<Job<H>>> {
+        Arc::clone(&self.jobs)
+    }
+
     /// The loop's index.
     pub fn index(&self) -> usize {
         usize::from(self.owner.index)
     }
 
-    /// Runs `job` on the loop, between two events, with the handler and the loop's context. A
-    /// job that was accepted is run, also while the server stops.
+    /// Runs `job` on the loop, between two events, with the handler and the loop's context. Jobs of one
+    /// thread keep their order. From any thread, also from a callback: the job runs after it.
+    ///
+    /// A job that was accepted runs, also while the server stops: at the latest when the last
+    /// connection has had its `on_close`, before `on_shutdown`. The one exception is a loop that ends by a
+    /// panic ([`Error::LoopPanicked`](crate::Error::LoopPanicked)): what waits then is dropped
+    /// without being run, so that whoever waits for what a job owns, the end of a channel, learns it. A job that
+    /// panics is counted and logged as a callback is, and ends no connection.
     ///
     /// # Errors
-    /// [`HandleError::Closed`] if the server has stopped, [`HandleError::Full`] if too much is
-    /// queued; the job is dropped then.
+    /// [`HandleError::Closed`] if the loop has ended, [`HandleError::Full`] if too much is
+    /// queued (option `mailbox_capacity`); the job is dropped then, in this call.
     #[doc(alias = "Runnable")]
     #[doc(alias = "RunnableFunc")]
     #[doc(alias = "Execute")]

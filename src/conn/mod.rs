@@ -24,6 +24,8 @@ use crate::driver::{Sockets, Token};
 use crate::error::{CloseReason, Result};
 
 pub(crate) mod admission;
+pub(crate) mod adopt;
+pub(crate) mod attachment;
 pub(crate) mod command;
 pub(crate) mod context;
 pub(crate) mod core;
