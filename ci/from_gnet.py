@@ -2,7 +2,7 @@
 """Checks that docs/from-gnet.md is whole and true:
 
 - its tables name every item of ci/gnet_items.txt, once, and nothing else;
-- what they name of tightloop is in src/, and is found there under gnet's name too (an alias);
+- what they, and the text, name of tightloop is in src/, and found there by gnet's name too (an alias);
 - its parts in Rust are examples/from_gnet_push.rs, which ci/examples.py runs.
 
     ci/from_gnet.py [--go]
@@ -22,6 +22,8 @@ PAGE, ITEMS, EXAMPLE = "docs/from-gnet.md", "ci/gnet_items.txt", "examples/from_
 LISTER, PEER = "ci/gnet_items.go", "bench/peers/gnet"
 # Not tightloop's own, but its counterparts all the same.
 FOREIGN = ("log", "FnOnce")
+# Of the standard library and other crates, in the text.
+FOREIGN_NAMES = "ZERO env_logger max_level set_boxed_logger set_max_level to_vec try_clone".split()
 
 wrong = []
 
@@ -89,6 +91,23 @@ def check_counterparts(page):
                 wrong.append(f"{PAGE}:{number}: no {name}")
 
 
+def check_text(page):
+    """Names of tightloop in the text: `Type::name`, `conn.name`, `name_of_words`."""
+    text = source()
+    name = r"\b[A-Z]\w*::(\w+)|\b(?:conn|cx|input|server|client|peer|datagram)\.(\w+)"
+    name += r"|(?<![\w.:/])([a-z]+(?:_[a-z]+)+)\b(?!\.py)"
+    is_code = False
+    for number, line in enumerate(page.splitlines(), 1):
+        is_code ^= line.startswith("```")
+        cells = re.split(r"(?<!\\)\|", line)
+        spans = re.findall(r"`([^`]+)`", "|".join(cells[2:]) if len(cells) > 2 else line)
+        for groups in [] if is_code else re.findall(name, " ".join(spans)):
+            word = "".join(groups)
+            found = re.search(rf"fn {word}\b|^\s+(?:pub )?{word}\b[,:( {{;]", text, re.MULTILINE)
+            if not found and word not in FOREIGN_NAMES:
+                wrong.append(f"{PAGE}:{number}: there is no {word}")
+
+
 def check_aliases(page):
     """Functions and methods of gnet, by the names that people search the documentation for."""
     names = re.findall(r'doc\(alias = "(\w+)"\)|\bfn (\w+)', source())
@@ -150,6 +169,7 @@ def main():
     page = read(PAGE)
     count = check_items(page)
     check_counterparts(page)
+    check_text(page)
     check_aliases(page)
     check_program(page)
     if sys.argv[1:]:
