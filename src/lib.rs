@@ -53,6 +53,24 @@
 //! # }
 //! ```
 //!
+//! # Log
+//!
+//! The library prints nothing. It speaks through the [`log`] facade, to whatever logger the program
+//! sets, and without one to nobody. All targets begin with `tightloop`; what follows is the place in the
+//! source, and no promise.
+//!
+//! | level | what is told |
+//! |---|---|
+//! | error | a bug: a callback that panicked (by its name), a loop that did; or a system that lets a loop be woken no more |
+//! | warn | the system, or a function of the program, refuses something and the server goes on: no descriptors left to accept with (once, until it succeeds again), a socket option or hook that fails for a connection, a callback above [`stall_threshold`](Server::stall_threshold), jobs or files that outlive the server |
+//! | info | once at the start, why the loops do without io_uring where that was preferred |
+//! | debug | what is lost or tried again: datagrams that were too long or refused, operations that the kernel had no room for |
+//! | trace | nothing |
+//!
+//! What a peer does to its connection is no line at all but a [`CloseReason`]; nothing is told message by
+//! message but lost datagrams, at debug. What is counted is in [`Stats`]. Errors of the start and of the end are
+//! answered, not logged. The threads are called `tl-loop-0`, `tl-loop-1`, … and `tl-acceptor`.
+//!
 //! Where to read on: [`Handler`] for the callbacks, [`codec`] for protocols in frames, [`Conn`] for what they can do, [`Server`] for
 //! the options, [`ConnHandle`] and [`ServerHandle`] for other threads.
 
