@@ -115,13 +115,16 @@ def check_aliases(page):
     for number, cells in rows(page):
         if cells[1].startswith("none, because ") or "`log" in cells[1]:
             continue
+        called = []
         for item in re.findall(r"`([^`]+)`", cells[0]):
             owner, _, name = item.rpartition(".")
             is_method = owner in ("EventHandler", "Reader", "Writer", "Socket", "Conn", "EventLoop")
             is_method |= owner in ("Engine", "Client")
             is_function = not owner and item.startswith(("With", "New", "Run", "Rotate", "Stop"))
-            if (is_method or is_function) and name.lower() not in known:
-                wrong.append(f"{PAGE}:{number}: {item} is no alias in the documentation")
+            if is_method or is_function:
+                called.append(name.lower())
+        if called and not known.intersection(called):
+            wrong.append(f"{PAGE}:{number}: none of {called} is an alias in the documentation")
 
 
 def blocks(page, language):

@@ -106,7 +106,6 @@ impl Server {
     }
 
     /// Listens on a TCP listener that exists already. The server closes it when it stops.
-    #[doc(alias = "DupListener")]
     pub fn listen_on_tcp(mut self, listener: TcpListener) -> Self {
         self.listen.push(ListenOn::Tcp(listener).into());
         self
