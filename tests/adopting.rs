@@ -248,6 +248,27 @@ every_driver! {
         common::stop(server);
     }
 
+    fn a_balancer_that_panics_is_the_callers_trouble_and_asked_again(driver) {
+        struct Once(bool);
+        impl Balancer for Once {
+            fn pick(&mut self, _: &Address, _: &[usize]) -> usize {
+                assert!(std::mem::replace(&mut self.0, true), "the first is too much for it");
+                1
+            }
+        }
+        let (server, events) = telling(common::server(driver).loops(2).balancer(|| Once(false)));
+        let handle = server.handle();
+        let (mut ours, theirs) = tcp_pair();
+        let adopt = Adopt::new(theirs).balanced();
+        std::thread::spawn(move || handle.adopt(adopt)).join().unwrap_err();
+        assert!(common::is_closed(&mut ours));
+        let (mut ours, theirs) = tcp_pair();
+        server.handle().adopt(Adopt::new(theirs).balanced()).unwrap();
+        assert_eq!(events.next().0, 1);
+        assert_eq!(common::exchange(&mut ours, b"hello"), b"hello");
+        common::stop(server);
+    }
+
     fn a_socket_that_cannot_be_adopted_comes_back_as_it_was(driver) {
         let (server, events) = telling(common::server(driver).loops(2));
         let handle = server.handle();

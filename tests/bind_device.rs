@@ -73,7 +73,7 @@ every_driver! {
             }
         }
         let server = common::server(driver).bind_device(std::net::Ipv4Addr::LOCALHOST).listen(TCP);
-        let error = server.start(|_| Script::new()).err().expect("an address is no device");
+        let error = server.start(|_| Script::new()).expect_err("an address is no device");
         assert!(error.to_string().contains("name or number, not 127.0.0.1"), "{error}");
     }
 

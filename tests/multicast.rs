@@ -56,7 +56,7 @@ fn port(server: &RunningServer<Script>) -> u16 {
 
 /// Why a server does not start.
 fn refused(server: Server) -> Error {
-    server.start(|_| Script::new()).err().expect("the server does not start")
+    server.start(|_| Script::new()).expect_err("the server does not start")
 }
 
 /// The kind and the text of a refusal to listen.
@@ -140,6 +140,21 @@ every_driver! {
             assert_eq!(events.next(), (b"group".to_vec(), GROUP.into()), "{url}");
             assert_eq!(events.next(), (b"own".to_vec(), Ipv4Addr::LOCALHOST.into()), "{url}");
             drop(other);
+            common::stop(server);
+        }
+    }
+
+    fn an_answer_to_a_datagram_of_a_group_leaves_from_an_address_of_the_host(driver) {
+        for url in [format!("udp://{GROUP}:0"), "udp4://:0".to_owned(), "udp://:0".to_owned()] {
+            let multicast = Multicast::new().join(Group::new(GROUP).on("lo"));
+            let server = common::server(driver).listen_multicast(url.clone(), multicast);
+            let server = common::start(server, |_| Script::new());
+            let asking = sender("127.0.0.7:0");
+            asking.set_read_timeout(Some(common::DEADLINE)).unwrap();
+            asking.send_to(b"hello", (GROUP, port(&server))).unwrap();
+            let (answer, from) = packets::receive(&asking);
+            assert_eq!((&answer[..], from.port()), (&b"hello"[..], port(&server)), "{url}");
+            assert!(from.ip().is_loopback(), "{url} answers from {from}");
             common::stop(server);
         }
     }

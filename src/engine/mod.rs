@@ -93,10 +93,7 @@ impl<H: Handler> Engine<H> {
         let (for_acceptor, mut for_first) =
             if needs_acceptor { (shared, Vec::new()) } else { (Vec::new(), shared) };
         let factory = Arc::new(factory);
-        let jobs = || Arc::new(Mailbox::new(options.mailbox_capacity));
-        let loops = server.shared.loops.iter();
-        let loops: Arc<[LoopHandle<H>]> =
-            loops.map(|shared| LoopHandle::new(Arc::clone(shared), jobs())).collect();
+        let loops = loop_handles(&server);
         let places = server.shared.loops.iter().zip(own).zip(datagrams).enumerate();
         for (index, ((shared, own), datagram_sockets)) in places {
             let parts = Parts {
@@ -146,6 +143,13 @@ impl<H: Handler> Engine<H> {
         }
         result
     }
+}
+
+/// A handle of each loop, each with a mailbox for jobs.
+fn loop_handles<H: Handler>(server: &ServerHandle) -> Arc<[LoopHandle<H>]> {
+    let jobs = || Arc::new(Mailbox::new(server.shared.options.mailbox_capacity));
+    let loops = server.shared.loops.iter();
+    loops.map(|shared| LoopHandle::new(Arc::clone(shared), jobs())).collect()
 }
 
 fn new_server(

@@ -148,15 +148,22 @@ impl Multicast {
     }
 
     /// Of a socket that is bound to `address`: where that is a group, it is joined too, if it is not
-    /// already.
+    /// already. A scope of the address tells the interface, where nothing nearer does.
     pub(crate) fn with_bound(mut self, address: SocketAddr) -> Self {
-        let group = address.ip();
-        if group.is_multicast() && !self.groups.iter().any(|joined| joined.address == group) {
-            let scope = match address {
-                SocketAddr::V6(v6) if v6.scope_id() != 0 => Some(Interface::Index(v6.scope_id())),
-                _ => None,
-            };
-            self.groups.push(Group { interface: scope, ..Group::new(group) });
+        let bound = address.ip();
+        if !bound.is_multicast() {
+            return self;
+        }
+        if !self.groups.iter().any(|group| group.address == bound) {
+            self.groups.push(Group::new(bound));
+        }
+        if let SocketAddr::V6(v6) = address
+            && v6.scope_id() != 0
+        {
+            let own = self.groups.iter_mut().filter(|group| group.address == bound);
+            for group in own {
+                group.interface.get_or_insert(Interface::Index(v6.scope_id()));
+            }
         }
         self
     }
@@ -264,4 +271,29 @@ fn failed(what: &str, source: &io::Error) -> io::Error {
         false => source.kind(),
     };
     io::Error::new(kind, format!("{what}: {source}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_group_is_joined_once_and_by_its_scope() {
+        let group: Ipv6Addr = "ff02::fb".parse().unwrap();
+        let scoped: SocketAddr = "[ff02::fb%3]:5353".parse().unwrap();
+        let by_scope = Group::new(group).on(3);
+        assert_eq!(Multicast::new().with_bound(scoped), Multicast::new().join(by_scope.clone()));
+        let joined = Multicast::new().join(group);
+        assert_eq!(joined.with_bound(scoped), Multicast::new().join(by_scope));
+        let elsewhere = Multicast::new().join(Group::new(group).on("eth7"));
+        assert_eq!(elsewhere.clone().with_bound(scoped), elsewhere);
+        let host = Multicast::new().with_bound("[::1]:5353".parse().unwrap());
+        assert!(!host.joins());
+    }
+
+    #[test]
+    fn a_group_is_written_with_its_sender_and_interface() {
+        let group = Group::new(Ipv4Addr::new(232, 1, 2, 3)).on(2).source(Ipv4Addr::LOCALHOST);
+        assert_eq!(group.to_string(), "232.1.2.3 from 127.0.0.1 on interface 2");
+    }
 }
