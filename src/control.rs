@@ -244,6 +244,7 @@ impl ServerHandle {
     }
 
     /// Whether the server was asked to stop.
+    #[doc(alias = "Validate")]
     pub fn is_stopping(&self) -> bool {
         self.shared.stopping.load(Ordering::Acquire)
     }

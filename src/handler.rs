@@ -193,6 +193,7 @@ pub trait Handler: Sized + 'static {
     /// [`direction`](Conn::direction). There was no `on_open` for it, so there is no `on_close`.
     /// `conn` tells its identity, the peer's address (the last one tried) and the
     /// [`initiator`](Conn::initiator).
+    #[doc(alias = "RegisteredResult")]
     fn on_open_failed(&mut self, conn: &mut Conn<'_>, reason: CloseReason) {
         let _ = (conn, reason);
     }

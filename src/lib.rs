@@ -141,3 +141,8 @@ pub use workers::{JobPanic, SpawnError, WorkerOptions, WorkerPool, WorkerStats};
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// So do those for whoever comes from gnet.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/from-gnet.md")]
+struct FromGnet;

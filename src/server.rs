@@ -47,6 +47,7 @@ pub use running::RunningServer;
 #[derive(Default)]
 #[must_use = "a server is started by run or start"]
 #[doc(alias = "Serve")]
+#[doc(alias = "WithOptions")]
 #[doc(alias = "Options")]
 pub struct Server {
     options: Options,
@@ -202,7 +203,25 @@ impl Server {
     // ---- starting -----------------------------------------------------------------------
 
     /// Starts the server and blocks until it has stopped. `factory` makes the handler of each
-    /// loop, on the loop's thread.
+    /// loop, on the loop's thread. What the loops are to share it clones into each:
+    ///
+    /// ```no_run
+    /// # use std::sync::Arc;
+    /// # use std::sync::atomic::AtomicU64;
+    /// # use tightloop::{Action, Conn, Handler, Input, Server};
+    /// # struct Counting { all: Arc<AtomicU64> }
+    /// # impl Handler for Counting {
+    /// #     type State = ();
+    /// #     fn on_open(&mut self, _: &mut Conn<'_>) {}
+    /// #     fn on_traffic(&mut self, _: &mut Conn<'_>, _: &mut (), input: &mut Input<'_>) -> Action {
+    /// #         input.take_all();
+    /// #         Action::Continue
+    /// #     }
+    /// # }
+    /// let all = Arc::new(AtomicU64::new(0));
+    /// Server::new().listen("tcp://:9000").run(move |_loop| Counting { all: Arc::clone(&all) })?;
+    /// # Ok::<(), tightloop::Error>(())
+    /// ```
     ///
     /// # Errors
     /// What cannot be bound or set up, and then nothing is left half-started; or the failure of a

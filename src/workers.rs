@@ -140,6 +140,7 @@ impl WorkerPool {
     ///
     /// # Errors
     /// [`SpawnError`], each kind with the job: see there.
+    #[doc(alias = "Submit")]
     pub fn try_spawn<J>(&self, job: J) -> Result<(), SpawnError<J>>
     where
         J: FnOnce() + Send + 'static,
@@ -192,6 +193,7 @@ impl WorkerPool {
     /// Refuses new jobs from now on. What was accepted still runs; then the threads end.
     ///
     /// Does not wait: that is [`join`](WorkerPool::join).
+    #[doc(alias = "Release")]
     pub fn stop(&self) {
         self.owner.shared.stop();
     }

@@ -183,6 +183,7 @@ impl ConnHandle {
     }
 
     /// Queues `bytes` for sending, without copying them. Writes of one thread keep their order.
+    /// What goes to many connections is best a `Bytes`, each given a clone, which shares it.
     /// What is written to a connection that is still being made is sent when it opens.
     ///
     /// # Errors
@@ -196,12 +197,14 @@ impl ConnHandle {
 
     /// As [`write`](ConnHandle::write); `done` is then called exactly once, on the loop: with `Ok`
     /// when the last byte was given to the socket, or with the error when the connection ended
-    /// before.
+    /// before. It is not lent the connection, and owns what it uses; what needs the connection's
+    /// state belongs into `on_wake`, or into a job of [`LoopHandle::execute`].
     ///
     /// # Errors
     /// As [`write`](ConnHandle::write); `done` is then dropped without being called.
     #[doc(alias = "AsyncWrite")]
     #[doc(alias = "AsyncWritev")]
+    #[doc(alias = "AsyncCallback")]
     pub fn write_then(
         &self,
         bytes: impl Into<Bytes>,
@@ -342,6 +345,8 @@ impl<H: Handler> LoopHandle<H> {
     /// # Errors
     /// [`HandleError::Closed`] if the loop has ended, [`HandleError::Full`] if too much is
     /// queued (option `mailbox_capacity`); the job is dropped then, in this call.
+    #[doc(alias = "Runnable")]
+    #[doc(alias = "RunnableFunc")]
     #[doc(alias = "Execute")]
     pub fn execute(
         &self,

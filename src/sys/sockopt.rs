@@ -47,12 +47,14 @@ impl Keepalive {
 
     /// The time from one unanswered probe to the next: 1 s to 32,767 s.
     #[must_use]
+    #[doc(alias = "WithTCPKeepInterval")]
     pub const fn interval(self, interval: Duration) -> Keepalive {
         Keepalive { interval: Some(interval), ..self }
     }
 
     /// So many unanswered probes end the connection: 1 to 127.
     #[must_use]
+    #[doc(alias = "WithTCPKeepCount")]
     pub const fn count(self, count: u32) -> Keepalive {
         Keepalive { count: Some(count), ..self }
     }
