@@ -67,6 +67,9 @@ mod driver;
 mod engine;
 mod error;
 mod handler;
+#[cfg(unix)]
+mod inherited;
+mod listen_socket;
 mod metrics;
 #[cfg(any(test, feature = "sim"))]
 #[doc(hidden)]
@@ -76,11 +79,15 @@ mod per_conn;
 pub mod proxy_protocol;
 mod reactor;
 mod server;
+#[cfg(unix)]
+mod successor;
 #[cfg(any(test, feature = "sim"))]
 #[doc(hidden)]
 pub mod sim;
 mod sync;
 mod sys;
+#[cfg(unix)]
+pub mod systemd;
 mod time;
 pub mod tls;
 mod workers;
@@ -103,12 +110,17 @@ pub use conn::state::Direction;
 pub use control::ServerHandle;
 pub use error::{CloseReason, DecodeError, EncodeError, Error, HandleError, Result, TlsError};
 pub use handler::{Action, Handler, LoopInfo};
+#[cfg(unix)]
+pub use inherited::Inherited;
+pub use listen_socket::ListenSocket;
 pub use metrics::Stats;
 pub use options::driver::{Driver, DriverFallback, UnknownDriver};
 pub use options::{PanicPolicy, WhenFull};
 pub use per_conn::{PerConn, Session, per_conn};
 pub use server::{RunningServer, Server};
 pub use socket2::SockRef;
+#[cfg(unix)]
+pub use successor::Successor;
 pub use sys::sockopt::Keepalive;
 pub use workers::{JobPanic, SpawnError, WorkerOptions, WorkerPool, WorkerStats};
 

@@ -2,17 +2,17 @@
 
 use std::fmt;
 use std::io;
-use std::net::{TcpListener, UdpSocket};
 use std::sync::Arc;
 
 use socket2::SockRef;
 
 use crate::balance::{Balance, Balancer, BuiltIn};
-use crate::engine::{Defaults, Engine, Listen, ListenOn};
+use crate::engine::{Defaults, Engine, Found, Listen, ListenOn};
 use crate::error::Result;
 use crate::handler::{Handler, LoopInfo};
 use crate::options::Options;
 
+mod given;
 mod limits;
 mod proxied;
 mod running;
@@ -49,6 +49,7 @@ pub use running::RunningServer;
 pub struct Server {
     options: Options,
     listen: Vec<Listen>,
+    found: Found,
     defaults: Defaults,
 }
 
@@ -71,25 +72,6 @@ impl Server {
         self
     }
 
-    /// Listens on a TCP listener that exists already. The server closes it when it stops.
-    pub fn listen_on_tcp(mut self, listener: TcpListener) -> Self {
-        self.listen.push(ListenOn::Tcp(listener).into());
-        self
-    }
-
-    /// Listens on a Unix listener that exists already. Its path stays when the server stops.
-    #[cfg(unix)]
-    pub fn listen_on_unix(mut self, listener: std::os::unix::net::UnixListener) -> Self {
-        self.listen.push(ListenOn::Unix(listener).into());
-        self
-    }
-
-    /// Receives datagrams on a UDP socket that exists already.
-    pub fn listen_on_udp(mut self, socket: UdpSocket) -> Self {
-        self.listen.push(ListenOn::Udp(socket).into());
-        self
-    }
-
     // ---- connections --------------------------------------------------------------------
 
     /// How the acceptor spreads connections over the loops. Default [`Balance::RoundRobin`].
@@ -106,8 +88,8 @@ impl Server {
     }
 
     /// Gives every loop a listening socket of its own (SO_REUSEPORT): the kernel balances, and
-    /// there is no acceptor. UDP sockets are then one a loop too. Listeners that were given, and
-    /// Unix sockets, keep to the acceptor. Default off.
+    /// there is no acceptor. UDP sockets are then one a loop too. Unix sockets keep to the acceptor,
+    /// and so do listeners that were given with fewer sockets than there are loops. Default off.
     #[doc(alias = "WithReusePort")]
     pub fn reuse_port(mut self, on: bool) -> Self {
         self.options.listen.reuse_port = on;
@@ -178,7 +160,7 @@ impl Server {
         F: Fn(LoopInfo) -> H + Send + Sync + 'static,
     {
         Ok(RunningServer {
-            engine: Engine::start(self.options, self.listen, &self.defaults, factory)?,
+            engine: Engine::start(self.options, self.listen, self.found, &self.defaults, factory)?,
         })
     }
 }

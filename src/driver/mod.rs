@@ -189,8 +189,16 @@ pub(crate) trait Driver: Sockets {
     /// Ends the rest of a listener, which an `AcceptFailed` begins too.
     fn resume_accepting(&mut self, number: u32);
 
-    /// Closes a listener.
-    fn close_listener(&mut self, number: u32);
+    /// Closes a listener. Its socket may live on, in this process or another one: nothing is told
+    /// of it then. Where `lives_on` says so, whoever was accepted while it rested is told too: the
+    /// backlog, in which he would have gone down with the others, is still there.
+    fn close_listener(&mut self, number: u32, lives_on: bool);
+
+    /// Whether a closed listener may still tell of connections that were accepted before.
+    fn is_closing(&self, number: u32) -> bool {
+        let _ = number;
+        false
+    }
 
     /// Takes over a connected stream and receives from it.
     fn open(&mut self, token: Token, stream: Self::Stream) -> io::Result<()>;

@@ -13,6 +13,7 @@ use crate::conn::input::Input;
 use crate::control::{LoopShared, ServerHandle, ServerShared};
 use crate::error::CloseReason;
 use crate::handler::{Action, Handler};
+use crate::listen_socket::Listening;
 use crate::options::Options;
 use crate::reactor::{Parts, Placement, Reactor};
 use crate::sync::mailbox::Mailbox;
@@ -63,6 +64,7 @@ fn turn_until<H: Handler>(driver: Scripted, handler: H, is_done: impl Fn(&Script
         tls_client: None,
         stopping: AtomicBool::new(false),
         admission: Admission::new(&options, Instant::now()),
+        listening: Listening::default(),
     };
     let parts = Parts {
         shared,

@@ -121,7 +121,15 @@ pub(crate) struct Reactor<D: Driver, H: Handler> {
     local_jobs: LocalJobs<H>,
     jobs: Arc<Mailbox<Job<H>>>,
     placement: Placement<D::Stream>,
+    /// Listening sockets that are open, by the numbers under which the driver has them.
     listeners: Vec<u32>,
+    /// For each socket that there was, in the driver's order, the number of its `listen`: several
+    /// sockets may be of one.
+    listen_numbers: Vec<u16>,
+    /// Closed, and some of them may still tell of connections.
+    closing_listeners: Vec<u32>,
+    /// Somebody may want to know when the last connection is gone.
+    drains: bool,
     policies: Arc<[ListenerPolicy]>,
     /// The TLS sessions, by slot; where nobody uses TLS there is no memory for them.
     sessions: Pages<Option<Box<Secured>>>,
@@ -139,7 +147,8 @@ pub(crate) struct Reactor<D: Driver, H: Handler> {
     attends: bool,
     /// The places of connections that are counted, by slot; without limits there are none.
     tickets: Pages<Option<Ticket>>,
-    /// Accepted, and waiting for another connection to close: at most one a listener.
+    /// Accepted, and waiting for another connection to close: at most one a listener, and for each
+    /// that has been released what the driver had accepted.
     waiting: Vec<Arrival<D::Stream>>,
     /// Listeners that rest until their timer is due.
     resting: Vec<u32>,
@@ -197,6 +206,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             jobs: parts.jobs,
             placement: parts.placement,
             listeners: Vec::new(),
+            listen_numbers: Vec::new(),
+            closing_listeners: Vec::new(),
+            drains: false,
             policies: parts.policies,
             sessions: Pages::new(),
             handshakes: Handshakes::default(),
@@ -218,14 +230,16 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             broadcasts_left: 0,
         };
         for (number, listener) in parts.listeners {
-            let number = u32::from(number);
-            reactor.driver.listen(number, listener)?;
-            reactor.listeners.push(number);
+            let socket = reactor.listen_numbers.len() as u32;
+            reactor.driver.listen(socket, listener)?;
+            reactor.listeners.push(socket);
+            reactor.listen_numbers.push(number);
         }
         for socket in parts.datagram_sockets {
             reactor.driver.open_datagram(reactor.core.outboxes.len() as u32, socket)?;
             reactor.core.outboxes.push(Outbox::default());
         }
+        reactor.note_accepting();
         Ok(reactor)
     }
 
@@ -280,6 +294,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.mind_the_budget();
         self.start_connects();
         self.finish_stopping();
+        if self.drains {
+            self.note_accepting();
+        }
         Ok(())
     }
 

@@ -10,6 +10,8 @@
 pub(crate) mod affinity;
 mod bind_port;
 pub(crate) mod hang_up;
+#[cfg(unix)]
+pub(crate) mod inherit;
 pub(crate) mod interface;
 pub(crate) mod send_queue;
 pub(crate) mod socket;

@@ -279,10 +279,8 @@ impl Driver for Ready {
         }
     }
 
-    fn close_listener(&mut self, number: u32) {
-        if let Some(entry) = self.listeners.get_mut(number as usize) {
-            *entry = None;
-        }
+    fn close_listener(&mut self, number: u32, _lives_on: bool) {
+        self.remove_listener(number);
     }
 
     fn open(&mut self, token: Token, stream: Stream) -> io::Result<()> {

@@ -284,8 +284,12 @@ impl Driver for Uring {
         }
     }
 
-    fn close_listener(&mut self, number: u32) {
-        self.remove_listener(number);
+    fn close_listener(&mut self, number: u32, lives_on: bool) {
+        self.remove_listener(number, lives_on);
+    }
+
+    fn is_closing(&self, number: u32) -> bool {
+        matches!(self.listeners.get(number as usize), Some(Some(entry)) if entry.is_ending())
     }
 
     fn open(&mut self, token: Token, stream: Stream) -> io::Result<()> {
