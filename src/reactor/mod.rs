@@ -266,6 +266,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             self.tick();
         }
         self.finish_stopping();
+        self.note_accepting();
     }
 
     /// Whether the loop has ended.
