@@ -73,7 +73,8 @@ impl Client {
         H: Handler,
         F: Fn(LoopInfo) -> H + Send + Sync + 'static,
     {
-        let engine = Engine::start(self.options, Vec::new(), Found::default(), &self.defaults, factory)?;
+        let engine =
+            Engine::start(self.options, Vec::new(), Found::default(), &self.defaults, factory)?;
         let handle = ClientHandle { loops: engine.server.clone() };
         Ok(RunningClient { engine, handle })
     }

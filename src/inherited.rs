@@ -156,7 +156,10 @@ impl Inherited {
         Ok(Vec::new())
     }
 
-    fn extract(&mut self, mut is_meant: impl FnMut(&InheritedSocket) -> bool) -> Vec<InheritedSocket> {
+    fn extract(
+        &mut self,
+        mut is_meant: impl FnMut(&InheritedSocket) -> bool,
+    ) -> Vec<InheritedSocket> {
         let all = std::mem::take(&mut self.sockets).into_iter();
         let (found, left) = all.partition(|socket| is_meant(socket));
         self.sockets = left;

@@ -79,11 +79,11 @@ mod per_conn;
 pub mod proxy_protocol;
 mod reactor;
 mod server;
-#[cfg(unix)]
-mod successor;
 #[cfg(any(test, feature = "sim"))]
 #[doc(hidden)]
 pub mod sim;
+#[cfg(unix)]
+mod successor;
 mod sync;
 mod sys;
 #[cfg(unix)]

@@ -130,7 +130,9 @@ impl TryFrom<Owned> for ListenSocket {
         let address = socket.local_addr()?;
         let is_ip = address.is_ipv4() || address.is_ipv6();
         match kind {
-            Type::STREAM if !is_listening(&socket)? => refuse("it is a stream that does not listen"),
+            Type::STREAM if !is_listening(&socket)? => {
+                refuse("it is a stream that does not listen")
+            }
             Type::STREAM if is_ip => Ok(ListenSocket::Tcp(socket.into())),
             #[cfg(unix)]
             Type::STREAM if address.is_unix() => Ok(ListenSocket::Unix(socket.into())),

@@ -86,7 +86,8 @@ impl<H: Handler> Engine<H> {
         let needs_acceptor = count > 1 && !shared.is_empty();
         let tls_client = defaults.tls_client.clone();
         let listening = Listening::new(listened);
-        let server = new_server(&options, count, needs_acceptor, (addresses, listening), tls_client);
+        let server =
+            new_server(&options, count, needs_acceptor, (addresses, listening), tls_client);
         let workers = WorkerPool::new(WorkerOptions {
             max_threads: options.worker_threads,
             queue_capacity: options.worker_queue,
