@@ -42,8 +42,8 @@ pub(crate) struct LoopShared {
     pub(crate) taken: Counter,
     /// Connections that other threads have asked for and that are not open yet.
     pub(crate) promised: AtomicUsize,
-    /// Listeners of the loop from which connections may still come. The loop alone writes this, as
-    /// the next one.
+    /// Listeners of the loop from which connections may still come, and one more as long as it was
+    /// not told to stop accepting. The loop alone writes this, as the next one.
     pub(crate) accepting: Counter,
     /// Connections in whatever phase, and those that wait for a place; never too few.
     pub(crate) held: Counter,
@@ -268,7 +268,8 @@ impl ServerHandle {
     /// of Unix sockets stay. Returns at once; how far it is tells
     /// [`is_drained`](ServerHandle::is_drained).
     ///
-    /// UDP sockets go on to receive until the server stops: as long as two servers have one, each
+    /// UDP sockets receive no more, either: what arrives is for whoever has the socket too. What the
+    /// server still sends leaves by them. Until then, while two servers receive from one socket, each
     /// datagram comes to either of them.
     pub fn release_listeners(&self) {
         self.shared.listening.release();

@@ -1,116 +1,27 @@
-//! Listeners that go from one server to another, in one process and over an exec, lose nobody.
+//! Listeners that go from one server to another lose nobody.
 #![cfg(unix)]
 
 mod closures;
 mod common;
+mod handing;
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::JoinHandle;
-use std::time::Duration;
 
-use closures::{Directory, Script, TCP, test_path};
+use closures::{Directory, Script, TCP};
 use common::Echo;
-use tightloop::{
-    Error, Inherited, ListenSocket, RunningServer, Server, ServerHandle, Successor, WhenFull,
-};
-
-/// Each of them connects, asks, is answered and leaves, over and over. Whoever is refused, reset or
-/// not answered fails the test.
-struct Clients {
-    stop: Arc<AtomicBool>,
-    served: Arc<AtomicUsize>,
-    threads: Vec<JoinHandle<io::Result<()>>>,
-}
-
-impl Clients {
-    fn start(tcp: SocketAddr, unix: &Path) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let served = Arc::new(AtomicUsize::new(0));
-        let threads = (0..6).map(|n| {
-            let (stop, served, unix) = (stop.clone(), served.clone(), unix.to_owned());
-            std::thread::spawn(move || {
-                while !stop.load(Ordering::Relaxed) {
-                    match n % 2 {
-                        0 => ask(TcpStream::connect(tcp)?)?,
-                        _ => ask(UnixStream::connect(&unix)?)?,
-                    }
-                    served.fetch_add(1, Ordering::Relaxed);
-                }
-                Ok(())
-            })
-        });
-        let threads = threads.collect();
-        Clients { stop, served, threads }
-    }
-
-    /// Waits for so many more.
-    fn are_served(&self, more: usize) {
-        let until = self.served.load(Ordering::Relaxed) + more;
-        common::eventually("clients are served", || {
-            self.served.load(Ordering::Relaxed) >= until
-                || self.threads.iter().any(|thread| thread.is_finished())
-        });
-    }
-
-    fn stop(self) {
-        self.stop.store(true, Ordering::Relaxed);
-        for thread in self.threads {
-            thread.join().unwrap().expect("every client is served");
-        }
-    }
-}
-
-fn ask(mut stream: impl Read + Write) -> io::Result<()> {
-    stream.write_all(b"question")?;
-    let mut answer = [0; 8];
-    stream.read_exact(&mut answer)
-}
-
-/// A server on TCP, Unix and UDP.
-fn on_all(server: Server, directory: &Directory) -> (Server, PathBuf) {
-    let (path, url) = directory.socket("socket");
-    (server.listen(TCP).listen(url).listen("udp://127.0.0.1:0"), path)
-}
-
-/// The ways in which a server may have its listeners.
-fn ways(driver: common::Driver) -> [Server; 3] {
-    let [one, shared, own] = [(); 3].map(|()| common::server(driver));
-    [one, shared.loops(2), own.loops(2).reuse_port(true)]
-}
-
-fn release_and_stop<H: tightloop::Handler>(server: RunningServer<H>) {
-    let handle = server.handle();
-    assert!(!handle.is_drained());
-    handle.release_listeners();
-    common::eventually("the old server has nobody left", || handle.is_drained());
-    common::stop(server);
-}
-
-/// Whether a UDP echo answers, within some tries: one that is lost is sent again.
-fn answers(to: SocketAddr) -> bool {
-    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
-    client.set_read_timeout(Some(common::DEADLINE)).unwrap();
-    client.send_to(b"?", to).unwrap();
-    client.recv(&mut [0; 8]).is_ok_and(|length| length == 1)
-}
-
-fn datagrams() -> Script {
-    Script::new()
-}
+use handing::{Clients, answers, ask, echo, on_all, release_and_stop, ways};
+use tightloop::{Action, Error, ListenSocket, Server, WhenFull};
 
 every_driver! {
     fn a_second_server_takes_over_under_load_and_nobody_is_lost(driver) {
         for (way, next) in ways(driver).into_iter().zip([(1, false), (2, false), (2, true)]) {
             let directory = Directory::new();
             let (server, path) = on_all(way, &directory);
-            let first = common::start(server, |_| datagrams());
+            let first = common::start(server, |_| echo());
             let (tcp, udp) = (common::address(&first, 0), common::address(&first, 2));
             let clients = Clients::start(tcp, &path);
             clients.are_served(50);
@@ -120,7 +31,7 @@ every_driver! {
                 for listener in 0..3 {
                     server = server.listen_on(old.handle().dup_listener(listener).unwrap());
                 }
-                let new = common::start(server, |_| datagrams());
+                let new = common::start(server, |_| echo());
                 assert_eq!(new.local_addrs(), old.local_addrs());
                 clients.are_served(50);
                 release_and_stop(old);
@@ -172,6 +83,49 @@ every_driver! {
         assert!(more < 20, "{more} turns for another server's connections");
         common::stop(first);
         common::stop(second);
+    }
+
+    fn datagrams_are_left_to_the_new_server_and_the_old_one_still_sends(driver) {
+        for own in [false, true] {
+            let ours = || common::server(driver).loops(2).reuse_port(own);
+            let (told, handles) = common::events();
+            let first = common::start(ours().listen("udp://127.0.0.1:0"), move |_| {
+                let told = told.clone();
+                Script::new().datagram(move |datagram| {
+                    told.send(datagram.handle()).unwrap();
+                    datagram.reply(b"old");
+                    Action::Continue
+                })
+            });
+            let to = common::address(&first, 0);
+            let peer = common::datagram_peer();
+            peer.send_to(b"?", to).unwrap();
+            assert_eq!(common::receive_datagram(&peer), b"old");
+            let handle = handles.next();
+            let server = ours().listen_on(first.handle().dup_listener(0).unwrap());
+            let second = common::start(server, |_| {
+                Script::new().datagram(|datagram| {
+                    datagram.reply(b"new");
+                    Action::Continue
+                })
+            });
+            first.handle().release_listeners();
+            common::eventually("it is drained", || first.handle().is_drained());
+            let turns = first.handle().stats().turns;
+            for _ in 0..100 {
+                let peer = common::datagram_peer();
+                peer.send_to(b"?", to).unwrap();
+                assert_eq!(common::receive_datagram(&peer), b"new");
+            }
+            let more = first.handle().stats().turns - turns;
+            assert!(more < 20, "{more} turns for another server's datagrams");
+            handle.send_to(peer.local_addr().unwrap(), "later").unwrap();
+            assert_eq!(common::receive_datagram(&peer), b"later");
+            common::stop(first);
+            peer.send_to(b"?", to).unwrap();
+            assert_eq!(common::receive_datagram(&peer), b"new");
+            common::stop(second);
+        }
     }
 
     fn who_waits_for_a_place_is_served_by_the_old_server_or_the_new_one(driver) {
@@ -279,91 +233,11 @@ every_driver! {
         for owned in [tcp, unix, udp] {
             server = server.listen_on([ListenSocket::try_from(owned).unwrap()]);
         }
-        let server = common::start(server, |_| datagrams());
+        let server = common::start(server, |_| echo());
         ask(common::connect(common::address(&server, 0))).unwrap();
         ask(UnixStream::connect(&path).unwrap()).unwrap();
         assert!(answers(common::address(&server, 2)));
         common::stop(server);
         assert!(path.exists(), "the path was not the server's");
     }
-
-    fn a_process_takes_over_from_another_one_under_load(driver) {
-        if let Ok(role) = std::env::var("HANDOVER_ROLE") {
-            return succeed(driver, &role);
-        }
-        for (n, way) in ways(driver).into_iter().enumerate() {
-            let directory = Directory::new();
-            let (server, path) = on_all(way, &directory);
-            let old = common::start(server, |_| datagrams());
-            let (tcp, udp) = (common::address(&old, 0), common::address(&old, 2));
-            let clients = Clients::start(tcp, &path);
-            clients.are_served(20);
-            let role = format!("{n} {}", path.display());
-            let mut new = successor(&old.handle(), driver, &role);
-            new.wait_until_ready(common::DEADLINE).unwrap();
-            new.wait_until_ready(Duration::ZERO).unwrap();
-            clients.are_served(20);
-            release_and_stop(old);
-            assert!(path.exists(), "the path was handed over");
-            clients.are_served(20);
-            clients.stop();
-            assert!(answers(udp));
-            // It stops in order when its standard input ends.
-            let mut child = new.into_child().unwrap();
-            drop(child.stdin.take());
-            assert!(child.wait().unwrap().success());
-            assert!(!path.exists(), "whoever stops last removes the path");
-        }
-    }
-
-    fn a_successor_that_fails_changes_nothing(driver) {
-        let directory = Directory::new();
-        let (path, url) = directory.socket("socket");
-        let server = common::start(common::server(driver).listen(TCP).listen(url), |_| Echo);
-        let handle = server.handle();
-        let mut ends = handle.start_successor(Command::new("false")).unwrap();
-        let error = ends.wait_until_ready(common::DEADLINE).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::BrokenPipe, "{error}");
-        let mut hangs = Command::new("sleep");
-        hangs.arg("1000");
-        let mut hangs = handle.start_successor(hangs).unwrap();
-        let error = hangs.wait_until_ready(Duration::from_millis(50)).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
-        assert!(hangs.into_child().is_none(), "it was ended and waited for");
-        let missing = handle.start_successor(Command::new("/nowhere/at/all")).unwrap_err();
-        assert_eq!(missing.kind(), ErrorKind::NotFound);
-        ask(common::connect(common::address(&server, 0))).unwrap();
-        ask(UnixStream::connect(&path).unwrap()).unwrap();
-        let to = common::address(&server, 0);
-        common::stop(server);
-        assert!(!path.exists());
-        assert!(TcpListener::bind(to).is_ok(), "nobody else has the listener");
-    }
-}
-
-/// Starts the calling test once more, in a process that takes over.
-fn successor(old: &ServerHandle, driver: common::Driver, role: &str) -> Successor {
-    let path = test_path(driver, "a_process_takes_over_from_another_one_under_load");
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", &path, "--nocapture", "--test-threads=1"]);
-    command.env("HANDOVER_ROLE", role).stdin(Stdio::piped()).stdout(Stdio::null());
-    old.start_successor(command).unwrap()
-}
-
-/// The life of that process.
-fn succeed(driver: common::Driver, role: &str) {
-    let (n, path) = role.split_once(' ').unwrap();
-    let mut inherited = Inherited::take().unwrap();
-    assert!(inherited.is_successor());
-    assert!(Inherited::take().is_err(), "nothing is taken twice");
-    let way = ways(driver).into_iter().nth(n.parse().unwrap()).unwrap();
-    let server = way.inherit(&mut inherited);
-    let server = server.listen(TCP).listen(format!("unix://{path}")).listen("udp://127.0.0.1:0");
-    let server = common::start(server, |_| datagrams());
-    assert_eq!(inherited.names().count(), 0);
-    inherited.ready().unwrap();
-    io::stdin().read_to_end(&mut Vec::new()).unwrap();
-    let handle = server.handle();
-    common::stop(server);
-    assert!(handle.stats().opened > 0, "clients came here");
 }

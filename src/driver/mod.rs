@@ -290,6 +290,12 @@ pub(crate) trait Driver: Sockets {
     /// Receives datagrams on `socket` and reports under this number.
     fn open_datagram(&mut self, number: u32, socket: Self::DatagramSocket) -> io::Result<()>;
 
+    /// Receives no more datagrams on this socket: those that wait are for whoever has it too. What
+    /// has been received is still told, and sending goes on.
+    fn leave_datagrams(&mut self, number: u32) {
+        let _ = number;
+    }
+
     /// Sends from the front of `datagrams`, at least one, as many as it can; the payloads lie in
     /// `bytes`. It may bring them into another order first, but not those to the same peer.
     /// Answers how many have been sent, and is called again for those behind them. One of these

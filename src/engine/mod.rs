@@ -84,10 +84,8 @@ impl<H: Handler> Engine<H> {
         let options = Arc::new(options);
         // With a single loop nobody else is needed to accept.
         let needs_acceptor = count > 1 && !shared.is_empty();
-        let tls_client = defaults.tls_client.clone();
-        let listening = Listening::new(listened);
-        let server =
-            new_server(&options, count, needs_acceptor, (addresses, listening), tls_client);
+        let listens = (addresses, Listening::new(listened));
+        let server = new_server(&options, count, needs_acceptor, listens, defaults);
         let workers = WorkerPool::new(WorkerOptions {
             max_threads: options.worker_threads,
             queue_capacity: options.worker_queue,
@@ -155,7 +153,7 @@ fn new_server(
     loops: usize,
     acceptor: bool,
     (addresses, listening): (Vec<Address>, Listening),
-    tls_client: Option<MakeNamedSession>,
+    defaults: &Defaults,
 ) -> ServerHandle {
     let new = |index| Arc::new(LoopShared::new(index, options.mailbox_capacity));
     ServerHandle {
@@ -165,7 +163,7 @@ fn new_server(
             acceptor: acceptor.then(|| new(u16::MAX)),
             addresses,
             options: Arc::clone(options),
-            tls_client,
+            tls_client: defaults.tls_client.clone(),
             stopping: AtomicBool::new(false),
             admission: Admission::new(options, Instant::now()),
             listening,

@@ -10,6 +10,7 @@ use crate::conn::admission::{Refusal, Ticket};
 use crate::conn::command::Command;
 use crate::conn::core::{Timer, deadline};
 use crate::conn::handle::Promise;
+use crate::conn::outbox::Outbox;
 use crate::conn::rare::Rare;
 use crate::conn::state::{ConnCore, Direction, NO_LISTENER, Phase};
 use crate::conn::timeouts::Timeouts;
@@ -30,6 +31,25 @@ pub(super) struct Arrival<S> {
 }
 
 impl<D: Driver, H: Handler> Reactor<D, H> {
+    /// Listens, and receives datagrams.
+    pub(super) fn open_sockets(
+        &mut self,
+        listeners: Vec<(u16, D::Listener)>,
+        datagram_sockets: Vec<D::DatagramSocket>,
+    ) -> io::Result<()> {
+        for (number, listener) in listeners {
+            let socket = self.listen_numbers.len() as u32;
+            self.driver.listen(socket, listener)?;
+            self.listeners.push(socket);
+            self.listen_numbers.push(number);
+        }
+        for socket in datagram_sockets {
+            self.driver.open_datagram(self.core.outboxes.len() as u32, socket)?;
+            self.core.outboxes.push(Outbox::default());
+        }
+        Ok(())
+    }
+
     pub(super) fn accepted(&mut self, listener: u32, stream: D::Stream, peer: Address) {
         self.core.shared.metrics.accepted.add(1);
         self.accept_failure_logged = false;

@@ -26,7 +26,6 @@ use crate::conn::admission::Ticket;
 use crate::conn::command::Command;
 use crate::conn::context::{Job, LocalJobs, States};
 use crate::conn::core::{Core, Timer};
-use crate::conn::outbox::Outbox;
 use crate::conn::table::Table;
 use crate::conn::timeouts::Patience;
 use crate::control::{LoopShared, ServerHandle};
@@ -229,16 +228,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             accept_failure_logged: false,
             broadcasts_left: 0,
         };
-        for (number, listener) in parts.listeners {
-            let socket = reactor.listen_numbers.len() as u32;
-            reactor.driver.listen(socket, listener)?;
-            reactor.listeners.push(socket);
-            reactor.listen_numbers.push(number);
-        }
-        for socket in parts.datagram_sockets {
-            reactor.driver.open_datagram(reactor.core.outboxes.len() as u32, socket)?;
-            reactor.core.outboxes.push(Outbox::default());
-        }
+        reactor.open_sockets(parts.listeners, parts.datagram_sockets)?;
         reactor.note_accepting();
         Ok(reactor)
     }

@@ -12,13 +12,17 @@ use crate::reactor::{Reactor, Stage};
 
 impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Closes the listeners. Those who wait for a place were never let in; where the backlog that
-    /// they have left lives on elsewhere, they go on waiting.
+    /// they have left lives on elsewhere, they go on waiting, and what arrives in datagram sockets
+    /// is left to others.
     pub(super) fn stop_accepting(&mut self) {
         let lives_on = self.core.server.shared.listening.is_released();
         if !lives_on {
             self.waiting.clear();
         }
         self.drains = true;
+        if lives_on {
+            (0..self.core.outboxes.len()).for_each(|n| self.driver.leave_datagrams(n as u32));
+        }
         for listener in self.listeners.drain(..) {
             self.driver.close_listener(listener, lives_on);
             self.closing_listeners.push(listener);
@@ -36,7 +40,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.note_held();
         let driver = &self.driver;
         self.closing_listeners.retain(|listener| driver.is_closing(*listener));
-        let accepting = self.listeners.len() + self.closing_listeners.len();
+        // As long as it was not told to stop, datagrams may come too.
+        let open = usize::from(!self.drains);
+        let accepting = open + self.listeners.len() + self.closing_listeners.len();
         self.core.shared.accepting.publish(accepting as u64);
     }
 

@@ -53,7 +53,7 @@ impl Server {
     /// The path of a Unix socket that a predecessor has bound is removed by whoever stops last
     /// without a successor; that of systemd stays.
     #[cfg(unix)]
-    pub fn inherit(mut self, inherited: &mut crate::Inherited) -> Self {
+    pub fn inherit(mut self, inherited: &mut crate::inherited::Inherited) -> Self {
         self.found.add(inherited.take_sockets());
         self
     }

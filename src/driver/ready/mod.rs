@@ -384,12 +384,16 @@ impl Driver for Ready {
         self.add_datagram(number, socket)
     }
 
+    fn leave_datagrams(&mut self, number: u32) {
+        self.leave_datagram(number);
+    }
+
     fn send_datagrams(
         &mut self,
         number: u32,
         bytes: &[u8],
         datagrams: &mut [Outgoing],
     ) -> io::Result<usize> {
-        self.datagrams.send(number, bytes, datagrams)
+        self.send_to_peers(number, bytes, datagrams)
     }
 }

@@ -377,6 +377,10 @@ impl Driver for Uring {
         self.add_datagram(number, socket)
     }
 
+    fn leave_datagrams(&mut self, number: u32) {
+        self.leave_datagram(number);
+    }
+
     fn send_datagrams(
         &mut self,
         number: u32,
