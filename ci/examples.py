@@ -7,7 +7,8 @@ DIRECTORY holds the built examples (default target/debug/examples). Needs nothin
 uses curl where there is one. Prints a line for each check; the exit code is 1 if one failed.
 Ports are chosen by the system, paths are in a temporary directory, and what is waited for is an
 event, never time: DEADLINE only bounds the wait for something that does not come. EXAMPLE_DRIVER=poll
-or io-uring has the examples use that driver.
+or io-uring has the examples use that driver. EXAMPLE_SANITIZED says that a sanitizer is built in
+(ci/sanitize.sh): then memory is not measured, and whatever an example writes of a sanitizer is a failure.
 """
 
 import contextlib
@@ -32,6 +33,7 @@ MIB = 1 << 20
 directory = "target/debug/examples"
 temporary = ""
 passed, failed = 0, 0
+is_sanitized = bool(os.environ.get("EXAMPLE_SANITIZED"))
 
 
 def check(name, ok, detail=""):
@@ -39,6 +41,19 @@ def check(name, ok, detail=""):
     global passed, failed
     passed, failed = (passed + 1, failed) if ok else (passed, failed + 1)
     print(f"ok    {name}" if ok else f"FAIL  {name}: {detail}", flush=True)
+
+
+def check_memory(name, ok, detail=""):
+    """As check, of what memory a process takes."""
+    if is_sanitized:
+        return print(f"skip  {name}: a sanitizer keeps what was freed", flush=True)
+    check(name, ok, detail)
+
+
+def rss_kib(process):
+    """KiB of a process that are in memory."""
+    with open(f"/proc/{process.pid}/status", encoding="ascii") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
 
 
 def equal(name, got, expected):
@@ -81,6 +96,8 @@ class Example:
         self.process.kill()  # does nothing to a process that was waited for
         self.process.wait()
         self.process.stdout.close()
+        if is_sanitized and "Sanitizer" in self.stderr():
+            check(f"{self.name}: no word of the sanitizer", False, self.stderr())
         self.errors.close()
 
     def wait_until_it_listens(self):

@@ -120,7 +120,8 @@ pub trait Handler: Sized + 'static {
     }
 
     /// Pending output fell to the low watermark after having passed the high one: it is time to
-    /// write again. At most once a turn of the loop.
+    /// write again. At most once a turn of the loop. Not where the output is gone because the peer
+    /// takes no more: then `on_close` is near.
     fn on_drain(&mut self, conn: &mut Conn<'_>, state: &mut Self::State) -> Action {
         let _ = (conn, state);
         Action::Continue

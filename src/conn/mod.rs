@@ -141,7 +141,8 @@ impl<'a> Conn<'a> {
     /// is written leaves when the callback returns, in one system call with whatever else was
     /// written (on io_uring, with the turn's only one). A stretch of the callback's input is sent
     /// without being copied, where that is cheaper. Pending output above the option
-    /// `max_pending_output` ends the connection. After a close or [`shutdown_write`](Conn::shutdown_write) the bytes are dropped.
+    /// `max_pending_output` ends the connection. After a close, a reset or [`shutdown_write`](Conn::shutdown_write) the bytes are
+    /// dropped and do not count as pending: a loop that writes until enough is pending needs another end too.
     #[doc(alias = "Write")]
     #[inline]
     pub fn write(&mut self, bytes: &[u8]) -> usize {
