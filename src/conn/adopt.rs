@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use socket2::Socket;
 
 use crate::addr::Address;
-use crate::conn::attachment::Attachment;
 use crate::conn::command::Command;
 use crate::conn::handle::{ConnHandle, Promise};
+use crate::conn::origin::Attachment;
 use crate::conn::state::Direction;
 use crate::control::{LoopShared, ServerHandle};
 use crate::error::{Error, HandleError, Result};
