@@ -13,7 +13,7 @@ use crate::conn::dial::Connect;
 use crate::conn::handle::{ConnHandle, LoopHandle};
 use crate::conn::state::Direction;
 use crate::control::ServerHandle;
-use crate::engine::{Defaults, Engine};
+use crate::engine::{Defaults, Engine, Found};
 use crate::error::{HandleError, Result};
 use crate::handler::{Handler, LoopInfo};
 use crate::metrics::Stats;
@@ -74,7 +74,8 @@ impl Client {
         H: Handler,
         F: Fn(LoopInfo) -> H + Send + Sync + 'static,
     {
-        let engine = Engine::start(self.options, Vec::new(), &self.defaults, factory)?;
+        let engine =
+            Engine::start(self.options, Vec::new(), Found::default(), &self.defaults, factory)?;
         let handle = ClientHandle { loops: engine.server.clone() };
         Ok(RunningClient { engine, handle })
     }

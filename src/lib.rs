@@ -89,6 +89,9 @@ mod driver;
 mod engine;
 mod error;
 mod handler;
+#[cfg(unix)]
+mod inherited;
+mod listen_socket;
 mod metrics;
 #[cfg(any(test, feature = "sim"))]
 #[doc(hidden)]
@@ -101,8 +104,12 @@ mod server;
 #[cfg(any(test, feature = "sim"))]
 #[doc(hidden)]
 pub mod sim;
+#[cfg(unix)]
+mod successor;
 mod sync;
 mod sys;
+#[cfg(unix)]
+pub mod systemd;
 mod time;
 pub mod tls;
 mod workers;
@@ -126,12 +133,17 @@ pub use conn::state::Direction;
 pub use control::ServerHandle;
 pub use error::{CloseReason, DecodeError, EncodeError, Error, HandleError, Result, TlsError};
 pub use handler::{Action, Handler, LoopInfo};
+#[cfg(unix)]
+pub use inherited::Inherited;
+pub use listen_socket::ListenSocket;
 pub use metrics::Stats;
 pub use options::driver::{Driver, DriverFallback, UnknownDriver};
 pub use options::{PanicPolicy, WhenFull};
 pub use per_conn::{PerConn, Session, per_conn};
 pub use server::{RunningServer, Server};
 pub use socket2::{SockRef, Socket};
+#[cfg(unix)]
+pub use successor::Successor;
 pub use sys::interface::Interface;
 pub use sys::multicast::{Group, Multicast};
 pub use sys::sockopt::Keepalive;

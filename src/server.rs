@@ -2,19 +2,19 @@
 
 use std::fmt;
 use std::io;
-use std::net::{TcpListener, UdpSocket};
 use std::sync::Arc;
 
 use socket2::SockRef;
 
 use crate::balance::{Balance, Balancer, BuiltIn};
-use crate::engine::{Defaults, Engine, Listen, ListenOn};
+use crate::engine::{Defaults, Engine, Found, Listen, ListenOn};
 use crate::error::Result;
 use crate::handler::{Handler, LoopInfo};
 use crate::options::Options;
 use crate::sys::interface::Interface;
 use crate::sys::multicast::Multicast;
 
+mod given;
 mod limits;
 mod proxied;
 mod running;
@@ -52,6 +52,7 @@ pub use running::RunningServer;
 pub struct Server {
     options: Options,
     listen: Vec<Listen>,
+    found: Found,
     defaults: Defaults,
 }
 
@@ -105,26 +106,6 @@ impl Server {
         self
     }
 
-    /// Listens on a TCP listener that exists already. The server closes it when it stops.
-    pub fn listen_on_tcp(mut self, listener: TcpListener) -> Self {
-        self.listen.push(ListenOn::Tcp(listener).into());
-        self
-    }
-
-    /// Listens on a Unix listener that exists already. Its path stays when the server stops.
-    #[cfg(unix)]
-    pub fn listen_on_unix(mut self, listener: std::os::unix::net::UnixListener) -> Self {
-        self.listen.push(ListenOn::Unix(listener).into());
-        self
-    }
-
-    /// Receives datagrams on a UDP socket that exists already. No option for sockets and no multicast group is
-    /// set on it. A duplicate (`try_clone`) that is kept aside may join and leave groups while it serves.
-    pub fn listen_on_udp(mut self, socket: UdpSocket) -> Self {
-        self.listen.push(ListenOn::Udp(socket).into());
-        self
-    }
-
     // ---- connections --------------------------------------------------------------------
 
     /// How the acceptor spreads connections over the loops. Default [`Balance::RoundRobin`].
@@ -141,8 +122,8 @@ impl Server {
     }
 
     /// Gives every loop a listening socket of its own (SO_REUSEPORT): the kernel balances, and
-    /// there is no acceptor. UDP sockets are then one a loop too. Listeners that were given, and
-    /// Unix sockets, keep to the acceptor. Default off.
+    /// there is no acceptor. UDP sockets are then one a loop too. Unix sockets keep to the acceptor,
+    /// and so do listeners that were given with fewer sockets than there are loops. Default off.
     #[doc(alias = "WithReusePort")]
     pub fn reuse_port(mut self, on: bool) -> Self {
         self.options.listen.reuse_port = on;
@@ -245,7 +226,7 @@ impl Server {
         F: Fn(LoopInfo) -> H + Send + Sync + 'static,
     {
         Ok(RunningServer {
-            engine: Engine::start(self.options, self.listen, &self.defaults, factory)?,
+            engine: Engine::start(self.options, self.listen, self.found, &self.defaults, factory)?,
         })
     }
 }

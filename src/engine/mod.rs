@@ -23,6 +23,7 @@ use crate::conn::handle::LoopHandle;
 use crate::control::{LoopShared, ServerHandle, ServerShared};
 use crate::error::Result;
 use crate::handler::{Handler, LoopInfo};
+use crate::listen_socket::Listening;
 use crate::options::Options;
 use crate::reactor::opening::ListenerPolicy;
 use crate::reactor::{Parts, Placement};
@@ -35,6 +36,7 @@ mod choice;
 mod listener;
 mod thread;
 
+pub(crate) use listener::given::Found;
 pub(crate) use listener::{Listen, ListenOn};
 
 use acceptor::Acceptor;
@@ -67,6 +69,7 @@ impl<H: Handler> Engine<H> {
     pub(crate) fn start<F>(
         options: Options,
         listen: Vec<Listen>,
+        found: Found,
         defaults: &Defaults,
         factory: F,
     ) -> Result<Self>
@@ -75,14 +78,14 @@ impl<H: Handler> Engine<H> {
     {
         options.check()?;
         let count = options.loop_count();
-        let Bound { addresses, shared, own, datagrams, policies } =
-            listener::bind_all(listen, &defaults.listener, &options, count)?;
+        let Bound { addresses, shared, own, datagrams, policies, listened } =
+            listener::bind_all(listen, found, &defaults.listener, &options, count)?;
         let policies: Arc<[ListenerPolicy]> = policies.into();
         let options = Arc::new(options);
         // With a single loop nobody else is needed to accept.
         let needs_acceptor = count > 1 && !shared.is_empty();
-        let tls_client = defaults.tls_client.clone();
-        let server = new_server(&options, count, needs_acceptor, addresses, tls_client);
+        let listens = (addresses, Listening::new(listened));
+        let server = new_server(&options, count, needs_acceptor, listens, defaults);
         let workers = WorkerPool::new(WorkerOptions {
             max_threads: options.worker_threads,
             queue_capacity: options.worker_queue,
@@ -156,8 +159,8 @@ fn new_server(
     options: &Arc<Options>,
     loops: usize,
     acceptor: bool,
-    addresses: Vec<Address>,
-    tls_client: Option<MakeNamedSession>,
+    (addresses, listening): (Vec<Address>, Listening),
+    defaults: &Defaults,
 ) -> ServerHandle {
     let new = |index| Arc::new(LoopShared::new(index, options.mailbox_capacity));
     ServerHandle {
@@ -167,10 +170,11 @@ fn new_server(
             acceptor: acceptor.then(|| new(u16::MAX)),
             addresses,
             options: Arc::clone(options),
-            tls_client,
+            tls_client: defaults.tls_client.clone(),
             stopping: AtomicBool::new(false),
             admission: Admission::new(options, Instant::now()),
             balancer: OnceLock::new(),
+            listening,
         }),
     }
 }

@@ -145,7 +145,7 @@ impl Driver for Scripted {
 
     fn resume_accepting(&mut self, _: u32) {}
 
-    fn close_listener(&mut self, _: u32) {}
+    fn close_listener(&mut self, _: u32, _: bool) {}
 
     fn open(&mut self, token: Token, _: Nowhere) -> io::Result<()> {
         self.open.push(token);

@@ -13,6 +13,7 @@ use crate::conn::input::Input;
 use crate::control::{LoopShared, ServerHandle, ServerShared};
 use crate::error::CloseReason;
 use crate::handler::{Action, Handler};
+use crate::listen_socket::Listening;
 use crate::options::Options;
 use crate::reactor::{Parts, Placement, Reactor};
 use crate::sync::mailbox::Mailbox;
@@ -64,6 +65,7 @@ fn turn_until<H: Handler>(driver: Scripted, handler: H, is_done: impl Fn(&Script
         stopping: AtomicBool::new(false),
         admission: Admission::new(&options, Instant::now()),
         balancer: OnceLock::new(),
+        listening: Listening::default(),
     };
     let parts = Parts {
         shared,

@@ -11,8 +11,9 @@ use crate::conn::command::Command;
 use crate::conn::core::{Timer, deadline};
 use crate::conn::handle::Promise;
 use crate::conn::origin::Attachment;
+use crate::conn::outbox::Outbox;
 use crate::conn::rare::Rare;
-use crate::conn::state::{ConnCore, Direction, Phase};
+use crate::conn::state::{ConnCore, Direction, NO_LISTENER, Phase};
 use crate::conn::timeouts::Timeouts;
 use crate::driver::{Driver, Token};
 use crate::handler::Handler;
@@ -25,7 +26,10 @@ use crate::sys::udp;
 pub(super) struct Arrival<S> {
     pub(super) stream: S,
     pub(super) peer: Address,
+    /// The number of its `listen`.
     pub(super) listener: u16,
+    /// The driver's number of the socket that it came by; valid where this loop has accepted it.
+    pub(super) socket: u32,
 }
 
 /// What is known of a socket that another thread has brought.
@@ -37,23 +41,46 @@ pub(super) struct Brought {
 }
 
 impl<D: Driver, H: Handler> Reactor<D, H> {
+    /// Listens, and receives datagrams.
+    pub(super) fn open_sockets(
+        &mut self,
+        listeners: Vec<(u16, D::Listener)>,
+        datagram_sockets: Vec<D::DatagramSocket>,
+    ) -> io::Result<()> {
+        for (number, listener) in listeners {
+            let socket = self.listen_numbers.len() as u32;
+            self.driver.listen(socket, listener)?;
+            self.listeners.push(socket);
+            self.listen_numbers.push(number);
+        }
+        for socket in datagram_sockets {
+            self.driver.open_datagram(self.core.outboxes.len() as u32, socket)?;
+            self.core.outboxes.push(Outbox::default());
+        }
+        Ok(())
+    }
+
     pub(super) fn accepted(&mut self, listener: u32, stream: D::Stream, peer: Address) {
         self.core.shared.metrics.accepted.add(1);
         self.accept_failure_logged = false;
         if let Some(rest) = self.core.server.shared.admission.rest_after_accept(self.core.now) {
             self.rest(listener, rest);
         }
-        // The engine has checked that there are fewer than 2^16.
-        let arrival = Arrival { stream, peer, listener: listener as u16 };
+        let number = self.listen_numbers.get(listener as usize).copied().unwrap_or(NO_LISTENER);
+        let arrival = Arrival { stream, peer, listener: number, socket: listener };
         if let Some(arrival) = self.admit(arrival) {
-            if !self.listeners.contains(&listener) {
+            let is_open = self.listeners.contains(&listener);
+            if !is_open && !self.core.server.shared.listening.is_released() {
                 // The driver had accepted it before its listener was closed: like those who waited
                 // then it was never let in, and dropping it closes it.
                 return;
             }
             self.core.shared.metrics.full_waits.add(1);
-            self.driver.rest_listener(listener);
+            if is_open {
+                self.driver.rest_listener(listener);
+            }
             self.waiting.push(arrival);
+            self.note_held();
             self.look_for_places_later();
         }
     }
@@ -91,7 +118,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Lets in those that wait, as far as there are places now.
     pub(super) fn admit_waiting(&mut self) {
         for arrival in std::mem::take(&mut self.waiting) {
-            let listener = u32::from(arrival.listener);
+            let listener = arrival.socket;
             match self.admit(arrival) {
                 Some(arrival) => self.waiting.push(arrival),
                 None => self.resume(listener),
@@ -110,7 +137,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// A listener accepts again, unless a connection of it waits for a place, or it rests for
     /// another reason.
     fn resume(&mut self, listener: u32) {
-        let waits = self.waiting.iter().any(|waiting| u32::from(waiting.listener) == listener);
+        let waits = self.waiting.iter().any(|waiting| waiting.socket == listener);
         if !waits && !self.resting.contains(&listener) && !self.core.stopping {
             self.driver.resume_accepting(listener);
         }
@@ -148,7 +175,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let Some(index) = self.pick_loop(&arrival.peer) else { return };
         let chosen = &self.core.server.shared.loops[index];
         chosen.handed.add(1);
-        let Arrival { stream, peer, listener } = arrival;
+        let Arrival { stream, peer, listener, .. } = arrival;
         let stream = socket_of(stream);
         // A loop that has ended serves nobody: the stream is closed by dropping it.
         drop(chosen.send_reserved(Command::Accepted { stream, peer, listener, ticket }));
@@ -226,7 +253,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         is_tcp: bool,
         all_options: bool,
     ) -> Option<Token> {
-        let Arrival { stream, peer, listener } = arrival;
+        let Arrival { stream, peer, listener, .. } = arrival;
         if self.core.stopping {
             return None;
         }
@@ -240,6 +267,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             log::warn!("a connection was refused: this loop's table is full");
             return None;
         };
+        self.note_held();
         if let Err(error) = self.driver.open(token, stream) {
             self.core.table.remove(token);
             log::warn!("a connection was refused: {error}");

@@ -48,14 +48,17 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             Command::Connect { dial, promise } => self.core.connect_promised(dial, promise),
             Command::Adopt { stream, peer, direction, promise, attachment } => {
                 let datagrams = matches!(stream, Stream::Udp(_));
-                let arrival = Arrival { stream: stream.into(), peer, listener: NO_LISTENER };
+                let (stream, listener, socket) = (stream.into(), NO_LISTENER, 0);
+                let arrival = Arrival { stream, peer, listener, socket };
                 let brought = Brought { direction, datagrams, promise, attachment };
                 self.adopt_promised(arrival, brought);
             }
             Command::Accepted { stream, peer, listener, ticket } => {
-                self.core.shared.taken.add(1);
                 let stream = stream.into();
-                self.adopt(Arrival { stream, peer, listener }, ticket);
+                self.adopt(Arrival { stream, peer, listener, socket: 0 }, ticket);
+                // Behind it: until then it counts as handed over.
+                let taken = &self.core.shared.taken;
+                taken.publish(taken.get() + 1);
             }
             Command::Resolved { token, result } => self.resolved(token, result),
             Command::Admit => self.admit_waiting(),

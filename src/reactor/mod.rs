@@ -27,7 +27,6 @@ use crate::conn::command::Command;
 use crate::conn::context::{Job, LocalJobs, States};
 use crate::conn::core::{Core, Timer};
 use crate::conn::handle::LoopHandle;
-use crate::conn::outbox::Outbox;
 use crate::conn::table::Table;
 use crate::conn::timeouts::Patience;
 use crate::control::{LoopShared, ServerHandle};
@@ -126,7 +125,15 @@ pub(crate) struct Reactor<D: Driver, H: Handler> {
     jobs: Arc<Mailbox<Job<H>>>,
     loops: Arc<[LoopHandle<H>]>,
     placement: Placement<D::Stream>,
+    /// Listening sockets that are open, by the numbers under which the driver has them.
     listeners: Vec<u32>,
+    /// For each socket that there was, in the driver's order, the number of its `listen`: several
+    /// sockets may be of one.
+    listen_numbers: Vec<u16>,
+    /// Closed, and some of them may still tell of connections.
+    closing_listeners: Vec<u32>,
+    /// Somebody may want to know when the last connection is gone.
+    drains: bool,
     policies: Arc<[ListenerPolicy]>,
     /// The TLS sessions, by slot; where nobody uses TLS there is no memory for them.
     sessions: Pages<Option<Box<Secured>>>,
@@ -144,7 +151,8 @@ pub(crate) struct Reactor<D: Driver, H: Handler> {
     attends: bool,
     /// The places of connections that are counted, by slot; without limits there are none.
     tickets: Pages<Option<Ticket>>,
-    /// Accepted, and waiting for another connection to close: at most one a listener.
+    /// Accepted, and waiting for another connection to close: at most one a listener, and for each
+    /// that has been released what the driver had accepted.
     waiting: Vec<Arrival<D::Stream>>,
     /// Listeners that rest until their timer is due.
     resting: Vec<u32>,
@@ -203,6 +211,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             loops: parts.loops,
             placement: parts.placement,
             listeners: Vec::new(),
+            listen_numbers: Vec::new(),
+            closing_listeners: Vec::new(),
+            drains: false,
             policies: parts.policies,
             sessions: Pages::new(),
             handshakes: Handshakes::default(),
@@ -223,15 +234,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             accept_failure_logged: false,
             broadcasts_left: 0,
         };
-        for (number, listener) in parts.listeners {
-            let number = u32::from(number);
-            reactor.driver.listen(number, listener)?;
-            reactor.listeners.push(number);
-        }
-        for socket in parts.datagram_sockets {
-            reactor.driver.open_datagram(reactor.core.outboxes.len() as u32, socket)?;
-            reactor.core.outboxes.push(Outbox::default());
-        }
+        reactor.open_sockets(parts.listeners, parts.datagram_sockets)?;
+        reactor.note_accepting();
         Ok(reactor)
     }
 
@@ -258,6 +262,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             self.tick();
         }
         self.finish_stopping();
+        self.note_accepting();
     }
 
     /// Whether the loop has ended.
@@ -286,6 +291,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.mind_the_budget();
         self.start_connects();
         self.finish_stopping();
+        if self.drains {
+            self.note_accepting();
+        }
         Ok(())
     }
 

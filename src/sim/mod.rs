@@ -21,6 +21,7 @@ use crate::driver::sim::{
     Item, Ledger, Limits, Network, REASONS, Random, Sabotage, SharedNetwork, Sim, Weather,
     address_of,
 };
+use crate::listen_socket::Listening;
 use crate::options::{Options, PanicPolicy};
 use crate::reactor::{Parts, Placement, Reactor};
 use crate::sync::mailbox::Mailbox;
@@ -230,6 +231,7 @@ fn server_shared(options: &Arc<Options>, shared: &Arc<LoopShared>, start: Instan
         stopping: AtomicBool::new(false),
         admission: Admission::new(options, start),
         balancer: OnceLock::new(),
+        listening: Listening::default(),
     }
 }
 

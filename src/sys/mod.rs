@@ -12,6 +12,8 @@ mod bind_port;
 pub(crate) mod device;
 pub(crate) mod foreign;
 pub(crate) mod hang_up;
+#[cfg(unix)]
+pub(crate) mod inherit;
 pub(crate) mod interface;
 pub(crate) mod multicast;
 pub(crate) mod route;

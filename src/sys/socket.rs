@@ -6,6 +6,7 @@ use std::io::{self, IoSlice};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 #[cfg(unix)]
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
@@ -13,7 +14,7 @@ use super::route::Route;
 use super::sockopt::{ListenOptions, SocketOptions};
 #[cfg(unix)]
 pub(crate) use super::unix::UnixPathGuard;
-pub(crate) use super::unix::bind_unix;
+pub(crate) use super::unix::{PathClaim, bind_unix};
 use crate::addr::Address;
 
 /// Whether an accepted TCP socket has the options of its listener (no delay, keepalive, linger,
@@ -66,8 +67,18 @@ pub(crate) enum Listener {
 
 impl Listener {
     /// Where it listens, with the port that the system chose for port 0.
+    #[cfg(test)]
     pub(crate) fn local_address(&self) -> io::Result<Address> {
         address_of(&self.as_socket().local_addr()?)
+    }
+
+    /// The path that is removed when it is closed.
+    pub(crate) fn path_claim(&self) -> Option<Arc<PathClaim>> {
+        match self {
+            Listener::Tcp(_) => None,
+            #[cfg(unix)]
+            Listener::Unix { path, .. } => path.as_ref().map(UnixPathGuard::claim),
+        }
     }
 
     pub(crate) fn as_socket(&self) -> SockRef<'_> {
@@ -247,6 +258,20 @@ pub(crate) fn is_about_one_connection(error: &io::Error) -> bool {
             | io::ErrorKind::NetworkDown
             | io::ErrorKind::TimedOut
     ) || is_passing_accept_error(error)
+}
+
+/// Whether a stream socket listens. Where the system does not tell, a peer would say that it does
+/// not.
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+pub(crate) fn is_listening(socket: &Socket) -> io::Result<bool> {
+    socket.is_listener()
+}
+
+/// Whether a stream socket listens. Where the system does not tell, a peer would say that it does
+/// not.
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+pub(crate) fn is_listening(socket: &Socket) -> io::Result<bool> {
+    Ok(socket.peer_addr().is_err())
 }
 
 /// Whether a connect that was under way has ended, and how: `None` while it goes on.

@@ -280,10 +280,8 @@ impl Driver for Ready {
         }
     }
 
-    fn close_listener(&mut self, number: u32) {
-        if let Some(entry) = self.listeners.get_mut(number as usize) {
-            *entry = None;
-        }
+    fn close_listener(&mut self, number: u32, _lives_on: bool) {
+        self.remove_listener(number);
     }
 
     fn open(&mut self, token: Token, stream: Stream) -> io::Result<()> {
@@ -387,12 +385,16 @@ impl Driver for Ready {
         self.add_datagram(number, socket)
     }
 
+    fn leave_datagrams(&mut self, number: u32) {
+        self.leave_datagram(number);
+    }
+
     fn send_datagrams(
         &mut self,
         number: u32,
         bytes: &[u8],
         datagrams: &mut [Outgoing],
     ) -> io::Result<usize> {
-        self.datagrams.send(number, bytes, datagrams)
+        self.send_to_peers(number, bytes, datagrams)
     }
 }

@@ -313,7 +313,7 @@ impl Driver for Sim {
         self.network.borrow_mut().rest_listener(number as usize, false);
     }
 
-    fn close_listener(&mut self, number: u32) {
+    fn close_listener(&mut self, number: u32, _lives_on: bool) {
         self.network.borrow_mut().close_listener(number as usize);
     }
 

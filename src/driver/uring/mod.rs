@@ -285,8 +285,12 @@ impl Driver for Uring {
         }
     }
 
-    fn close_listener(&mut self, number: u32) {
-        self.remove_listener(number);
+    fn close_listener(&mut self, number: u32, lives_on: bool) {
+        self.remove_listener(number, lives_on);
+    }
+
+    fn is_closing(&self, number: u32) -> bool {
+        matches!(self.listeners.get(number as usize), Some(Some(entry)) if entry.is_ending())
     }
 
     fn open(&mut self, token: Token, stream: Stream) -> io::Result<()> {
@@ -372,6 +376,10 @@ impl Driver for Uring {
 
     fn open_datagram(&mut self, number: u32, socket: UdpSocket) -> io::Result<()> {
         self.add_datagram(number, socket)
+    }
+
+    fn leave_datagrams(&mut self, number: u32) {
+        self.leave_datagram(number);
     }
 
     fn send_datagrams(
