@@ -1,6 +1,7 @@
 //! A running server as other threads see it: [`ServerHandle`], and what it shares with the loops.
 
 use std::fmt;
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
