@@ -100,6 +100,7 @@ fn what_belongs_to_a_loop_stays_there() {
 #[test]
 fn builders_and_what_runs_can_be_moved_to_another_thread() {
     all!(Builder: Server, Client);
+    all!(Shared: Adopt<std::net::TcpStream>);
     all!(Known: RunningServer<Local>, RunningClient<Local>);
     all!(Send: RunningServer<Local>, RunningClient<Local>);
 }
@@ -109,6 +110,7 @@ fn names_and_addresses_are_values() {
     all!(Value: Address, ConnId, Driver, Endpoint, IpNetwork, Transport, proxy_protocol::Version);
     all!(Parsed: Endpoint, IpNetwork);
     all!(Ord: ConnId);
+    all!(Value: Interface, Group, Multicast);
 }
 
 #[test]
@@ -123,7 +125,7 @@ fn settings_and_codecs_can_be_shared_and_copied() {
 #[test]
 fn errors_are_errors_that_cross_threads() {
     all!(Failure: tightloop::Error, AddressError, HandleError, DecodeError, EncodeError, TlsError);
-    all!(Failure: JobPanic, SpawnError<fn()>, UnknownDriver);
+    all!(Failure: JobPanic, SpawnError<fn()>, UnknownDriver, AdoptError<std::net::TcpStream>);
     all!(Failure: proxy_protocol::ProxyError, proxy_protocol::ProxyEncodeError);
     all!(Shared: CloseReason, AddressFault);
     all!(Display: CloseReason, AddressFault);

@@ -222,6 +222,8 @@ every_driver! {
         let member = member(OTHER, 0);
         let to = SocketAddr::from((OTHER, member.local_addr().unwrap().port()));
         let server = common::server(driver)
+            .loops(2)
+            .reuse_port(true)
             .listen_multicast("udp://127.0.0.1:0", Multicast::new().interface(1).hops(3))
             .on_listener_socket(|socket| {
                 assert_eq!(socket.multicast_ttl_v4()?, 3);

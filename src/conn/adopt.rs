@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use socket2::Socket;
 
 use crate::addr::Address;
-use crate::conn::attachment::Attachment;
 use crate::conn::command::Command;
 use crate::conn::handle::{ConnHandle, Promise};
+use crate::conn::origin::Attachment;
 use crate::conn::state::Direction;
 use crate::control::{LoopShared, ServerHandle};
 use crate::error::{Error, HandleError, Result};
@@ -96,6 +96,7 @@ impl<S: fmt::Debug> fmt::Debug for Adopt<S> {
 
 /// Why a socket was not adopted, and the socket, as it was given.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct AdoptError<S> {
     /// The reason.
     pub error: Error,

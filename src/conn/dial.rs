@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::addr::{Address, Endpoint};
-use crate::conn::attachment::Attachment;
 use crate::conn::core::Core;
 use crate::conn::extra::Extra;
 use crate::conn::handle::Promise;
 use crate::conn::id::ConnId;
+use crate::conn::origin::Attachment;
 use crate::conn::rare::Rare;
 use crate::conn::state::{ConnCore, Phase};
 use crate::driver::Token;

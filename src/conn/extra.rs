@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::addr::Address;
-use crate::conn::attachment::Attachment;
 use crate::conn::command::Completion;
 use crate::conn::dial::Dial;
 use crate::conn::handle::{Promise, Shared};
 use crate::conn::id::ConnId;
+use crate::conn::origin::Attachment;
 use crate::conn::pieces::Pieces;
 use crate::driver::Token;
 use crate::error::CloseReason;

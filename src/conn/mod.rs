@@ -17,15 +17,13 @@ use crate::conn::core::Core;
 use crate::conn::dial::Connect;
 use crate::conn::handle::{ConnHandle, Shared};
 use crate::conn::id::ConnId;
-use crate::conn::rare::Rare;
-use crate::conn::state::{Direction, NO_LISTENER, Phase};
+use crate::conn::state::Phase;
 use crate::control::ServerHandle;
 use crate::driver::{Sockets, Token};
 use crate::error::{CloseReason, Result};
 
 pub(crate) mod admission;
 pub(crate) mod adopt;
-pub(crate) mod attachment;
 pub(crate) mod command;
 pub(crate) mod context;
 pub(crate) mod core;
@@ -37,6 +35,7 @@ pub(crate) mod handle;
 pub(crate) mod id;
 pub(crate) mod input;
 pub(crate) mod lent;
+pub(crate) mod origin;
 pub(crate) mod outbox;
 pub(crate) mod peer;
 pub(crate) mod pieces;
@@ -98,27 +97,6 @@ impl<'a> Conn<'a> {
     #[doc(alias = "LocalAddr")]
     pub fn local_addr(&self) -> io::Result<Address> {
         self.sockets.local_address(self.token)
-    }
-
-    /// Whether the connection was accepted or made.
-    pub fn direction(&self) -> Direction {
-        match self.core.table.get(self.token) {
-            Some(conn) if conn.rare.has(Rare::OUTGOING) => Direction::Outgoing,
-            _ => Direction::Incoming,
-        }
-    }
-
-    /// The listener that accepted the connection, counted from 0 in the order of the `listen`
-    /// calls; `None` for a connection that was adopted or made.
-    pub fn listener(&self) -> Option<usize> {
-        let listener = self.core.table.get(self.token)?.listener;
-        (listener != NO_LISTENER).then_some(usize::from(listener))
-    }
-
-    /// For an outgoing connection, the one whose callback asked for it by
-    /// [`connect`](Conn::connect).
-    pub fn initiator(&self) -> Option<ConnId> {
-        self.core.table.get(self.token)?.extra.as_ref()?.initiator
     }
 
     /// The moment at which this turn of the loop began. No system call.

@@ -211,6 +211,7 @@ impl Bound {
                 Some(first) => first,
                 None => {
                     let socket = bind_udp(address, only, &options.listen)?;
+                    multicast.apply(&SockRef::from(&socket), address.is_ipv6())?;
                     hook(options, &SockRef::from(&socket))?;
                     socket
                 }

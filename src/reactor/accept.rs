@@ -7,10 +7,10 @@ use socket2::SockRef;
 
 use crate::addr::Address;
 use crate::conn::admission::{Refusal, Ticket};
-use crate::conn::attachment::Attachment;
 use crate::conn::command::Command;
 use crate::conn::core::{Timer, deadline};
 use crate::conn::handle::Promise;
+use crate::conn::origin::Attachment;
 use crate::conn::outbox::Outbox;
 use crate::conn::rare::Rare;
 use crate::conn::state::{ConnCore, Direction, NO_LISTENER, Phase};

@@ -20,7 +20,7 @@ pub(super) use platform::name_of;
 /// assert_eq!(Interface::from(2), Interface::Index(2));
 /// assert_eq!(Interface::from(Ipv4Addr::LOCALHOST).to_string(), "127.0.0.1");
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Interface {
     /// By its number, as `ip link` shows it; from 1.

@@ -22,7 +22,7 @@ mod platform;
 /// let neighbours = Group::from("ff02::fb".parse::<Ipv6Addr>().unwrap()).on(2);
 /// # let _ = (all_cameras, one_camera, neighbours);
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[must_use = "it is joined when it is given to Multicast::join"]
 pub struct Group {
     address: IpAddr,
@@ -103,7 +103,7 @@ impl fmt::Display for Group {
 ///     .hops(4);
 /// # let _ = multicast;
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[must_use = "it holds for a socket that it is given to"]
 pub struct Multicast {
     groups: Vec<Group>,

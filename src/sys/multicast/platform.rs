@@ -4,7 +4,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
-use socket2::{InterfaceIndexOrAddress, Socket};
+use socket2::Socket;
 
 use super::Group;
 use crate::sys::interface::Interface;
@@ -51,6 +51,8 @@ pub(super) fn join(socket: &Socket, group: &Group) -> io::Result<()> {
     target_os = "haiku"
 )))]
 mod by_index {
+    use socket2::InterfaceIndexOrAddress;
+
     use super::*;
 
     pub(super) fn join_v4(socket: &Socket, group: Ipv4Addr, index: u32) -> io::Result<()> {

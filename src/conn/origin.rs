@@ -1,14 +1,39 @@
-//! What a program hands to a connection that it asks for, for the handler that opens it.
+//! Where a connection comes from: which side began, whose listener or callback, and what a program has
+//! given along for the handler that opens it.
 
 use std::any::Any;
 use std::sync::Arc;
 
 use crate::conn::Conn;
+use crate::conn::id::ConnId;
+use crate::conn::rare::Rare;
+use crate::conn::state::{Direction, NO_LISTENER};
 
 /// Of any type, for one connection or for all attempts at it.
 pub(crate) type Attachment = Arc<dyn Any + Send + Sync>;
 
 impl Conn<'_> {
+    /// Whether the connection was accepted or made.
+    pub fn direction(&self) -> Direction {
+        match self.core.table.get(self.token) {
+            Some(conn) if conn.rare.has(Rare::OUTGOING) => Direction::Outgoing,
+            _ => Direction::Incoming,
+        }
+    }
+
+    /// The listener that accepted the connection, counted from 0 in the order of the `listen`
+    /// calls; `None` for a connection that was adopted or made.
+    pub fn listener(&self) -> Option<usize> {
+        let listener = self.core.table.get(self.token)?.listener;
+        (listener != NO_LISTENER).then_some(usize::from(listener))
+    }
+
+    /// For an outgoing connection, the one whose callback asked for it by
+    /// [`connect`](Conn::connect).
+    pub fn initiator(&self) -> Option<ConnId> {
+        self.core.table.get(self.token)?.extra.as_ref()?.initiator
+    }
+
     /// What [`Connect::attach`](crate::Connect::attach) or [`Adopt::attach`](crate::Adopt::attach) has
     /// given along, in `on_open` and `on_open_failed`. `None` if nothing of this type was, or later: what is
     /// still needed then belongs into the state.
