@@ -24,8 +24,11 @@ pub(super) const BUFFER_BYTES: usize = 4096;
 /// See the module's head.
 const LINE: usize = 64;
 
-/// The only group of this ring.
+/// The group of buffers for streams.
 pub(super) const GROUP: u16 = 0;
+
+/// The group of buffers for datagrams.
+pub(super) const DATAGRAM_GROUP: u16 = 1;
 
 /// The kernel takes no more.
 const MOST_BUFFERS: usize = 1 << 15;
@@ -49,6 +52,7 @@ impl Buffers {
     /// As many of `bytes` each as `total` holds, a power of two, registered with the ring.
     pub(super) fn new(
         submitter: &Submitter<'_>,
+        group: u16,
         total: usize,
         bytes: usize,
     ) -> Result<Self, DriverFallback> {
@@ -63,7 +67,7 @@ impl Buffers {
         let address = shared.at(0) as u64;
         // SAFETY: the mapping holds `count` entries, starts at a page, and outlives the ring: the
         // driver drops its ring first.
-        unsafe { submitter.register_buf_ring_with_flags(address, count, GROUP, 0) }
+        unsafe { submitter.register_buf_ring_with_flags(address, count, group, 0) }
             .map_err(|error| DriverFallback::new("IORING_REGISTER_PBUF_RING", &error))?;
         let mut buffers =
             Buffers { shared, memory, count, bytes, stride, tail: 0, published: 0, ours: count };

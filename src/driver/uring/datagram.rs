@@ -33,13 +33,23 @@ impl From<DatagramPlace> for Place {
 impl Uring {
     pub(super) fn add_datagram(&mut self, number: u32, socket: UdpSocket) -> io::Result<()> {
         self.datagrams.add(number, socket, self.receive.len())?;
-        self.watch_datagrams(number);
+        self.begin_shots(number);
         Ok(())
     }
 
     /// Begins the poll, at first or where it has ended; with a later turn where it has to wait.
     pub(super) fn watch_datagrams(&mut self, number: u32) {
         let Some(socket) = self.datagrams.socket(number) else { return };
+        if let Some(shots) = &self.shots
+            && shots.serves(number)
+        {
+            let begun = shots.begin(&mut self.ring, socket.as_raw_fd(), number);
+            if let Err(error) = begun {
+                log::debug!("a socket receives datagrams later: {error}");
+                self.again.add_datagrams(number);
+            }
+            return;
+        }
         let tag = Tag::new(Kind::Datagram, number, 0);
         let begun = poll(&mut self.ring, socket.as_raw_fd(), libc::POLLIN as u32, tag, true);
         if let Err(error) = begun {

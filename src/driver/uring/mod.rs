@@ -74,6 +74,7 @@ mod queue;
 mod ring;
 mod send;
 mod settle;
+mod shots;
 mod stall;
 mod stream;
 mod tag;
@@ -81,7 +82,7 @@ mod tests;
 mod turn;
 
 use bell::Bell;
-use buffers::{BUFFER_BYTES, Buffers};
+use buffers::{BUFFER_BYTES, Buffers, GROUP};
 use close::Closing;
 use flags::Flag;
 use idle::Hand;
@@ -89,6 +90,7 @@ use listener::ListenerEntry;
 use queue::Place;
 use ring::Ring;
 use send::Stage;
+use shots::Shots;
 use stall::Stalls;
 use stream::StreamEntry;
 use turn::Again;
@@ -123,6 +125,8 @@ pub(crate) struct Uring {
     hand: Hand,
     listeners: Vec<Option<ListenerEntry>>,
     datagrams: Datagrams<UdpSocket>,
+    /// What the kernel receives datagrams into; only a loop has it that has such a socket.
+    shots: Option<Box<Shots>>,
     /// The buffer that was lent last is a datagram's.
     lends_datagram: bool,
     /// The loop's one large receive buffer.
@@ -139,7 +143,8 @@ impl Uring {
         (submissions, completions): (u32, u32),
     ) -> Result<Self, DriverFallback> {
         let ring = Ring::new(submissions, completions)?;
-        let buffers = Buffers::new(&ring.submitter(), buffers, BUFFER_BYTES.min(receive_buffer))?;
+        let buffers =
+            Buffers::new(&ring.submitter(), GROUP, buffers, BUFFER_BYTES.min(receive_buffer))?;
         let stage = Stage::new().map_err(|error| DriverFallback::new("mmap", &error))?;
         let bell = Bell::new().map_err(|error| DriverFallback::new("eventfd", &error))?;
         let mut driver = Uring {
@@ -161,6 +166,7 @@ impl Uring {
             hand: Hand::default(),
             listeners: Vec::new(),
             datagrams: Datagrams::default(),
+            shots: None,
             lends_datagram: false,
             receive: vec![0; receive_buffer].into_boxed_slice(),
         };
@@ -223,6 +229,10 @@ impl Driver for Uring {
 
     #[inline]
     fn next_event(&mut self) -> Option<Event> {
+        if let Some(event) = self.next_shot() {
+            self.spare = self.spare.saturating_sub(1);
+            return Some(event);
+        }
         if self.datagrams.has_row()
             && let Some(event) = self.datagram_event(None)
         {
@@ -252,7 +262,10 @@ impl Driver for Uring {
     #[inline]
     fn bytes(&self, buffer: &Buffer) -> &[u8] {
         if self.lends_datagram {
-            return self.datagrams.bytes(buffer);
+            return match &self.shots {
+                Some(shots) if shots.is_lent() => shots.bytes(buffer),
+                _ => self.datagrams.bytes(buffer),
+            };
         }
         match self.lent {
             Some(number) => self.buffers.filled(number, buffer.length),
@@ -262,7 +275,11 @@ impl Driver for Uring {
 
     #[inline]
     fn recycle(&mut self, _: Buffer) {
-        self.lends_datagram = false;
+        if std::mem::take(&mut self.lends_datagram)
+            && let Some(shots) = &mut self.shots
+        {
+            shots.recycle();
+        }
         if let Some(number) = self.lent.take() {
             self.buffers.give(number);
         }

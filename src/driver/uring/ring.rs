@@ -18,7 +18,7 @@ use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode};
 
 use crate::driver::uring::gather::{GATHER, Gathering};
-use crate::driver::uring::tag::Tag;
+use crate::driver::uring::tag::{Kind, Tag};
 use crate::options::driver::DriverFallback;
 
 /// IORING_REGISTER_RING_FDS, which the crate offers only on an object that borrows the ring.
@@ -54,6 +54,12 @@ impl Completion {
         cqueue::buffer_select(self.flags)
     }
 
+    /// Whether a buffer of those for streams was used.
+    #[inline]
+    fn names_stream_buffer(&self) -> bool {
+        self.buffer().is_some() && self.tag.kind() != Some(Kind::Shot)
+    }
+
     /// The error, if it failed.
     pub(super) fn error(&self) -> Option<i32> {
         (self.result < 0).then_some(-self.result)
@@ -76,7 +82,7 @@ pub(super) struct Ring {
     number: RawFd,
     flags: libc::c_uint,
     fetched: VecDeque<Completion>,
-    /// How many of these name a buffer.
+    /// How many of these name a buffer for streams.
     fetched_buffers: usize,
     gathering: Gathering,
     failed_sends: Vec<Completion>,
@@ -308,7 +314,7 @@ impl Ring {
                     false => {
                         #[cfg(test)]
                         (self.refused_receives += usize::from(result == -libc::ENOBUFS));
-                        self.fetched_buffers += usize::from(completion.buffer().is_some());
+                        self.fetched_buffers += usize::from(completion.names_stream_buffer());
                         self.fetched.push_back(completion);
                     }
                 }
@@ -328,11 +334,11 @@ impl Ring {
     #[inline]
     pub(super) fn next(&mut self) -> Option<Completion> {
         let completion = self.fetched.pop_front()?;
-        self.fetched_buffers -= usize::from(completion.buffer().is_some());
+        self.fetched_buffers -= usize::from(completion.names_stream_buffer());
         Some(completion)
     }
 
-    /// Buffers that completions name which were not looked at yet.
+    /// Buffers for streams that completions name which were not looked at yet.
     pub(super) fn fetched_buffers(&self) -> usize {
         self.fetched_buffers
     }

@@ -42,13 +42,15 @@ pub(super) enum Kind {
     Listener,
     /// A poll for datagrams.
     Datagram,
+    /// A receive of datagrams into provided buffers.
+    Shot,
     /// A poll for room for datagrams.
     DatagramWritable,
     /// The timer of the look for idle streams.
     Idle,
 }
 
-const KINDS: [Kind; 11] = [
+const KINDS: [Kind; 12] = [
     Kind::Receive,
     Kind::Readable,
     Kind::Writable,
@@ -58,6 +60,7 @@ const KINDS: [Kind; 11] = [
     Kind::Accept,
     Kind::Listener,
     Kind::Datagram,
+    Kind::Shot,
     Kind::DatagramWritable,
     Kind::Idle,
 ];
