@@ -247,19 +247,6 @@ impl<S: DatagramSocket> Datagrams<S> {
         self.next_in_row(queue)
     }
 
-    /// Dirty trial.
-    pub(crate) fn pack_copied(
-        &mut self,
-        number: u32,
-        bytes: &[u8],
-        datagrams: &mut [Outgoing],
-    ) -> Option<(usize, usize, &S, &Sender)> {
-        let entry = self.entries.get_mut(number as usize)?.as_mut()?;
-        let memory = self.memory.as_mut()?;
-        let (count, messages) = memory.sender.pack_copied(&entry.abilities, bytes, datagrams);
-        Some((count, messages, &entry.socket, &memory.sender))
-    }
-
     pub(crate) fn send(
         &mut self,
         number: u32,

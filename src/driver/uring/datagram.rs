@@ -76,28 +76,6 @@ impl Uring {
         bytes: &[u8],
         datagrams: &mut [Outgoing],
     ) -> io::Result<usize> {
-        if self.shots.as_ref().is_some_and(|shots| shots.sends) {
-            if self.ring.unsubmitted() > 0 {
-                self.ring.submit()?;
-            }
-            if let Some((count, messages, socket, sender)) =
-                self.datagrams.pack_copied(number, bytes, datagrams)
-            {
-                for at in 0..messages {
-                    let entry = io_uring::opcode::SendMsg::new(
-                        io_uring::types::Fd(socket.as_raw_fd()),
-                        sender.header(at),
-                    )
-                    .flags(libc::MSG_DONTWAIT as u32)
-                    .build()
-                    .flags(io_uring::squeue::Flags::SKIP_SUCCESS)
-                    .user_data(Tag::new(Kind::Cancel, 0, 1).0);
-                    // SAFETY: dirty trial.
-                    unsafe { self.ring.push(&entry) }?;
-                }
-                return Ok(count);
-            }
-        }
         let sent = self.datagrams.send(number, bytes, datagrams);
         if sent.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
             self.watch_datagram_room(number);

@@ -70,7 +70,6 @@ pub(super) struct Shots {
     /// Those whose receive has found no buffer.
     stalled: Vec<u32>,
     row: Option<Row>,
-    pub(super) sends: bool,
     /// Where the datagram lies that was told last.
     lent: Option<(u16, usize)>,
 }
@@ -85,15 +84,7 @@ impl Shots {
         shape.msg_namelen = NAME_BYTES as _;
         shape.msg_controllen = CONTROL_BYTES as _;
         let (sockets, stalled) = (Vec::new(), Vec::new());
-        Ok(Box::new(Shots {
-            buffers,
-            shape,
-            sockets,
-            stalled,
-            row: None,
-            sends: std::env::var("SENDS").is_ok(),
-            lent: None,
-        }))
+        Ok(Box::new(Shots { buffers, shape, sockets, stalled, row: None, lent: None }))
     }
 
     /// Their memory is never freed.

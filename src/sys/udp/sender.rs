@@ -15,17 +15,11 @@ pub(crate) struct Sender {
     /// Datagrams in each message.
     counts: [u8; BATCH],
     order: Order,
-    held: Vec<u8>,
 }
 
 impl Sender {
     pub(crate) fn new() -> Sender {
-        Sender {
-            messages: Messages::new(),
-            counts: [0; BATCH],
-            order: Order::new(),
-            held: Vec::new(),
-        }
+        Sender { messages: Messages::new(), counts: [0; BATCH], order: Order::new() }
     }
 
     /// Sends from the front of `datagrams`, whose payloads lie in `bytes`, as many as one system
@@ -63,32 +57,6 @@ impl Sender {
         }
         self.order.apply(datagrams);
         Ok(self.counts[..sent].iter().map(|&count| usize::from(count)).sum())
-    }
-
-    /// Dirty trial: makes messages of copies of the datagrams; answers how many datagrams, and
-    /// messages.
-    pub(crate) fn pack_copied(
-        &mut self,
-        abilities: &Abilities,
-        bytes: &[u8],
-        datagrams: &mut [Outgoing],
-    ) -> (usize, usize) {
-        let count = datagrams.len().min(BATCH);
-        let datagrams = &datagrams[..count];
-        let start = datagrams.iter().map(|d| d.payload.start).min().unwrap_or(0);
-        let end = datagrams.iter().map(|d| d.payload.end).max().unwrap_or(0);
-        let mut held = std::mem::take(&mut self.held);
-        if held.len() < end {
-            held.resize(end, 0);
-        }
-        held[start..end].copy_from_slice(&bytes[start..end]);
-        let messages = self.pack(abilities, &held, datagrams);
-        self.held = held;
-        (count, messages)
-    }
-
-    pub(crate) fn header(&self, at: usize) -> *const libc::msghdr {
-        &raw const self.messages.headers[at].msg_hdr
     }
 
     /// As `send`, of a connected socket: datagrams of these lengths, at most half of a batch, that
@@ -195,7 +163,7 @@ impl Sender {
 
     /// Makes messages of the datagrams; answers how many.
     fn pack(&mut self, abilities: &Abilities, bytes: &[u8], datagrams: &[Outgoing]) -> usize {
-        let Sender { messages, counts, order, .. } = self;
+        let Sender { messages, counts, order } = self;
         let cuts = abilities.segment_limit > 0;
         let mut rest = match cuts && datagrams.len() > 1 {
             true => order.group(datagrams),
