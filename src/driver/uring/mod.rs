@@ -29,7 +29,9 @@
 //! Accepting. Some accepts of each listener wait in the kernel, each with a place for the peer's
 //! address; see `accepts.rs`.
 //!
-//! Datagrams. A multishot poll tells of them, and calls of our own fetch many at a time.
+//! Datagrams. A socket has one multishot receive of messages, into buffers of their own
+//! (`messages.rs`). Those of connected sockets are told of by a poll, and fetched many at a time by
+//! calls of our own, as are those of a kernel, or a socket, that refuses.
 //!
 //! Closing. Operations that a stream has in the kernel hold its socket open. They are cancelled,
 //! and the descriptor is closed behind the last one's end (`close.rs`). Tags of operations carry an
@@ -70,11 +72,11 @@ mod gather;
 mod idle;
 mod listener;
 mod memory;
+mod messages;
 mod queue;
 mod ring;
 mod send;
 mod settle;
-mod shots;
 mod stall;
 mod stream;
 mod tag;
@@ -82,15 +84,15 @@ mod tests;
 mod turn;
 
 use bell::Bell;
-use buffers::{BUFFER_BYTES, Buffers, GROUP};
+use buffers::{BUFFER_BYTES, Buffers, Group};
 use close::Closing;
 use flags::Flag;
 use idle::Hand;
 use listener::ListenerEntry;
+use messages::Messages;
 use queue::Place;
 use ring::Ring;
 use send::Stage;
-use shots::Shots;
 use stall::Stalls;
 use stream::StreamEntry;
 use turn::Again;
@@ -125,8 +127,9 @@ pub(crate) struct Uring {
     hand: Hand,
     listeners: Vec<Option<ListenerEntry>>,
     datagrams: Datagrams<UdpSocket>,
-    /// What the kernel receives datagrams into; only a loop has it that has such a socket.
-    shots: Option<Box<Shots>>,
+    /// Only a loop has them that has such a socket; and how many buffers they are to have.
+    messages: Option<Box<Messages>>,
+    datagram_buffers: usize,
     /// The buffer that was lent last is a datagram's.
     lends_datagram: bool,
     /// The loop's one large receive buffer.
@@ -134,17 +137,17 @@ pub(crate) struct Uring {
 }
 
 impl Uring {
-    /// A driver whose large receive buffer holds `receive_buffer` bytes, and its shared ones
-    /// `buffers` together. It belongs to the thread that calls. More completions than have an entry
-    /// are kept by the kernel, more slowly.
+    /// A driver whose large receive buffer holds `receive_buffer` bytes, and its shared ones `buffers`
+    /// together, beside so many for datagrams. It belongs to the thread that calls. More completions
+    /// than have an entry are kept by the kernel, more slowly.
     pub(crate) fn new(
         receive_buffer: usize,
-        buffers: usize,
+        (buffers, datagram_buffers): (usize, usize),
         (submissions, completions): (u32, u32),
     ) -> Result<Self, DriverFallback> {
         let ring = Ring::new(submissions, completions)?;
-        let buffers =
-            Buffers::new(&ring.submitter(), GROUP, buffers, BUFFER_BYTES.min(receive_buffer))?;
+        let bytes = BUFFER_BYTES.min(receive_buffer);
+        let buffers = Buffers::new(&ring.submitter(), Group::Streams, buffers, bytes)?;
         let stage = Stage::new().map_err(|error| DriverFallback::new("mmap", &error))?;
         let bell = Bell::new().map_err(|error| DriverFallback::new("eventfd", &error))?;
         let mut driver = Uring {
@@ -166,7 +169,8 @@ impl Uring {
             hand: Hand::default(),
             listeners: Vec::new(),
             datagrams: Datagrams::default(),
-            shots: None,
+            messages: None,
+            datagram_buffers,
             lends_datagram: false,
             receive: vec![0; receive_buffer].into_boxed_slice(),
         };
@@ -229,8 +233,8 @@ impl Driver for Uring {
 
     #[inline]
     fn next_event(&mut self) -> Option<Event> {
-        if let Some(event) = self.next_shot() {
-            self.spare = self.spare.saturating_sub(1);
+        if let Some(event) = self.next_of_message() {
+            self.in_a_row += 1;
             return Some(event);
         }
         if self.datagrams.has_row()
@@ -240,7 +244,7 @@ impl Driver for Uring {
             self.spare = self.spare.saturating_sub(1);
             return Some(event);
         }
-        if self.in_a_row == COMPLETIONS_PER_PLACE {
+        if self.in_a_row >= COMPLETIONS_PER_PLACE {
             self.in_a_row = 0;
             if let Some(event) = self.queued_event() {
                 return Some(event);
@@ -262,10 +266,7 @@ impl Driver for Uring {
     #[inline]
     fn bytes(&self, buffer: &Buffer) -> &[u8] {
         if self.lends_datagram {
-            return match &self.shots {
-                Some(shots) if shots.is_lent() => shots.bytes(buffer),
-                _ => self.datagrams.bytes(buffer),
-            };
+            return self.datagram_bytes(buffer);
         }
         match self.lent {
             Some(number) => self.buffers.filled(number, buffer.length),
@@ -275,10 +276,8 @@ impl Driver for Uring {
 
     #[inline]
     fn recycle(&mut self, _: Buffer) {
-        if std::mem::take(&mut self.lends_datagram)
-            && let Some(shots) = &mut self.shots
-        {
-            shots.recycle();
+        if self.lends_datagram {
+            self.recycle_datagram();
         }
         if let Some(number) = self.lent.take() {
             self.buffers.give(number);

@@ -17,6 +17,7 @@ use io_uring::squeue::Entry;
 use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode};
 
+use crate::driver::uring::buffers::{GROUPS, Group};
 use crate::driver::uring::gather::{GATHER, Gathering};
 use crate::driver::uring::tag::{Kind, Tag};
 use crate::options::driver::DriverFallback;
@@ -54,10 +55,11 @@ impl Completion {
         cqueue::buffer_select(self.flags)
     }
 
-    /// Whether a buffer of those for streams was used.
+    /// Of what group that is.
     #[inline]
-    fn names_stream_buffer(&self) -> bool {
-        self.buffer().is_some() && self.tag.kind() != Some(Kind::Shot)
+    fn group(&self) -> Option<Group> {
+        let is_message = self.tag.kind() == Some(Kind::Message);
+        self.buffer().map(|_| if is_message { Group::Datagrams } else { Group::Streams })
     }
 
     /// The error, if it failed.
@@ -82,8 +84,8 @@ pub(super) struct Ring {
     number: RawFd,
     flags: libc::c_uint,
     fetched: VecDeque<Completion>,
-    /// How many of these name a buffer for streams.
-    fetched_buffers: usize,
+    /// How many of these name a buffer of each group.
+    fetched_buffers: [usize; GROUPS],
     gathering: Gathering,
     failed_sends: Vec<Completion>,
     /// How many receives have found no buffer.
@@ -149,7 +151,7 @@ impl Ring {
             number,
             flags,
             fetched,
-            fetched_buffers: 0,
+            fetched_buffers: [0; GROUPS],
             gathering: Gathering::default(),
             failed_sends,
             #[cfg(test)]
@@ -314,7 +316,9 @@ impl Ring {
                     false => {
                         #[cfg(test)]
                         (self.refused_receives += usize::from(result == -libc::ENOBUFS));
-                        self.fetched_buffers += usize::from(completion.names_stream_buffer());
+                        if let Some(group) = completion.group() {
+                            self.fetched_buffers[group as usize] += 1;
+                        }
                         self.fetched.push_back(completion);
                     }
                 }
@@ -334,13 +338,15 @@ impl Ring {
     #[inline]
     pub(super) fn next(&mut self) -> Option<Completion> {
         let completion = self.fetched.pop_front()?;
-        self.fetched_buffers -= usize::from(completion.names_stream_buffer());
+        if let Some(group) = completion.group() {
+            self.fetched_buffers[group as usize] -= 1;
+        }
         Some(completion)
     }
 
-    /// Buffers for streams that completions name which were not looked at yet.
-    pub(super) fn fetched_buffers(&self) -> usize {
-        self.fetched_buffers
+    /// Buffers of a group that completions name which were not looked at yet.
+    pub(super) fn fetched_buffers(&self, group: Group) -> usize {
+        self.fetched_buffers[group as usize]
     }
 
     /// Whether completions wait to be looked at. What sends tell counts: who sleeps on it never

@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 
 use crate::driver::uring::Uring;
+use crate::driver::uring::buffers::Group;
 use crate::driver::uring::flags::Flag;
 
 /// Streams that wait for a buffer.
@@ -57,7 +58,7 @@ impl Uring {
         if self.stalls.is_empty() {
             return;
         }
-        let fetched = self.ring.fetched_buffers();
+        let fetched = self.ring.fetched_buffers(Group::Streams);
         let mut free = self.buffers.free(fetched);
         // What is fetched comes back soon: then more can try at a time.
         if fetched > 0 && free < self.buffers.quarter() {

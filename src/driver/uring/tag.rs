@@ -43,7 +43,7 @@ pub(super) enum Kind {
     /// A poll for datagrams.
     Datagram,
     /// A receive of datagrams into provided buffers.
-    Shot,
+    Message,
     /// A poll for room for datagrams.
     DatagramWritable,
     /// The timer of the look for idle streams.
@@ -60,7 +60,7 @@ const KINDS: [Kind; 12] = [
     Kind::Accept,
     Kind::Listener,
     Kind::Datagram,
-    Kind::Shot,
+    Kind::Message,
     Kind::DatagramWritable,
     Kind::Idle,
 ];
