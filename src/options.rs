@@ -93,8 +93,6 @@ pub(crate) struct Options {
     pub(crate) auto_prefers: driver::Driver,
     /// Bytes of the buffers that io_uring receives into.
     pub(crate) uring_buffers: usize,
-    /// How many buffers it receives datagrams into.
-    pub(crate) uring_datagram_buffers: usize,
     /// Of its queues: submissions and completions.
     pub(crate) uring_entries: (u32, u32),
     pub(crate) balancer: BalancerFactory,
@@ -142,8 +140,6 @@ impl Default for Options {
             auto_prefers: driver::Driver::Poll,
             // They are used in turn: few enough to stay in a core's cache.
             uring_buffers: 1 << 20,
-            // Twice as many as the kernel fills at a time.
-            uring_datagram_buffers: 64,
             // Submissions stay in the nearest cache; of completions each stream may have some at once.
             uring_entries: (256, 4096),
             balancer: Arc::new(|| Box::new(BuiltIn::new(Balance::RoundRobin))),
@@ -209,7 +205,7 @@ type Rule = (bool, &'static str, &'static str);
 impl Options {
     /// Refuses values that cannot be meant, naming the option.
     pub(crate) fn check(&self) -> Result<()> {
-        let rules: [Rule; 28] = [
+        let rules: [Rule; 27] = [
             (self.loops > MAX_LOOPS, "loops", "at most 1024"),
             (
                 !(1024..=16 << 20).contains(&self.receive_buffer),
@@ -220,11 +216,6 @@ impl Options {
                 !(64 << 10..=128 << 20).contains(&self.uring_buffers),
                 "io_uring_buffers",
                 "between 64 KiB and 128 MiB",
-            ),
-            (
-                !(4..=1024).contains(&self.uring_datagram_buffers),
-                "io_uring_datagram_buffers",
-                "between 4 and 1024",
             ),
             (
                 self.low_watermark > self.high_watermark,

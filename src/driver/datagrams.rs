@@ -128,12 +128,6 @@ impl<S: DatagramSocket> Datagrams<S> {
         Some(&self.entries.get(number as usize)?.as_ref()?.socket)
     }
 
-    /// What the kernel does for the socket with this number.
-    #[allow(dead_code, reason = "only where io_uring is built")]
-    pub(crate) fn abilities(&self, number: u32) -> Option<&Abilities> {
-        Some(&self.entries.get(number as usize)?.as_ref()?.abilities)
-    }
-
     /// Adds a socket; `longest` is what a datagram may have.
     pub(crate) fn add(&mut self, number: u32, socket: S, longest: usize) -> io::Result<()> {
         let memory = self.memory.get_or_insert_with(|| Memory::new(longest));

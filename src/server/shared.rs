@@ -72,15 +72,6 @@ for_both! {
         self
     }
 
-    /// Buffers that each loop shares among its datagram sockets for receiving by io_uring, rounded
-    /// down to a power of two. Each has room for a message of the
-    /// [`receive_buffer`](Self::receive_buffer)'s length, 64 KiB at most, of which the system gives as
-    /// much as has been written to. Default 64: the kernel fills 32 at a time. Between 4 and 1024.
-    pub fn io_uring_datagram_buffers(mut self, count: usize) -> Self {
-        self.options.uring_datagram_buffers = count;
-        self
-    }
-
     /// Not for users: entries of io_uring's two queues, for tests with small ones.
     #[doc(hidden)]
     pub fn io_uring_entries(mut self, submissions: u32, completions: u32) -> Self {

@@ -24,18 +24,8 @@ pub(super) const BUFFER_BYTES: usize = 4096;
 /// See the module's head.
 const LINE: usize = 64;
 
-/// What a ring's buffers are for. Its number names them to the kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u16)]
-pub(super) enum Group {
-    /// Bytes of streams.
-    Streams,
-    /// Datagrams, with what is told of each.
-    Datagrams,
-}
-
-/// How many groups there are.
-pub(super) const GROUPS: usize = 2;
+/// The only group of this ring.
+pub(super) const GROUP: u16 = 0;
 
 /// The kernel takes no more.
 const MOST_BUFFERS: usize = 1 << 15;
@@ -59,7 +49,6 @@ impl Buffers {
     /// As many of `bytes` each as `total` holds, a power of two, registered with the ring.
     pub(super) fn new(
         submitter: &Submitter<'_>,
-        group: Group,
         total: usize,
         bytes: usize,
     ) -> Result<Self, DriverFallback> {
@@ -74,7 +63,7 @@ impl Buffers {
         let address = shared.at(0) as u64;
         // SAFETY: the mapping holds `count` entries, starts at a page, and outlives the ring: the
         // driver drops its ring first.
-        unsafe { submitter.register_buf_ring_with_flags(address, count, group as u16, 0) }
+        unsafe { submitter.register_buf_ring_with_flags(address, count, GROUP, 0) }
             .map_err(|error| DriverFallback::new("IORING_REGISTER_PBUF_RING", &error))?;
         let mut buffers =
             Buffers { shared, memory, count, bytes, stride, tail: 0, published: 0, ours: count };

@@ -223,9 +223,6 @@ impl Drop for Uring {
         if let Err(error) = self.end_operations() {
             log::error!("operations of an event loop have not ended, its memory is kept: {error}");
             self.buffers.keep_for_ever();
-            if let Some(messages) = &mut self.messages {
-                messages.keep_for_ever();
-            }
             self.stage.keep_for_ever();
             // With the places of its accepts.
             std::mem::forget(std::mem::take(&mut self.listeners));

@@ -19,7 +19,6 @@ impl Uring {
             Some(Kind::Accept) => self.accept_ended(completion),
             Some(Kind::Listener) => self.may_accept(completion),
             Some(Kind::Datagram) => self.may_receive_datagrams(completion),
-            Some(Kind::Message) => self.message_event(completion),
             Some(Kind::DatagramWritable) => self.may_send_datagrams(completion),
             Some(Kind::Idle) => {
                 self.move_hand();

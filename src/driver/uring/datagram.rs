@@ -1,6 +1,5 @@
-//! Datagram sockets. The kernel receives for them (`messages.rs`); where it does not, and for
-//! connected ones, a poll tells of datagrams, which are received many a call. They are sent many a
-//! call; see `driver/datagrams.rs`.
+//! Datagram sockets. A poll tells of datagrams, which are received and sent many a call; see
+//! `driver/datagrams.rs`. One call that brings 64 of them is cheaper than as many completions.
 
 use std::io;
 use std::net::UdpSocket;
@@ -16,7 +15,7 @@ use crate::driver::uring::queue::Place;
 use crate::driver::uring::settle::poll;
 use crate::driver::uring::stream::WRITABLE;
 use crate::driver::uring::tag::{Kind, Tag};
-use crate::driver::{Buffer, Event, Outgoing, Token};
+use crate::driver::{Event, Outgoing, Token};
 use crate::sys::socket::Stream;
 
 impl DatagramSocket for UdpSocket {
@@ -34,21 +33,15 @@ impl From<DatagramPlace> for Place {
 impl Uring {
     pub(super) fn add_datagram(&mut self, number: u32, socket: UdpSocket) -> io::Result<()> {
         self.datagrams.add(number, socket, self.receive.len())?;
-        self.receive_messages(number);
+        self.watch_datagrams(number);
         Ok(())
     }
 
-    /// Begins the receive, or the poll, at first or where it has ended; with a later turn where it has to wait.
+    /// Begins the poll, at first or where it has ended; with a later turn where it has to wait.
     pub(super) fn watch_datagrams(&mut self, number: u32) {
         let Some(socket) = self.datagrams.socket(number) else { return };
-        let (ring, fd) = (&mut self.ring, socket.as_raw_fd());
-        let begun = match self.messages.as_ref().filter(|messages| messages.serves(number)) {
-            Some(messages) => messages.begin(ring, fd, number),
-            None => {
-                let tag = Tag::new(Kind::Datagram, number, 0);
-                poll(ring, fd, libc::POLLIN as u32, tag, true)
-            }
-        };
+        let tag = Tag::new(Kind::Datagram, number, 0);
+        let begun = poll(&mut self.ring, socket.as_raw_fd(), libc::POLLIN as u32, tag, true);
         if let Err(error) = begun {
             log::debug!("a socket receives datagrams later: {error}");
             self.again.add_datagrams(number);
@@ -65,24 +58,6 @@ impl Uring {
         self.lends_datagram =
             matches!(event, Some(Event::Datagram { .. } | Event::Received { .. }));
         event
-    }
-
-    /// The bytes of the datagram that was told last.
-    #[inline]
-    pub(super) fn datagram_bytes(&self, buffer: &Buffer) -> &[u8] {
-        match self.messages.as_ref().filter(|messages| messages.is_lent()) {
-            Some(messages) => messages.bytes(buffer),
-            None => self.datagrams.bytes(buffer),
-        }
-    }
-
-    /// The datagram that was told last is not needed any more.
-    #[inline]
-    pub(super) fn recycle_datagram(&mut self) {
-        self.lends_datagram = false;
-        if let Some(messages) = &mut self.messages {
-            messages.recycle();
-        }
     }
 
     pub(super) fn send_to_peers(

@@ -29,9 +29,7 @@
 //! Accepting. Some accepts of each listener wait in the kernel, each with a place for the peer's
 //! address; see `accepts.rs`.
 //!
-//! Datagrams. A socket has one multishot receive of messages, into buffers of their own
-//! (`messages.rs`). Those of connected sockets are told of by a poll, and fetched many at a time by
-//! calls of our own, as are those of a kernel, or a socket, that refuses.
+//! Datagrams. A multishot poll tells of them, and calls of our own fetch many at a time.
 //!
 //! Closing. Operations that a stream has in the kernel hold its socket open. They are cancelled,
 //! and the descriptor is closed behind the last one's end (`close.rs`). Tags of operations carry an
@@ -72,7 +70,6 @@ mod gather;
 mod idle;
 mod listener;
 mod memory;
-mod messages;
 mod queue;
 mod ring;
 mod send;
@@ -84,12 +81,11 @@ mod tests;
 mod turn;
 
 use bell::Bell;
-use buffers::{BUFFER_BYTES, Buffers, Group};
+use buffers::{BUFFER_BYTES, Buffers};
 use close::Closing;
 use flags::Flag;
 use idle::Hand;
 use listener::ListenerEntry;
-use messages::Messages;
 use queue::Place;
 use ring::Ring;
 use send::Stage;
@@ -127,9 +123,6 @@ pub(crate) struct Uring {
     hand: Hand,
     listeners: Vec<Option<ListenerEntry>>,
     datagrams: Datagrams<UdpSocket>,
-    /// Only a loop has them that has such a socket; and how many buffers they are to have.
-    messages: Option<Box<Messages>>,
-    datagram_buffers: usize,
     /// The buffer that was lent last is a datagram's.
     lends_datagram: bool,
     /// The loop's one large receive buffer.
@@ -137,17 +130,16 @@ pub(crate) struct Uring {
 }
 
 impl Uring {
-    /// A driver whose large receive buffer holds `receive_buffer` bytes, and its shared ones `buffers`
-    /// together, beside so many for datagrams. It belongs to the thread that calls. More completions
-    /// than have an entry are kept by the kernel, more slowly.
+    /// A driver whose large receive buffer holds `receive_buffer` bytes, and its shared ones
+    /// `buffers` together. It belongs to the thread that calls. More completions than have an entry
+    /// are kept by the kernel, more slowly.
     pub(crate) fn new(
         receive_buffer: usize,
-        (buffers, datagram_buffers): (usize, usize),
+        buffers: usize,
         (submissions, completions): (u32, u32),
     ) -> Result<Self, DriverFallback> {
         let ring = Ring::new(submissions, completions)?;
-        let bytes = BUFFER_BYTES.min(receive_buffer);
-        let buffers = Buffers::new(&ring.submitter(), Group::Streams, buffers, bytes)?;
+        let buffers = Buffers::new(&ring.submitter(), buffers, BUFFER_BYTES.min(receive_buffer))?;
         let stage = Stage::new().map_err(|error| DriverFallback::new("mmap", &error))?;
         let bell = Bell::new().map_err(|error| DriverFallback::new("eventfd", &error))?;
         let mut driver = Uring {
@@ -169,8 +161,6 @@ impl Uring {
             hand: Hand::default(),
             listeners: Vec::new(),
             datagrams: Datagrams::default(),
-            messages: None,
-            datagram_buffers,
             lends_datagram: false,
             receive: vec![0; receive_buffer].into_boxed_slice(),
         };
@@ -233,10 +223,6 @@ impl Driver for Uring {
 
     #[inline]
     fn next_event(&mut self) -> Option<Event> {
-        if let Some(event) = self.next_of_message() {
-            self.in_a_row += 1;
-            return Some(event);
-        }
         if self.datagrams.has_row()
             && let Some(event) = self.datagram_event(None)
         {
@@ -244,7 +230,7 @@ impl Driver for Uring {
             self.spare = self.spare.saturating_sub(1);
             return Some(event);
         }
-        if self.in_a_row >= COMPLETIONS_PER_PLACE {
+        if self.in_a_row == COMPLETIONS_PER_PLACE {
             self.in_a_row = 0;
             if let Some(event) = self.queued_event() {
                 return Some(event);
@@ -266,7 +252,7 @@ impl Driver for Uring {
     #[inline]
     fn bytes(&self, buffer: &Buffer) -> &[u8] {
         if self.lends_datagram {
-            return self.datagram_bytes(buffer);
+            return self.datagrams.bytes(buffer);
         }
         match self.lent {
             Some(number) => self.buffers.filled(number, buffer.length),
@@ -276,9 +262,7 @@ impl Driver for Uring {
 
     #[inline]
     fn recycle(&mut self, _: Buffer) {
-        if self.lends_datagram {
-            self.recycle_datagram();
-        }
+        self.lends_datagram = false;
         if let Some(number) = self.lent.take() {
             self.buffers.give(number);
         }

@@ -17,9 +17,8 @@ use io_uring::squeue::Entry;
 use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode};
 
-use crate::driver::uring::buffers::{GROUPS, Group};
 use crate::driver::uring::gather::{GATHER, Gathering};
-use crate::driver::uring::tag::{Kind, Tag};
+use crate::driver::uring::tag::Tag;
 use crate::options::driver::DriverFallback;
 
 /// IORING_REGISTER_RING_FDS, which the crate offers only on an object that borrows the ring.
@@ -55,13 +54,6 @@ impl Completion {
         cqueue::buffer_select(self.flags)
     }
 
-    /// Of what group that is.
-    #[inline]
-    fn group(&self) -> Option<Group> {
-        let is_message = self.tag.kind() == Some(Kind::Message);
-        self.buffer().map(|_| if is_message { Group::Datagrams } else { Group::Streams })
-    }
-
     /// The error, if it failed.
     pub(super) fn error(&self) -> Option<i32> {
         (self.result < 0).then_some(-self.result)
@@ -84,8 +76,8 @@ pub(super) struct Ring {
     number: RawFd,
     flags: libc::c_uint,
     fetched: VecDeque<Completion>,
-    /// How many of these name a buffer of each group.
-    fetched_buffers: [usize; GROUPS],
+    /// How many of these name a buffer.
+    fetched_buffers: usize,
     gathering: Gathering,
     failed_sends: Vec<Completion>,
     /// How many receives have found no buffer.
@@ -151,7 +143,7 @@ impl Ring {
             number,
             flags,
             fetched,
-            fetched_buffers: [0; GROUPS],
+            fetched_buffers: 0,
             gathering: Gathering::default(),
             failed_sends,
             #[cfg(test)]
@@ -316,9 +308,7 @@ impl Ring {
                     false => {
                         #[cfg(test)]
                         (self.refused_receives += usize::from(result == -libc::ENOBUFS));
-                        if let Some(group) = completion.group() {
-                            self.fetched_buffers[group as usize] += 1;
-                        }
+                        self.fetched_buffers += usize::from(completion.buffer().is_some());
                         self.fetched.push_back(completion);
                     }
                 }
@@ -338,15 +328,13 @@ impl Ring {
     #[inline]
     pub(super) fn next(&mut self) -> Option<Completion> {
         let completion = self.fetched.pop_front()?;
-        if let Some(group) = completion.group() {
-            self.fetched_buffers[group as usize] -= 1;
-        }
+        self.fetched_buffers -= usize::from(completion.buffer().is_some());
         Some(completion)
     }
 
-    /// Buffers of a group that completions name which were not looked at yet.
-    pub(super) fn fetched_buffers(&self, group: Group) -> usize {
-        self.fetched_buffers[group as usize]
+    /// Buffers that completions name which were not looked at yet.
+    pub(super) fn fetched_buffers(&self) -> usize {
+        self.fetched_buffers
     }
 
     /// Whether completions wait to be looked at. What sends tell counts: who sleeps on it never

@@ -8,7 +8,7 @@ use io_uring::{opcode, types};
 
 use crate::driver::Token;
 use crate::driver::uring::Uring;
-use crate::driver::uring::buffers::Group;
+use crate::driver::uring::buffers::GROUP;
 use crate::driver::uring::flags::Flag;
 use crate::driver::uring::ring::Ring;
 use crate::driver::uring::stream::{Armed, READABLE, StreamEntry, WRITABLE};
@@ -147,7 +147,7 @@ impl StreamEntry {
         match wanted {
             Armed::Nothing => {}
             Armed::Receive => {
-                let entry = opcode::RecvMulti::new(types::Fd(fd), Group::Streams as u16).build();
+                let entry = opcode::RecvMulti::new(types::Fd(fd), GROUP).build();
                 // SAFETY: it points to nothing; what it receives goes into provided buffers.
                 unsafe { ring.push(&entry.user_data(tag.0)) }?;
             }

@@ -9,7 +9,6 @@
 use std::collections::VecDeque;
 
 use crate::driver::uring::Uring;
-use crate::driver::uring::buffers::Group;
 use crate::driver::uring::flags::Flag;
 
 /// Streams that wait for a buffer.
@@ -58,7 +57,7 @@ impl Uring {
         if self.stalls.is_empty() {
             return;
         }
-        let fetched = self.ring.fetched_buffers(Group::Streams);
+        let fetched = self.ring.fetched_buffers();
         let mut free = self.buffers.free(fetched);
         // What is fetched comes back soon: then more can try at a time.
         if fetched > 0 && free < self.buffers.quarter() {

@@ -42,15 +42,13 @@ pub(super) enum Kind {
     Listener,
     /// A poll for datagrams.
     Datagram,
-    /// A receive of datagrams into provided buffers.
-    Message,
     /// A poll for room for datagrams.
     DatagramWritable,
     /// The timer of the look for idle streams.
     Idle,
 }
 
-const KINDS: [Kind; 12] = [
+const KINDS: [Kind; 11] = [
     Kind::Receive,
     Kind::Readable,
     Kind::Writable,
@@ -60,7 +58,6 @@ const KINDS: [Kind; 12] = [
     Kind::Accept,
     Kind::Listener,
     Kind::Datagram,
-    Kind::Message,
     Kind::DatagramWritable,
     Kind::Idle,
 ];

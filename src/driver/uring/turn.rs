@@ -45,14 +45,12 @@ impl Uring {
         // An entry may leave as soon as it is put in.
         self.buffers.publish();
         self.end_stalls();
-        self.prepare_messages();
         self.settle_streams();
         self.cancel_again();
         self.begin_again();
         self.set_hand();
         // A turn may have ended within a row of datagrams.
-        let has_row = self.datagrams.has_row() || self.has_message();
-        let is_idle = self.queue.is_empty() && self.stalls.is_empty() && !has_row;
+        let is_idle = self.queue.is_empty() && self.stalls.is_empty() && !self.datagrams.has_row();
         let has_waiting = !self.unsettled.is_empty()
             || !self.closing.has_cancelled_all()
             || !self.again.is_empty();

@@ -5,6 +5,5 @@ use crate::options::Options;
 use crate::options::driver::DriverFallback;
 
 pub(super) fn make(options: &Options) -> Result<Uring, DriverFallback> {
-    let buffers = (options.uring_buffers, options.uring_datagram_buffers);
-    Uring::new(options.receive_buffer, buffers, options.uring_entries)
+    Uring::new(options.receive_buffer, options.uring_buffers, options.uring_entries)
 }

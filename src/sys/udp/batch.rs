@@ -13,9 +13,9 @@ use std::ptr;
 
 use socket2::Socket;
 
+use super::MAX_PAYLOAD;
 use super::runs::BATCH;
-use super::wire::{Control, Name, Told};
-use super::{MAX_PAYLOAD, Received};
+use super::wire::{Control, Name};
 use crate::addr::canonical;
 
 mod inbox;
@@ -93,29 +93,6 @@ impl Abilities {
             // What the peer's system says is an error here.
             short_is_all: false,
         })
-    }
-
-    /// A message that was received with these bytes of an address and of control messages, and the
-    /// length of the datagrams that it is made of if these were joined. `None` is one without an
-    /// address that could be answered.
-    #[allow(dead_code, reason = "only where io_uring is built")]
-    #[inline]
-    pub(crate) fn arrived(
-        &self,
-        (name, control): (&[u8], &[u8]),
-        length: usize,
-        truncated: bool,
-    ) -> Option<(Received, Option<usize>)> {
-        let peer = canonical(Name::of(name).get()?);
-        let mut received = Received { length, peer, local: self.local, truncated };
-        if !self.tells || control.is_empty() {
-            return Some((received, None));
-        }
-        let told = Told::read(control);
-        if let Some(local) = told.local {
-            received.local = canonical(local.with_port(self.local.port()));
-        }
-        Some((received, told.segment.filter(|segment| (1..length).contains(segment))))
     }
 
     /// The longest datagrams that several of one message may have.

@@ -47,15 +47,6 @@ impl Name {
         }
     }
 
-    /// The same of other bytes, of which those behind an address are left out.
-    #[inline]
-    pub(super) fn of(other: &[u8]) -> Name {
-        let mut name = Name::new();
-        let length = other.len().min(NAME_LENGTH);
-        name.bytes[..length].copy_from_slice(&other[..length]);
-        name
-    }
-
     /// The address, if it is one of these two.
     #[inline]
     pub(super) fn get(&self) -> Option<SocketAddr> {
@@ -137,15 +128,8 @@ impl Control {
 
     /// Reads what lies in the first `length` bytes. A message that was cut says nothing.
     pub(super) fn told(&self, length: usize) -> Told {
-        Told::read(&self.bytes[..length.min(CONTROL_LENGTH)])
-    }
-}
-
-impl Told {
-    /// Reads control messages. One that was cut says nothing.
-    pub(super) fn read(bytes: &[u8]) -> Told {
         let mut told = Told::default();
-        let mut rest = bytes;
+        let mut rest = &self.bytes[..length.min(CONTROL_LENGTH)];
         while rest.len() >= HEADER {
             let length = usize::from_ne_bytes(array(rest, 0));
             let level = i32::from_ne_bytes(array(rest, HEADER - 8));

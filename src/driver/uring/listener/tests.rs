@@ -9,7 +9,7 @@ use crate::driver::uring::tests::{fill, settle};
 
 /// A driver, where this system has io_uring, with a listener.
 fn listening() -> Option<(Uring, std::net::SocketAddr)> {
-    let mut driver = Uring::new(64 << 10, (64 << 10, 4), (64, 256)).ok()?;
+    let mut driver = Uring::new(64 << 10, 64 << 10, (64, 256)).ok()?;
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     socket.set_nonblocking(true).unwrap();
     let address = socket.local_addr().unwrap();

@@ -16,7 +16,6 @@ use crate::driver::uring::tag::{Kind, Tag};
 mod ending;
 mod full;
 mod leftovers;
-mod messages;
 mod stalls;
 
 /// Far more than any wait here needs.
@@ -24,7 +23,7 @@ const LONG: Duration = Duration::from_secs(10);
 
 /// A small driver; `None` where the system has none, which is said.
 fn driver(buffers: usize, entries: (u32, u32)) -> Option<Uring> {
-    match Uring::new(BUFFER_BYTES, (buffers * BUFFER_BYTES, buffers), entries) {
+    match Uring::new(BUFFER_BYTES, buffers * BUFFER_BYTES, entries) {
         Ok(driver) => Some(driver),
         Err(fallback) => {
             println!("skipped: {fallback}");

@@ -37,12 +37,12 @@ fn only_as_many_streams_try_again_as_there_are_buffers() {
 fn a_buffer_that_a_completion_names_is_not_free() {
     let Some(mut driver) = driver(4, (64, 256)) else { return };
     let mut peers = open(&mut driver, 4);
-    let free = |driver: &Uring| driver.buffers.free(driver.ring.fetched_buffers(Group::Streams));
+    let free = |driver: &Uring| driver.buffers.free(driver.ring.fetched_buffers());
     assert_eq!(free(&driver), 4);
     for peer in &mut peers {
         peer.write_all(b"message").unwrap();
     }
-    while driver.ring.fetched_buffers(Group::Streams) < 4 {
+    while driver.ring.fetched_buffers() < 4 {
         driver.wait(Some(LONG)).unwrap();
     }
     for left in (0..4).rev() {
