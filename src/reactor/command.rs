@@ -9,7 +9,8 @@ use crate::driver::{Driver, Token};
 use crate::error::{CloseReason, HandleError};
 use crate::handler::{Action, Handler};
 use crate::reactor::Reactor;
-use crate::reactor::accept::Arrival;
+use crate::reactor::accept::{Arrival, Brought};
+use crate::sys::socket::Stream;
 
 impl<D: Driver, H: Handler> Reactor<D, H> {
     pub(super) fn carry_out(&mut self, command: Command) {
@@ -45,9 +46,11 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                 }
             }
             Command::Connect { dial, promise } => self.core.connect_promised(dial, promise),
-            Command::Adopt { stream, peer, direction, promise } => {
+            Command::Adopt { stream, peer, direction, promise, attachment } => {
+                let datagrams = matches!(stream, Stream::Udp(_));
                 let arrival = Arrival { stream: stream.into(), peer, listener: NO_LISTENER };
-                self.adopt_promised(arrival, direction, promise);
+                let brought = Brought { direction, datagrams, promise, attachment };
+                self.adopt_promised(arrival, brought);
             }
             Command::Accepted { stream, peer, listener, ticket } => {
                 self.core.shared.taken.add(1);
