@@ -107,7 +107,8 @@ impl Server {
 
     /// Gives every loop a listening socket of its own (SO_REUSEPORT): the kernel balances, and
     /// there is no acceptor. UDP sockets are then one a loop too. Listeners that were given, and
-    /// Unix sockets, keep to the acceptor. Default off.
+    /// Unix sockets, keep to the acceptor. Default off. Linux, Android, FreeBSD and DragonFly;
+    /// elsewhere the start fails with `Unsupported`.
     #[doc(alias = "WithReusePort")]
     pub fn reuse_port(mut self, on: bool) -> Self {
         self.options.listen.reuse_port = on;

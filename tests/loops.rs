@@ -181,6 +181,7 @@ every_driver! {
         common::stop(server);
     }
 
+    #[cfg(unix)]
     fn with_reuse_port_unix_sockets_and_given_listeners_are_served_too(driver) {
         let directory = Directory::new();
         let (path, url) = directory.socket("socket");

@@ -212,6 +212,7 @@ every_driver! {
         ended(server);
     }
 
+    #[cfg(unix)]
     fn over_a_unix_socket_the_reply_arrives(driver) {
         let directory = Directory::new();
         let (path, url) = directory.socket("socket");

@@ -5,11 +5,14 @@ mod closures;
 mod common;
 mod tls_client;
 
+#[cfg(unix)]
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use certificates::{Authority, BOTH, Identity, provider};
-use closures::{Directory, Script, TCP};
+#[cfg(unix)]
+use closures::Directory;
+use closures::{Script, TCP};
 use common::Events;
 use rustls::server::ResolvesServerCertUsingSni;
 use rustls::sign::CertifiedKey;
@@ -184,6 +187,7 @@ every_driver! {
         common::stop(server);
     }
 
+    #[cfg(unix)]
     fn listeners_have_configurations_of_their_own_or_none(driver) {
         let authorities = [Authority::new(), Authority::new(), Authority::new()];
         let directory = Directory::new();

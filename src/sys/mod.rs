@@ -22,3 +22,15 @@ pub(crate) mod unix;
 #[path = "unix_unsupported.rs"]
 pub(crate) mod unix;
 pub(crate) mod writer;
+
+/// The error of what this platform does not have: names both.
+#[allow(dead_code, reason = "not where everything is there")]
+pub(crate) fn unsupported(what: &str) -> std::io::Error {
+    let message = format!("{what} (not on {})", std::env::consts::OS);
+    std::io::Error::new(std::io::ErrorKind::Unsupported, message)
+}
+
+/// Whether an error is of [`unsupported`], and not an answer of the system.
+pub(crate) fn is_of_this_platform(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::Unsupported && error.raw_os_error().is_none()
+}
