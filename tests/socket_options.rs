@@ -4,7 +4,7 @@ mod closures;
 mod common;
 
 use std::io;
-use std::net::{TcpListener, UdpSocket};
+use std::net::TcpListener;
 #[cfg(unix)]
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -223,7 +223,7 @@ every_driver! {
         let server = common::server(driver).loops(2).reuse_port(true);
         let server = server.listen(TCP).listen("udp://127.0.0.1:0");
         let server = server.listen_on_tcp(TcpListener::bind("127.0.0.1:0").unwrap());
-        let server = server.listen_on_udp(UdpSocket::bind("127.0.0.1:0").unwrap());
+        let server = server.listen_on_udp(std::net::UdpSocket::bind("127.0.0.1:0").unwrap());
         let server = server.on_listener_socket(move |_| {
             count.fetch_add(1, Ordering::SeqCst);
             Ok(())
