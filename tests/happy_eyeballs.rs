@@ -161,6 +161,7 @@ every_driver! {
         common::stop(server);
     }
 
+    #[cfg_attr(not(target_os = "linux"), ignore = "looks into /proc")]
     fn attempts_that_lose_leave_nothing(driver) {
         if !alone(driver, "attempts_that_lose_leave_nothing") {
             return;

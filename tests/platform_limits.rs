@@ -12,9 +12,6 @@ const TCP: &str = "tcp://127.0.0.1:0";
 
 const IS_LINUX: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
-/// Whether the kernel spreads connections over sockets on one port.
-const SPREADS: bool = IS_LINUX || cfg!(any(target_os = "freebsd", target_os = "dragonfly"));
-
 /// The server starts exactly where the platform has what it asks for; elsewhere the error names
 /// that, and the platform.
 fn check(server: Server, is_there: bool, name: &str) {
@@ -33,8 +30,12 @@ fn check(server: Server, is_there: bool, name: &str) {
 
 #[test]
 fn a_socket_for_each_loop_is_there_where_the_kernel_spreads_connections() {
-    check(Server::new().listen(TCP).reuse_port(true), SPREADS, "reuse_port");
-    check(Server::new().listen("udp://127.0.0.1:0").reuse_port(true), SPREADS, "reuse_port");
+    check(Server::new().listen(TCP).reuse_port(true), common::SPREADS, "reuse_port");
+    check(
+        Server::new().listen("udp://127.0.0.1:0").reuse_port(true),
+        common::SPREADS,
+        "reuse_port",
+    );
 }
 
 #[test]

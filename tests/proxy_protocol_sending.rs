@@ -7,7 +7,9 @@ mod outgoing;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 
-use closures::{Directory, Script, TCP};
+#[cfg(unix)]
+use closures::Directory;
+use closures::{Script, TCP};
 use outgoing::{Told, closed_port, connect_as, reporting};
 use tightloop::proxy_protocol::{ProxyHeader, ProxyProtocol, Tlv};
 use tightloop::{Action, Address, Connect, Endpoint, Error};

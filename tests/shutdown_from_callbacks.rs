@@ -8,7 +8,9 @@ use std::io::Write;
 use std::net::{Shutdown, UdpSocket};
 use std::time::Duration;
 
-use closures::{Directory, Script, TCP, ended};
+#[cfg(unix)]
+use closures::Directory;
+use closures::{Script, TCP, ended};
 use tightloop::Action;
 
 every_driver! {

@@ -115,7 +115,7 @@ every_driver! {
     fn every_option_reaches_the_sockets_of_accepted_connections(driver) {
         is_odd(&told_by(odd(common::server(driver)).listen(TCP)));
         is_odd(&told_by(odd(common::server(driver)).loops(2).listen(TCP)));
-        is_odd(&told_by(odd(common::server(driver)).loops(2).reuse_port(true).listen(TCP)));
+        is_odd(&told_by(odd(common::server(driver)).loops(2).reuse_port(common::SPREADS).listen(TCP)));
     }
 
     fn every_option_reaches_the_connections_of_a_listener_that_was_given(driver) {
@@ -220,7 +220,7 @@ every_driver! {
     fn the_listener_hook_is_called_for_each_loops_own_socket_and_for_given_ones(driver) {
         let called = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&called);
-        let server = common::server(driver).loops(2).reuse_port(true);
+        let server = common::server(driver).loops(2).reuse_port(common::SPREADS);
         let server = server.listen(TCP).listen("udp://127.0.0.1:0");
         let server = server.listen_on_tcp(TcpListener::bind("127.0.0.1:0").unwrap());
         let server = server.listen_on_udp(std::net::UdpSocket::bind("127.0.0.1:0").unwrap());

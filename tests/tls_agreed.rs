@@ -12,7 +12,9 @@ use std::sync::Arc;
 use certificates::{Authority, BOTH, Identity, provider};
 #[cfg(unix)]
 use closures::Directory;
-use closures::{Script, TCP};
+use closures::Script;
+#[cfg(unix)]
+use closures::TCP;
 use common::Events;
 use rustls::server::ResolvesServerCertUsingSni;
 use rustls::sign::CertifiedKey;
@@ -221,7 +223,7 @@ every_driver! {
     fn every_loop_speaks_tls_however_connections_come_to_it(driver) {
         let authority = Authority::new();
         for reuse_port in [false, true] {
-            let server = common::server(driver).loops(2).reuse_port(reuse_port).listen(TLS);
+            let server = common::server(driver).loops(2).reuse_port(reuse_port && common::SPREADS).listen(TLS);
             let server = common::start(server.tls(authority.server(BOTH)), |_| Script::new());
             let config = Arc::new(authority.client(BOTH));
             let mut clients: Vec<_> = (0..16)
