@@ -234,7 +234,9 @@ every_driver! {
             let handle = server.handle();
             common::eventually("all are gone", || handle.connections() == 0);
             let stats = handle.stats();
-            assert!(stats.opened == stats.closed && stats.accept_failures == 0, "{stats:?}");
+            // Windows does not hand out a connection that has been reset: its accept fails.
+            let failures = if cfg!(windows) { 0 } else { stats.accept_failures };
+            assert!(stats.opened == stats.closed && failures == 0, "{stats:?}");
             common::stop(server);
         }
     }
@@ -262,7 +264,8 @@ every_driver! {
         for thread in storm {
             thread.join().unwrap();
         }
-        assert!(server.handle().stats().accepted > 50, "there was no storm");
+        let stats = server.handle().stats();
+        assert!(stats.accepted + stats.accept_failures > 50, "there was no storm");
         drop(client);
         common::stop(server);
     }
@@ -288,6 +291,7 @@ every_driver! {
         }
     }
 
+    #[cfg_attr(windows, ignore = "Windows accepts no connection that has been reset")]
     fn the_address_of_a_peer_that_has_reset_meanwhile_is_known(driver) {
         let (told, events) = common::events();
         let server = common::start(common::server(driver).listen(TCP), move |_| {

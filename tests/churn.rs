@@ -49,9 +49,15 @@ every_driver! {
             }
         });
         let watch = server.handle();
-        common::eventually("all are closed", || watch.stats().closed == 2_001);
+        // Windows does not hand out a connection that has been reset: its accept fails.
+        let gone = || match watch.stats() {
+            stats if cfg!(windows) => stats.closed + stats.accept_failures,
+            stats => stats.closed,
+        };
+        common::eventually("all are closed", || gone() == 2_001);
         let stats = watch.stats();
-        assert_eq!((stats.accepted, stats.opened, watch.connections()), (2_001, 2_001, 0));
+        assert_eq!((stats.accepted, stats.opened), (stats.closed, stats.closed));
+        assert_eq!(watch.connections(), 0);
         // Descriptors are closed just after on_close.
         common::eventually("descriptors are back", || descriptors() <= before);
         common::stop(server);

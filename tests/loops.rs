@@ -3,7 +3,7 @@
 mod closures;
 mod common;
 
-use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -292,7 +292,7 @@ every_driver! {
         let first = make(0);
         let second = make(common::address(&first, 0).port());
         for _ in 0..100 {
-            let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let client = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
             client.set_read_timeout(Some(common::DEADLINE)).unwrap();
             client.send_to(b"x", common::address(&first, 0)).unwrap();
             assert_eq!(client.recv(&mut [0; 8]).unwrap(), 1);
