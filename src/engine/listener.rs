@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::options::Options;
 use crate::proxy_protocol::ProxyProtocol;
 use crate::reactor::opening::ListenerPolicy;
-use crate::sys::is_of_this_platform;
+use crate::sys::is_not_here;
 use crate::sys::socket::{Listener, bind_first, bind_tcp, bind_udp, bind_unix};
 use crate::tls::MakeSession;
 
@@ -129,7 +129,7 @@ fn check_proxy(policy: Option<&ProxyProtocol>) -> Result<()> {
 
 fn listen_error(address: impl Into<String>, source: io::Error) -> Error {
     let address = address.into();
-    if is_of_this_platform(&source) {
+    if is_not_here(&source) {
         return Error::Unsupported { what: format!("{source}, asked for {address}") };
     }
     Error::Listen { address, source }

@@ -18,7 +18,7 @@ use crate::handler::{Action, Handler};
 use crate::options::Options;
 use crate::reactor::{Parts, Reactor};
 use crate::sys::affinity;
-use crate::sys::is_of_this_platform;
+use crate::sys::is_not_here;
 use crate::sys::socket::{Listener, Stream};
 
 /// The threads of one server while they boot and until they have ended.
@@ -213,7 +213,7 @@ impl<H: Handler, F: FnOnce(Choice) -> H> Life for LoopLife<'_, H, F> {
 }
 
 fn start_error(index: usize, source: io::Error) -> Error {
-    if is_of_this_platform(&source) {
+    if is_not_here(&source) {
         return Error::Unsupported { what: source.to_string() };
     }
     Error::LoopStart { index, source }

@@ -88,7 +88,7 @@ impl DriverFallback {
         let kind = match self.code {
             Some(code) => io::Error::from_raw_os_error(code).kind(),
             None if cfg!(not(target_os = "linux")) => return sys::unsupported("driver io-uring"),
-            None => io::ErrorKind::Unsupported,
+            None => return sys::not_here(format!("driver io-uring: {self}")),
         };
         io::Error::new(kind, format!("io_uring cannot be had: {self}"))
     }
