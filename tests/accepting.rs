@@ -234,9 +234,7 @@ every_driver! {
             let handle = server.handle();
             common::eventually("all are gone", || handle.connections() == 0);
             let stats = handle.stats();
-            // Windows does not hand out a connection that has been reset: its accept fails.
-            let failures = if cfg!(windows) { 0 } else { stats.accept_failures };
-            assert!(stats.opened == stats.closed && failures == 0, "{stats:?}");
+            assert!(stats.opened == stats.closed && stats.accept_failures == 0, "{stats:?}");
             common::stop(server);
         }
     }
@@ -264,8 +262,9 @@ every_driver! {
         for thread in storm {
             thread.join().unwrap();
         }
-        let stats = server.handle().stats();
-        assert!(stats.accepted + stats.accept_failures > 50, "there was no storm");
+        // Windows does not hand out, nor count, a connection that has been reset.
+        let accepted = server.handle().stats().accepted;
+        assert!(cfg!(windows) || accepted > 50, "there was no storm");
         drop(client);
         common::stop(server);
     }
