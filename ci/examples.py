@@ -7,7 +7,8 @@ DIRECTORY holds the built examples (default target/debug/examples). Needs nothin
 uses curl where there is one. Prints a line for each check; the exit code is 1 if one failed.
 Ports are chosen by the system, paths are in a temporary directory, and what is waited for is an
 event, never time: DEADLINE only bounds the wait for something that does not come. EXAMPLE_DRIVER=poll
-or io-uring has the examples use that driver.
+or io-uring has the examples use that driver. EXAMPLE_SANITIZED says that a sanitizer is built in
+(ci/sanitize.sh): then memory is not measured, and whatever an example writes of a sanitizer is a failure.
 """
 
 import contextlib
@@ -32,6 +33,7 @@ MIB = 1 << 20
 directory = "target/debug/examples"
 temporary = ""
 passed, failed = 0, 0
+is_sanitized = bool(os.environ.get("EXAMPLE_SANITIZED"))
 
 
 def check(name, ok, detail=""):
@@ -39,6 +41,19 @@ def check(name, ok, detail=""):
     global passed, failed
     passed, failed = (passed + 1, failed) if ok else (passed, failed + 1)
     print(f"ok    {name}" if ok else f"FAIL  {name}: {detail}", flush=True)
+
+
+def check_memory(name, ok, detail=""):
+    """As check, of what memory a process takes."""
+    if is_sanitized:
+        return print(f"skip  {name}: a sanitizer keeps what was freed", flush=True)
+    check(name, ok, detail)
+
+
+def rss_kib(process):
+    """KiB of a process that are in memory."""
+    with open(f"/proc/{process.pid}/status", encoding="ascii") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
 
 
 def equal(name, got, expected):
@@ -81,6 +96,8 @@ class Example:
         self.process.kill()  # does nothing to a process that was waited for
         self.process.wait()
         self.process.stdout.close()
+        if is_sanitized and "Sanitizer" in self.stderr():
+            check(f"{self.name}: no word of the sanitizer", False, self.stderr())
         self.errors.close()
 
     def wait_until_it_listens(self):
@@ -557,6 +574,51 @@ def push_on_two_loops():
                 check(f"push: the {name} client's last line is whole", whole, rest)
 
 
+# ---- from_gnet_push -------------------------------------------------------------------------
+
+
+def from_gnet_pushes():
+    with Example("from_gnet_push", "--tick", "50ms", "--loops", "2") as push:
+        with push.connect() as first, push.connect() as second:
+            for name, peer in ("first", first), ("second", second):
+                host, port = peer.getsockname()
+                welcome = f"welcome {host}:{port}\n".encode()
+                equal(f"from_gnet_push: the {name} client is greeted", receive_line(peer), welcome)
+                ticks = []
+                while len(ticks) < 4:
+                    # Who came while the line was made is not counted in it.
+                    match = re.fullmatch(rb"tick (\d+): [012] here\n", receive_line(peer))
+                    if not match:
+                        break
+                    ticks.append(int(match[1]))
+                consecutive = len(ticks) == 4 and ticks == list(range(ticks[0], ticks[0] + 4))
+                check(f"from_gnet_push: the {name} client misses no tick", consecutive, ticks)
+            second.sendall(b"hel")
+            second.sendall(b"lo\nquit\nlost\n")
+            end = receive(second, MIB)
+            answers = [line for line in end.split(b"\n") if not line.startswith(b"tick ")]
+            equal("from_gnet_push: it answers, and ends", answers, [b"what?", b"bye", b""])
+            while receive_line(first).endswith(b" 2 here\n"):
+                pass
+            alone = receive_line(first)
+            check("from_gnet_push: who is left is alone", alone.endswith(b": 1 here\n"), alone)
+        push.end()
+
+
+def from_gnet_limits():
+    with Example("from_gnet_push") as push:
+        with push.connect() as peer:
+            receive_line(peer)
+            peer.sendall(b"0" * 1025)
+            closed = receive(peer, MIB)
+            check("from_gnet_push: a line without an end closes", closed.count(b"\n") < 5, closed)
+        with push.connect() as peer:
+            receive_line(peer)
+            peer.sendall(b"stop\n")
+            code = push.process.wait(DEADLINE)
+            equal("from_gnet_push: stop ends the server", (code, push.stderr()), (0, ""))
+
+
 # ---- blocking -------------------------------------------------------------------------------
 
 
@@ -772,6 +834,8 @@ GROUPS = [
     stats_are_shown,
     push_at_its_pace,
     push_on_two_loops,
+    from_gnet_pushes,
+    from_gnet_limits,
     blocking_overlaps,
     blocking_refuses,
     blocking_when_full,

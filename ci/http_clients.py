@@ -6,8 +6,7 @@
 As ci/examples.py, with which it shares its tools. (It is not called http.py: Python's own module has
 that name.) Uses curl and wrk where they are. CORPUS is the list of requests that two parties could
 read in two ways, with what has to come of each: sent whole, byte by byte, and some of them cut in two
-at each place. Everything is done on each driver that the system has. Where HTTP_SANITIZED is set
-(ci/sanitize.sh), the server's memory is not measured: the sanitizer keeps what was freed.
+at each place. Everything is done on each driver that the system has.
 """
 
 import concurrent.futures
@@ -28,7 +27,8 @@ import time
 
 sys.dont_write_bytecode = True
 import examples
-from examples import DEADLINE, MIB, Example, check, check_end, equal, pattern, receive, shown
+from examples import DEADLINE, MIB, Example, check, check_end, check_memory, equal, pattern, receive
+from examples import rss_kib, shown
 
 HOST = b"Host: a\r\n"
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -37,7 +37,6 @@ PROBE = b"GET /probe HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 HELLO = b"Hello, World!"
 
 driver = "poll"
-is_sanitized = bool(os.environ.get("HTTP_SANITIZED"))
 
 
 def server(*flags, **more):
@@ -441,13 +440,6 @@ def order_is_kept():
         http.end()
 
 
-def rss_kib(example):
-    if is_sanitized:
-        return 0
-    with open(f"/proc/{example.process.pid}/status", encoding="ascii") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
-
-
 def output_is_bounded():
     """Who asks for much and takes nothing gets no more than fits the buffers."""
     with server() as http:
@@ -456,7 +448,7 @@ def output_is_bounded():
             ("short answers", GET, 200_000),
             ("echoes", post(b"Content-Length: 100000", body=pattern(100_000)), 500),
         ]:
-            before = rss_kib(http)
+            before = rss_kib(http.process)
             text = memoryview(request * times)
             with http.connect() as peer, http.connect() as other:
                 sent = 0
@@ -464,8 +456,8 @@ def output_is_bounded():
                 with contextlib.suppress(TimeoutError):
                     while sent < len(text):
                         sent += peer.send(text[sent : sent + MIB])
-                grown = rss_kib(http) - before
-                check(label(f"{name} that nobody reads: {grown} KiB"), grown < 8 * 1024, grown)
+                grown = rss_kib(http.process) - before
+                check_memory(label(f"{name} that nobody reads: {grown} KiB"), grown < 8 * 1024, grown)
                 equal(label(f"{name}: others are served"), ask(other, GET)[2], HELLO)
                 peer.settimeout(DEADLINE)
                 send = lambda: (peer.sendall(text[sent:]), peer.sendall(PROBE))
@@ -696,7 +688,7 @@ def killed_clients():
         while time.monotonic() < end and (least := open_ones()) > 20:
             time.sleep(0.05)
         check(label("their descriptors are given back"), least <= 20, least)
-        check(label("and their memory"), rss_kib(http) < 64 * 1024, rss_kib(http))
+        check_memory(label("and their memory"), rss_kib(http.process) < 64 * 1024, rss_kib(http.process))
         http.end()
 
 

@@ -1,12 +1,11 @@
 #!/usr/bin/env python3
 """Speaks to the example kv as clients of Redis would, and compares it with Redis itself.
 
-    cargo build --examples && python3 ci/kv.py [DIRECTORY] [--seed N] [--sequences N] [--sanitized]
+    cargo build --examples && python3 ci/kv.py [DIRECTORY] [--seed N] [--sequences N]
 
 As ci/examples.py, with which it shares its tools. Uses redis-server, redis-cli, redis-benchmark and
 pip (for redis-py, into target/) where they are. The random commands come from a seed, which is
-printed: with --seed they are the same again. --sanitized passes over what the memory of the process
-is compared with, in which a sanitizer keeps what was freed.
+printed: with --seed they are the same again.
 """
 
 import contextlib
@@ -23,7 +22,8 @@ import time
 
 sys.dont_write_bytecode = True
 import examples
-from examples import DEADLINE, MIB, Example, check, check_end, connect, equal, receive
+from examples import DEADLINE, MIB, Example, check, check_end, check_memory, connect, equal, receive
+from examples import rss_kib
 
 CRLF = b"\r\n"
 
@@ -145,21 +145,6 @@ class Redis:
 
     def address(self):
         return "127.0.0.1", self.port
-
-
-sanitized = False
-
-
-def check_memory(name, ok, detail):
-    if sanitized:
-        return print(f"skip  {name}: a sanitizer keeps what was freed")
-    check(name, ok, detail)
-
-
-def resident(process):
-    """KiB of a process that are in memory."""
-    with open(f"/proc/{process.pid}/status") as status:
-        return int(next(line for line in status if line.startswith("VmRSS")).split()[1])
 
 
 def eventually(name, condition):
@@ -515,7 +500,7 @@ def who_does_not_read():
             deaf, lazy, reader, client = make(), make(), make(), make()
             deaf.ask("SUBSCRIBE", "news")
             reader.ask("SUBSCRIBE", "news")
-            before = resident(server.process)
+            before = rss_kib(server.process)
             lengths = []
             message = b"m" * MIB
             for _ in range(100):
@@ -523,14 +508,14 @@ def who_does_not_read():
                 lengths.append(len(reader.read()[2]))
             equal(f"{label} a listener that reads gets 100 MiB", lengths, [MIB] * 100)
             eventually(f"{label} one that does not is closed", lambda: client.ask("PUBLISH", "news", "x") == 1)
-            grown = resident(server.process) - before
+            grown = rss_kib(server.process) - before
             check_memory(f"{label} and has cost no more than its bound", grown < 48 * 1024, f"{grown} KiB")
-            before = resident(server.process)
+            before = rss_kib(server.process)
             client.ask("SET", "long", b"v" * 10_000)  # not shared with replies
             sent = send_until_stuck(lazy.socket, encode("GET", "long"), 64 * MIB)
             equal(f"{label} others are served meanwhile", client.ask_all([("SET", "k", n) for n in range(1000)]), [OK] * 1000)
             check(f"{label} it is read no further", sent < 64 * MIB, f"{sent} bytes were taken")
-            grown = resident(server.process) - before
+            grown = rss_kib(server.process) - before
             check_memory(f"{label} replies that nobody takes are bounded", grown < 16 * 1024, f"{grown} KiB")
 
 
@@ -563,11 +548,11 @@ def long_replies_of_several_loops():
                 commands = [("GET", f"none{n}") for n in range(12)]
                 for number in range(6):
                     commands += [(name, f"{key}{number}", *more)] * 40
-                before = resident(server.process)
+                before = rss_kib(server.process)
                 with Client(server.address()) as lazy:
                     lazy.socket.sendall(b"".join(encode(*command) for command in commands))
                     time.sleep(1)
-                    grown = resident(server.process) - before
+                    grown = rss_kib(server.process) - before
                     check_memory(f"{label} long replies of {name} are bounded", grown < 24 * 1024, f"{grown} KiB")
                     lengths = [len(b"".join(reply) if isinstance(reply, list) else reply or b"") for reply in (lazy.read() for _ in commands)]
                     whole = 1_000_000 if name == "LRANGE" else MIB
@@ -628,12 +613,12 @@ def memory():
     for flags in [], ["--loops", "2"]:
         label = f"kv {' '.join(flags)}:"
         with kv("--maxmemory", "30mb", *flags) as server, Client(server.address()) as client:
-            before = resident(server.process)
+            before = rss_kib(server.process)
             replies = client.ask_all([("SET", f"k{n}", "x" * 1000) for n in range(40_000)])
             stored = replies.count(OK)
             equal(f"{label} the rest is refused", replies.count(oom), 40_000 - stored)
             check(f"{label} most of 30 MB is used", 22_000 < stored < 30_000, stored)
-            grown = resident(server.process) - before
+            grown = rss_kib(server.process) - before
             check_memory(f"{label} the memory is counted honestly", grown < 40 * 1024, f"{grown} KiB")
             big = "x" * 30_000_000
             for command in "SET k", "LPUSH l", "HSET h f", "SADD s", "MSET m", "APPEND k1", "SETNX n":
@@ -711,7 +696,7 @@ def broken_protocol():
         witness = stack.enter_context(Client(server.address()))
         redis = stack.enter_context(Redis()) if shutil.which("redis-server") else None
         outcome(server.address(), inputs[0])
-        before = resident(server.process)
+        before = rss_kib(server.process)
         wrong, differs = [], []
         for data in inputs:
             got = outcome(server.address(), data)
@@ -726,7 +711,7 @@ def broken_protocol():
             with connect(server.address()) as peer, contextlib.suppress(OSError):
                 peer.sendall(data)
         equal("kv: others are served", witness.ask("PING"), Status("PONG"))
-        grown = resident(server.process) - before
+        grown = rss_kib(server.process) - before
         check_memory("kv: nothing has grown", grown < 4096, f"{grown} KiB")
         eventually("kv: and nothing is left of them", lambda: clients(witness) == 1)
 
@@ -752,10 +737,10 @@ def idle_and_gone():
 
 
 def with_idle_clients(label, server, client, count):
-    before = resident(server.process)
+    before = rss_kib(server.process)
     idle = [socket.create_connection(server.address(), DEADLINE) for _ in range(count)]
     eventually(f"{label} {count} idle clients", lambda: connected(client) == count + 1)
-    each = (resident(server.process) - before) * 1024 // count
+    each = (rss_kib(server.process) - before) * 1024 // count
     check_memory(f"{label} an idle client costs little", each < 1024, f"{each} bytes")
     for number, peer in enumerate(idle[:300]):
         peer.sendall(encode("SET", f"half{number}", "x" * 1000)[: 20 + number * 3])
@@ -990,10 +975,7 @@ def command_line():
 
 
 def main():
-    global sanitized
     arguments = sys.argv[1:]
-    sanitized = "--sanitized" in arguments
-    arguments = [argument for argument in arguments if argument != "--sanitized"]
     option = lambda name, default: int(arguments[arguments.index(name) + 1]) if name in arguments else default
     seed = option("--seed", random.randrange(1 << 32))  # printed
     sequences = option("--sequences", 100)

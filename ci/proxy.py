@@ -24,8 +24,8 @@ import time
 
 sys.dont_write_bytecode = True
 import examples
-from examples import DEADLINE, MIB, Example, check, check_end, connect, equal
-from examples import exchange, pattern, receive, receive_line, refused
+from examples import DEADLINE, MIB, Example, check, check_end, check_memory, connect, equal
+from examples import exchange, pattern, receive, receive_line, refused, rss_kib
 
 
 class Upstream:
@@ -131,11 +131,6 @@ def end(example, number=signal.SIGTERM):
     """As Example.end, and answers what it printed as its last words."""
     example.end(number)
     return example.process.stdout.read().decode()
-
-
-def rss_kib(example):
-    with open(f"/proc/{example.process.pid}/status", encoding="ascii") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
 
 
 def descriptors(example):
@@ -344,7 +339,7 @@ def much_through_tls():
         with proxy(back.url, flags=flags, listen=["tls://127.0.0.1:0"]) as one:
             with one.connect() as plain:
                 with context.wrap_socket(plain, server_hostname="localhost") as peer:
-                    before = rss_kib(one)
+                    before = rss_kib(one.process)
                     threading.Timer(1, late.set).start()
                     peer.sendall(message)
                     digest = hashlib.sha256(message).digest()
@@ -352,8 +347,8 @@ def much_through_tls():
                     time.sleep(1)
                     same = receive(peer, size) == message
                     check("proxy: and back, read late", same, "differs")
-                    grown = rss_kib(one) - before
-                    check(f"proxy: TLS in {grown} KiB more", grown < 4096, "too much")
+                    grown = rss_kib(one.process) - before
+                    check_memory(f"proxy: TLS in {grown} KiB more", grown < 4096, "too much")
             end(one)
 
 
@@ -563,7 +558,7 @@ def memory_while_nobody_reads():
     with Upstream(late_reader) as server, proxy(server.url) as one, contextlib.ExitStack() as stack:
         with one.connect() as peer:
             peer.shutdown(socket.SHUT_WR)  # warm
-        before = rss_kib(one)
+        before = rss_kib(one.process)
         peers = [stack.enter_context(one.connect()) for _ in range(count)]
         sent = [0] * count
 
@@ -577,12 +572,12 @@ def memory_while_nobody_reads():
         for thread in threads:
             thread.start()
         until_nothing_moves(sent)
-        grown = rss_kib(one) - before
+        grown = rss_kib(one.process) - before
         stuck = all(part < size for part in sent)
         check("proxy: senders wait for a reader that does not read", stuck, sent)
         # 256 KiB for each and a turn's input, and what the loop keeps for reuse.
         limit = count * (256 + 64 + 64) + 4096
-        check(f"proxy: {grown} KiB for {count} of them", grown < limit, f"limit {limit}")
+        check_memory(f"proxy: {grown} KiB for {count} of them", grown < limit, f"limit {limit}")
         released.set()
         for thread in threads:
             thread.join(DEADLINE)
@@ -604,15 +599,15 @@ def memory_while_the_client_does_not_read():
     stack = contextlib.ExitStack()
     with Upstream(send) as server, proxy(server.url) as one, stack:
         peers = [stack.enter_context(one.connect()) for _ in range(count)]
-        before = rss_kib(one)
+        before = rss_kib(one.process)
         for peer in peers:
             peer.sendall(b"x")
         until_nothing_moves(sent)
-        grown = rss_kib(one) - before
+        grown = rss_kib(one.process) - before
         stuck = len(sent) == count and all(part < size - MIB for part in sent.values())
         check("proxy: a server waits for clients that do not read", stuck, sent)
         limit = count * (256 + 64 + 64) + 4096
-        check(f"proxy: {grown} KiB for {count} of them", grown < limit, f"limit {limit}")
+        check_memory(f"proxy: {grown} KiB for {count} of them", grown < limit, f"limit {limit}")
         same = all(receive(peer, size) == message for peer in peers)
         check("proxy: and they get all of it", same, "differs")
         stack.close()
@@ -910,7 +905,7 @@ def ten_thousand_connections():
             in_parallel(4, come_and_go)
             took = time.monotonic() - started
             eventually("proxy: no descriptor stays", lambda: descriptors(two) == resting[0])
-            sizes.append(rss_kib(two))
+            sizes.append(rss_kib(two.process))
             print(f"      10,000 connections, one after the other: {took:.1f} s, {sizes[-1]} KiB")
         check("proxy: no memory stays", sizes[-1] < sizes[0] + 512, sizes)
         count = min(10_000, (descriptor_limit() - 200) // 2)
@@ -920,7 +915,7 @@ def ten_thousand_connections():
                 for peer in peers:
                     peer.sendall(b"hello")
                 same = all(receive(peer, 5) == b"hello" for peer in peers)
-                check(f"proxy: {count} connections at once, {rss_kib(two)} KiB", same, "differs")
+                check(f"proxy: {count} connections at once, {rss_kib(two.process)} KiB", same, "differs")
             eventually("proxy: all are gone", lambda: descriptors(two) == resting[0])
         eventually("proxy: in the chain too", lambda: descriptors(one) == resting[1])
         end(two)
@@ -954,11 +949,11 @@ def a_gibibyte_each_way():
                 got.update(some)
                 total += len(some)
                 if total % 4096 < 8:
-                    most = max(most, rss_kib(two), rss_kib(one))
+                    most = max(most, rss_kib(two.process), rss_kib(one.process))
             sender.join(DEADLINE)
             took = time.monotonic() - started
             equal("proxy: 1 GiB each way", (total, got.digest()), (1 << 30, sent.digest()))
-            most = max(most, rss_kib(two), rss_kib(one))
+            most = max(most, rss_kib(two.process), rss_kib(one.process))
             check(f"proxy: in {took:.1f} s and {most} KiB", most < 32 << 10, "too much memory")
         end(two)
         end(one)

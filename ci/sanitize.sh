@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Runs the whole suite under AddressSanitizer and ThreadSanitizer, one after the other, with the
-# standard library instrumented too; then the example http, spoken to by all of its clients:
+# standard library instrumented too; or examples under AddressSanitizer, spoken to by all of their clients:
 #
 #     ci/sanitize.sh [address|thread ...] [-- ARGUMENTS OF cargo test, else --lib --tests]
-#     ci/sanitize.sh kv      the example kv under AddressSanitizer, with all of its clients (ci/kv.py)
+#     ci/sanitize.sh examples [http|kv|proxy ...]
 #
 # With arguments of cargo test, only that is run.
 #
-# The last needs no more than the toolchain that is there; its standard library is not instrumented.
-# Needs a rustc with its source and a clang of the same LLVM: on Debian it installs them. (The
+# The examples need no more than the toolchain that is there; its standard library is not instrumented.
+# The suite needs a rustc with its source and a clang of the same LLVM: on Debian it installs them. (The
 # toolchains of rustup bring a runtime for AddressSanitizer only, and ThreadSanitizer without an
 # instrumented standard library tells of races that are none.) RUSTC_BOOTSTRAP lets a stable
 # compiler take the flags; the crate itself uses nothing unstable.
@@ -16,13 +16,24 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # Any report is a failure, and so is a leak at a server's orderly end.
-if [ "${1:-}" = kv ]; then
+if [ "${1:-}" = examples ]; then
+    shift
+    [ $# -gt 0 ] || set -- http kv proxy
     target=$(uname -m)-unknown-linux-gnu
-    directory=${CARGO_TARGET_DIR:-target}/sanitize-kv
+    directory=${CARGO_TARGET_DIR:-target}/sanitize-examples
     RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_INCREMENTAL=0 CARGO_TARGET_DIR=$directory \
-        cargo build --locked --target "$target" --example kv
-    ASAN_OPTIONS=detect_leaks=1:exitcode=66 \
-        exec python3 ci/kv.py "$directory/$target/debug/examples" --sanitized "${@:2}"
+        cargo build --locked --all-features --target "$target" --examples
+    export ASAN_OPTIONS=detect_leaks=1:exitcode=66 EXAMPLE_SANITIZED=1
+    for example in "$@"; do
+        case $example in
+        http) script=ci/http_clients.py ;;
+        kv | proxy) script=ci/$example.py ;;
+        *) echo "error: no clients are known of the example $example" >&2 && exit 2 ;;
+        esac
+        printf '\n== %s\n' "$example"
+        python3 "$script" "$directory/$target/debug/examples"
+    done
+    exit
 fi
 
 sanitizers=()
@@ -31,8 +42,7 @@ while [ $# -gt 0 ] && [ "$1" != -- ]; do
     shift
 done
 [ $# -gt 0 ] && shift
-everything=
-[ $# -gt 0 ] || { everything=1; set -- --lib --tests; }
+[ $# -gt 0 ] || set -- --lib --tests
 [ ${#sanitizers[@]} -gt 0 ] || sanitizers=(address thread)
 
 if [ -x /usr/bin/apt-get ] && ! { [ -d /usr/lib/rustlib/src/rust ] && command -v clang-22 >/dev/null; }; then
@@ -66,9 +76,4 @@ for sanitizer in "${sanitizers[@]}"; do
     export RUSTFLAGS="-Zsanitizer=$sanitizer -Zexternal-clangrt -Clinker=clang-22 -Clink-arg=-fsanitize=$sanitizer"
     export CARGO_TARGET_DIR=$root/sanitize-$sanitizer
     cargo test -Z build-std --target "$target" --no-fail-fast "$@" -- "${skipped[@]}"
-    if [ -n "$everything" ]; then
-        cargo build -Z build-std --target "$target" --example http
-        # A report is a word on standard error and another exit code: the clients notice both.
-        HTTP_SANITIZED=1 python3 ci/http_clients.py "$CARGO_TARGET_DIR/$target/debug/examples"
-    fi
 done

@@ -2,26 +2,25 @@
 
 use std::fmt;
 use std::io;
-use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::addr::Address;
+use crate::balance::Balancer;
 use crate::conn::admission::Admission;
 use crate::conn::command::Command;
 use crate::conn::dial::{Connect, Dial};
 use crate::conn::handle::{ConnHandle, Promise};
-use crate::conn::state::Direction;
 use crate::driver::Waker;
 use crate::error::{Error, HandleError, Result};
+use crate::listen_socket::{ListenSocket, Listening};
 use crate::metrics::{Counter, LoopMetrics, Stats};
 use crate::options::Options;
 use crate::sync::mailbox::{Mailbox, Rejected};
 use crate::sync::wake::WakeFlag;
-use crate::sys::socket::Stream;
 use crate::tls::MakeNamedSession;
 
 /// What one loop shares with other threads.
@@ -41,6 +40,11 @@ pub(crate) struct LoopShared {
     pub(crate) taken: Counter,
     /// Connections that other threads have asked for and that are not open yet.
     pub(crate) promised: AtomicUsize,
+    /// Listeners of the loop from which connections may still come, and one more as long as it was
+    /// not told to stop accepting. The loop alone writes this, as the next one.
+    pub(crate) accepting: Counter,
+    /// Connections in whatever phase, and those that wait for a place; never too few.
+    pub(crate) held: Counter,
 }
 
 impl LoopShared {
@@ -55,6 +59,8 @@ impl LoopShared {
             handed: Counter::default(),
             taken: Counter::default(),
             promised: AtomicUsize::new(0),
+            accepting: Counter::default(),
+            held: Counter::default(),
         }
     }
 
@@ -81,6 +87,16 @@ impl LoopShared {
         }
     }
 
+    /// Whether the loop has no connection left and will get none from a listener.
+    fn is_drained(&self) -> bool {
+        // In this order: whoever comes is counted by the next before he leaves the one before.
+        self.ended.load(Ordering::Acquire)
+            || self.accepting.observe() == 0
+                && self.taken.observe() == self.handed.observe()
+                && self.promised.load(Ordering::Acquire) == 0
+                && self.held.observe() == 0
+    }
+
     /// Connections that the loop serves or is about to.
     pub(crate) fn load(&self) -> usize {
         let open = self.metrics.opened.get().saturating_sub(self.metrics.closed.get());
@@ -101,9 +117,37 @@ pub(crate) struct ServerShared {
     pub(crate) tls_client: Option<MakeNamedSession>,
     pub(crate) stopping: AtomicBool,
     pub(crate) admission: Arc<Admission>,
+    /// For sockets that are adopted; the acceptor has its own. Made when it is first asked.
+    pub(crate) balancer: OnceLock<Mutex<Box<dyn Balancer>>>,
+    /// Until the listeners close.
+    pub(crate) listening: Listening,
 }
 
 /// A running server, seen from any thread. Cheap to clone; no method blocks.
+///
+/// ```
+/// # use tightloop::Server;
+/// # use tightloop::{Action, Conn, Handler, Input};
+/// # struct Echo;
+/// # impl Handler for Echo {
+/// #     type State = ();
+/// #     fn on_open(&mut self, _: &mut Conn<'_>) {}
+/// #     fn on_traffic(&mut self, conn: &mut Conn<'_>, _: &mut (), input: &mut Input<'_>) -> Action {
+/// #         conn.write(input.take_all());
+/// #         Action::Continue
+/// #     }
+/// # }
+/// let server = Server::new().listen("tcp://127.0.0.1:0").start(|_| Echo)?;
+/// let handle = server.handle();
+///
+/// std::thread::spawn(move || {
+///     assert_eq!(handle.connections(), 0);
+///     println!("{}", handle.stats().to_prometheus("echo"));
+///     handle.stop();
+/// });
+/// server.join()?;
+/// # Ok::<(), tightloop::Error>(())
+/// ```
 #[derive(Clone)]
 #[doc(alias = "Engine")]
 pub struct ServerHandle {
@@ -179,41 +223,6 @@ impl ServerHandle {
         }
     }
 
-    /// Makes a TCP stream that was connected elsewhere a connection of the loop that has the
-    /// fewest; it appears as `on_open`, and as incoming. Answers its handle, whose
-    /// [`id`](ConnHandle::id) tells which one it is.
-    ///
-    /// # Errors
-    /// The system's, for a stream that is not connected; `NotConnected` if the server has
-    /// stopped.
-    #[doc(alias = "Register")]
-    #[doc(alias = "Enroll")]
-    pub fn adopt_tcp(&self, stream: TcpStream) -> io::Result<ConnHandle> {
-        self.adopt(Stream::Tcp(stream), Direction::Incoming)
-    }
-
-    /// As [`adopt_tcp`](ServerHandle::adopt_tcp), for a Unix stream.
-    ///
-    /// # Errors
-    /// As for [`adopt_tcp`](ServerHandle::adopt_tcp).
-    #[cfg(unix)]
-    pub fn adopt_unix(&self, stream: std::os::unix::net::UnixStream) -> io::Result<ConnHandle> {
-        self.adopt(Stream::Unix(stream), Direction::Incoming)
-    }
-
-    pub(crate) fn adopt(&self, stream: Stream, direction: Direction) -> io::Result<ConnHandle> {
-        let closed = || io::Error::from(HandleError::Closed);
-        stream.as_socket().set_nonblocking(true)?;
-        if self.is_stopping() {
-            return Err(closed());
-        }
-        let peer = stream.peer_address()?;
-        let (owner, promise, handle) = self.promise().ok_or_else(closed)?;
-        let command = Command::Adopt { stream, peer, direction, promise };
-        owner.send_reserved(command).map_err(|_| closed())?;
-        Ok(handle)
-    }
-
     /// A connection of the loop that has the fewest.
     fn promise(&self) -> Option<(&LoopShared, Promise, ConnHandle)> {
         let owner = self.shared.loops.iter().min_by_key(|shared| shared.load())?;
@@ -230,11 +239,61 @@ impl ServerHandle {
     /// This is the first half of a stop that waits for the connections to end by themselves: then
     /// wait until [`connections`](ServerHandle::connections) is zero, as long as your patience
     /// goes, and [`stop`](ServerHandle::stop).
+    /// Where a successor has the listeners too, it is
+    /// [`release_listeners`](ServerHandle::release_listeners) that loses nobody.
     pub fn stop_accepting(&self) {
+        self.shared.listening.close();
         for shared in self.shared.acceptor.iter().chain(&self.shared.loops) {
             // A loop that has ended has no listeners either.
             drop(shared.send_reserved(Command::StopAccepting));
         }
+    }
+
+    /// As [`stop_accepting`](ServerHandle::stop_accepting), where the listening sockets live on in
+    /// duplicates, with whoever has taken them over: a [`Successor`](crate::Successor), or another
+    /// process or server that got them by [`dup_listener`](ServerHandle::dup_listener). Clients in
+    /// the backlog are left there. All that the server has accepted by then are served, also those
+    /// that wait for a place among [`max_connections`](crate::Server::max_connections). The paths
+    /// of Unix sockets stay. Returns at once; how far it is tells
+    /// [`is_drained`](ServerHandle::is_drained).
+    ///
+    /// UDP sockets receive no more, either: what arrives is for whoever has the socket too. What the
+    /// server still sends leaves by them. Until then, while two servers receive from one socket, each
+    /// datagram comes to either of them.
+    pub fn release_listeners(&self) {
+        self.shared.listening.release();
+        self.stop_accepting();
+    }
+
+    /// Whether the listeners are closed, by [`stop_accepting`](ServerHandle::stop_accepting) or
+    /// [`release_listeners`](ServerHandle::release_listeners), and no connection is left: none that
+    /// is open, on its way from the acceptor to its loop, in a handshake, or still to be fetched
+    /// from the system. [`stop`](ServerHandle::stop) then disturbs nobody.
+    pub fn is_drained(&self) -> bool {
+        self.shared.acceptor.iter().chain(&self.shared.loops).all(|shared| shared.is_drained())
+    }
+
+    /// Duplicates of the sockets of one listener, counted in the order of the `listen` calls, for
+    /// another server or another process. There are as many as the listener has: one, or with
+    /// [`reuse_port`](crate::Server::reuse_port) one a loop. [`Server::listen_on`] takes them.
+    ///
+    /// A duplicate is the same socket under another number. It has the same backlog and the same
+    /// options, and is non-blocking; as that is a property of the socket, it must stay so as long
+    /// as the server uses it. The number is closed on exec. Do not keep one for long: after the
+    /// server has closed its own, the system still takes connections for those that are left.
+    ///
+    /// Where each loop has a socket of its own, each has a backlog of its own, and whoever takes
+    /// over must accept from all: with the last number of a socket its backlog is reset.
+    ///
+    /// # Errors
+    /// `InvalidInput` if there is no such listener; `NotConnected` once the server has stopped
+    /// accepting; the system's, where there are no descriptors left.
+    ///
+    /// [`Server::listen_on`]: crate::Server::listen_on
+    #[doc(alias = "Dup")]
+    #[doc(alias = "DupListener")]
+    pub fn dup_listener(&self, listener: usize) -> io::Result<Vec<ListenSocket>> {
+        self.shared.listening.duplicate(listener)
     }
 
     /// Stops the server as [`stop_within`](ServerHandle::stop_within) does, with the option
@@ -249,6 +308,7 @@ impl ServerHandle {
     /// returns. Returns at once. A server that is stopping already takes the shorter deadline.
     pub fn stop_within(&self, deadline: Duration) {
         self.shared.stopping.store(true, Ordering::Release);
+        self.shared.listening.close();
         for shared in self.shared.acceptor.iter().chain(&self.shared.loops) {
             // A loop that has ended needs no more stopping.
             drop(shared.send_reserved(Command::Stop(deadline)));
@@ -256,6 +316,7 @@ impl ServerHandle {
     }
 
     /// Whether the server was asked to stop.
+    #[doc(alias = "Validate")]
     pub fn is_stopping(&self) -> bool {
         self.shared.stopping.load(Ordering::Acquire)
     }

@@ -19,6 +19,17 @@ impl Counter {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
     }
 
+    /// As `set`: whoever reads the value by `observe` also sees what was done before. Only the
+    /// loop's own thread may call this.
+    pub(crate) fn publish(&self, value: u64) {
+        self.0.store(value, Ordering::Release);
+    }
+
+    /// The value, from any thread; see [`publish`](Counter::publish).
+    pub(crate) fn observe(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
     /// Sets a state. Only the loop's own thread may call this.
     pub(crate) fn set(&self, value: usize) {
         self.0.store(value as u64, Ordering::Relaxed);

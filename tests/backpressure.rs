@@ -9,7 +9,7 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use scripted::{Event, Script, connect_narrow, next, opened, settle};
+use scripted::{Event, Script, closed, connect_narrow, next, opened, reset, settle};
 use tightloop::proxy_protocol::ProxyProtocol;
 use tightloop::{Action, Conn, RunningServer, Server};
 
@@ -197,6 +197,34 @@ every_driver! {
             settle(&server, 0);
             assert!(drained.try_recv().is_err(), "drained twice");
         }
+        common::stop(server);
+    }
+
+    fn what_a_peer_loses_by_its_reset_is_not_told_as_drained(driver) {
+        let (report, events) = common::events();
+        let (say, drained) = channel();
+        let server = common::start(narrow(driver), move |_| {
+            let say = say.clone();
+            Script::<()>::new()
+                .report(&report)
+                .traffic(|conn, (), input| {
+                    input.take_all();
+                    conn.write(&common::pattern(4 << 20));
+                    Action::Continue
+                })
+                .drain(move |conn, ()| {
+                    say.send(conn.pending()).unwrap();
+                    Action::Continue
+                })
+        });
+        let mut client = connect_narrow(common::address(&server, 0), 32 << 10);
+        opened(&events);
+        client.write_all(b"much").unwrap();
+        common::eventually("it blocks", || server.handle().stats().partial_writes > 0);
+        reset(client);
+        closed(&events);
+        settle(&server, 0);
+        assert!(drained.try_recv().is_err(), "nobody took it");
         common::stop(server);
     }
 

@@ -13,12 +13,12 @@ const EXCEPTIONS: &[[&str; 3]] = &[];
 
 /// The layers from the bottom up: a module may use its own layer and those below.
 const LAYERS: [&str; 6] = [
-    "error addr balance options metrics proxy_protocol buf time sync sys",
+    "error addr balance options metrics proxy_protocol listen_socket inherited systemd buf time sync sys",
     "driver",
     "conn tls handler control workers",
     "reactor",
     "engine",
-    "server client codec per_conn sim micro lib",
+    "server successor client codec per_conn sim micro lib",
 ];
 const LEAVES: &str = "buf time sync sys";
 const LEAVES_SEE: &str = "buf time sync sys error addr";

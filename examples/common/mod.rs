@@ -55,6 +55,7 @@ pub fn server(args: &Args, default_urls: &[&str]) -> Server {
 }
 
 /// Serves until a signal ends it.
+#[allow(dead_code, reason = "not for examples with an end of their own")]
 pub fn serve<H, F>(server: Server, factory: F) -> ExitCode
 where
     H: Handler,
@@ -65,6 +66,7 @@ where
 
 /// As [`serve`]; the first signal is answered by `stop`, which must not block: a second signal
 /// would wait for it.
+#[allow(dead_code, reason = "not for examples with an end of their own")]
 pub fn run<H, F, S>(server: Server, factory: F, stop: S) -> Result<(), Box<dyn Error>>
 where
     H: Handler,
@@ -113,7 +115,8 @@ pub fn exit_code(ended: Result<(), Box<dyn Error>>) -> ExitCode {
     }
 }
 
-fn announce(addresses: &[tightloop::Address]) {
+/// Says where a server listens.
+pub fn announce(addresses: &[tightloop::Address]) {
     let mut stdout = std::io::stdout().lock();
     for address in addresses {
         // Nobody has to read it: a closed standard output is no reason not to serve.

@@ -24,6 +24,8 @@ use crate::driver::{Sockets, Token};
 use crate::error::{CloseReason, Result};
 
 pub(crate) mod admission;
+pub(crate) mod adopt;
+pub(crate) mod attachment;
 pub(crate) mod command;
 pub(crate) mod context;
 pub(crate) mod core;
@@ -141,7 +143,8 @@ impl<'a> Conn<'a> {
     /// is written leaves when the callback returns, in one system call with whatever else was
     /// written (on io_uring, with the turn's only one). A stretch of the callback's input is sent
     /// without being copied, where that is cheaper. Pending output above the option
-    /// `max_pending_output` ends the connection. After a close or [`shutdown_write`](Conn::shutdown_write) the bytes are dropped.
+    /// `max_pending_output` ends the connection. After a close, a reset or [`shutdown_write`](Conn::shutdown_write) the bytes are
+    /// dropped and do not count as pending: a loop that writes until enough is pending needs another end too.
     #[doc(alias = "Write")]
     #[inline]
     pub fn write(&mut self, bytes: &[u8]) -> usize {
@@ -152,8 +155,8 @@ impl<'a> Conn<'a> {
         self.core.write_with(self.token, |conn, pool| conn.outbound.append(bytes, pool))
     }
 
-    /// As [`write`](Conn::write), sharing the bytes instead of copying them (fewer than 512 are
-    /// copied, which is cheaper).
+    /// As [`write`](Conn::write), for a `String`, `Vec<u8>`, `&'static str` or `Bytes`, sharing the
+    /// bytes instead of copying them (fewer than 512 are copied, which is cheaper).
     pub fn write_bytes(&mut self, bytes: impl Into<Bytes>) -> usize {
         let bytes = bytes.into();
         self.copy_lent();
@@ -185,6 +188,7 @@ impl<'a> Conn<'a> {
     ///     }
     /// }
     /// ```
+    #[doc(alias = "ReadFrom")]
     pub fn writer(&mut self) -> Option<Writer<'_>> {
         self.copy_lent();
         self.core.write_with(self.token, |_, _| {});

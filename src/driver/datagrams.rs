@@ -39,6 +39,8 @@ struct DatagramEntry<S> {
     abilities: Abilities,
     queued: bool,
     readable: bool,
+    /// Others receive from it now.
+    left: bool,
     /// A send came back blocked.
     blocked: bool,
     writable: bool,
@@ -117,7 +119,7 @@ impl<S: DatagramSocket> Datagrams<S> {
         let Some(entry) = self.entries.get_mut(number as usize).and_then(Option::as_mut) else {
             return;
         };
-        entry.readable |= readable;
+        entry.readable |= readable && !entry.left;
         entry.writable |= writable;
         entry.queue(number, queue);
     }
@@ -146,10 +148,33 @@ impl<S: DatagramSocket> Datagrams<S> {
             abilities,
             queued: false,
             readable: false,
+            left: false,
             blocked: false,
             writable: false,
         });
         Ok(())
+    }
+
+    /// Receives no more from this socket.
+    pub(crate) fn leave(&mut self, number: u32) {
+        if let Some(Some(entry)) = self.entries.get_mut(number as usize) {
+            (entry.left, entry.readable) = (true, false);
+        }
+    }
+
+    /// Whether somebody else receives from it.
+    pub(crate) fn is_left(&self, number: u32) -> bool {
+        matches!(self.entries.get(number as usize), Some(Some(entry)) if entry.left)
+    }
+
+    /// Whether a send came back blocked, and nobody was told yet that there is room.
+    pub(crate) fn is_blocked(&self, number: u32) -> bool {
+        matches!(self.entries.get(number as usize), Some(Some(entry)) if entry.blocked)
+    }
+
+    /// The socket with this number, for the driver.
+    pub(crate) fn socket_mut(&mut self, number: u32) -> Option<&mut S> {
+        Some(&mut self.entries.get_mut(number as usize)?.as_mut()?.socket)
     }
 
     /// As if a send had come back blocked.

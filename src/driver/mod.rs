@@ -38,6 +38,7 @@ use socket2::SockRef;
 
 use crate::addr::Address;
 use crate::buf::outbound::Outbound;
+use crate::sys::route::Route;
 use crate::sys::socket::Stream;
 use crate::sys::sockopt::SocketOptions;
 pub(crate) use crate::sys::udp::Outgoing;
@@ -199,18 +200,25 @@ pub(crate) trait Driver: Sockets {
     /// Ends the rest of a listener, which an `AcceptFailed` begins too.
     fn resume_accepting(&mut self, number: u32);
 
-    /// Closes a listener.
-    fn close_listener(&mut self, number: u32);
+    /// Closes a listener. Its socket may live on, in this process or another one: nothing is told
+    /// of it then. Where `lives_on` says so, whoever was accepted while it rested is told too: the
+    /// backlog, in which he would have gone down with the others, is still there.
+    fn close_listener(&mut self, number: u32, lives_on: bool);
+
+    /// Whether a closed listener may still tell of connections that were accepted before.
+    fn is_closing(&self, number: u32) -> bool {
+        let _ = number;
+        false
+    }
 
     /// Takes over a connected stream and receives from it.
     fn open(&mut self, token: Token, stream: Self::Stream) -> io::Result<()>;
 
-    /// Makes a stream that starts to connect, from `local` where that is given, to be given to
-    /// `connect`.
+    /// Makes a stream that starts to connect, by this route, to be given to `connect`.
     fn start_connect(
         &mut self,
         address: &Address,
-        local: Option<SocketAddr>,
+        route: &Route,
         options: &SocketOptions,
     ) -> io::Result<Self::Stream>;
 
@@ -220,10 +228,10 @@ pub(crate) trait Driver: Sockets {
     fn connect_datagram(
         &mut self,
         address: SocketAddr,
-        local: Option<SocketAddr>,
+        route: &Route,
         options: &SocketOptions,
     ) -> io::Result<Self::Stream> {
-        let _ = (address, local, options);
+        let _ = (address, route, options);
         Err(io::ErrorKind::NetworkUnreachable.into())
     }
 
@@ -291,6 +299,12 @@ pub(crate) trait Driver: Sockets {
 
     /// Receives datagrams on `socket` and reports under this number.
     fn open_datagram(&mut self, number: u32, socket: Self::DatagramSocket) -> io::Result<()>;
+
+    /// Receives no more datagrams on this socket: those that wait are for whoever has it too. What
+    /// has been received is still told, and sending goes on.
+    fn leave_datagrams(&mut self, number: u32) {
+        let _ = number;
+    }
 
     /// Sends from the front of `datagrams`, at least one, as many as it can; the payloads lie in
     /// `bytes`. It may bring them into another order first, but not those to the same peer.

@@ -1,21 +1,23 @@
 //! Binding: from what the user asked to listen on to sockets, each with the loop that gets it.
 
 use std::io;
-use std::net::{TcpListener, UdpSocket};
-#[cfg(unix)]
-use std::os::unix::net::UnixListener;
+use std::net::UdpSocket;
 
 use socket2::SockRef;
 
 use crate::addr::{Address, Endpoint};
 use crate::conn::state::NO_LISTENER;
 use crate::error::{Error, Result};
+use crate::listen_socket::{ListenSocket, Listened};
 use crate::options::Options;
 use crate::proxy_protocol::ProxyProtocol;
 use crate::reactor::opening::ListenerPolicy;
 use crate::sys::is_not_here;
+use crate::sys::multicast::Multicast;
 use crate::sys::socket::{Listener, bind_first, bind_tcp, bind_udp, bind_unix};
 use crate::tls::MakeSession;
+
+pub(crate) mod given;
 
 /// One thing to listen on.
 pub(crate) struct Listen {
@@ -24,11 +26,13 @@ pub(crate) struct Listen {
     pub(crate) tls: Option<MakeSession>,
     /// The PROXY protocol on this listener, whatever holds for the others.
     pub(crate) proxy: Option<ProxyProtocol>,
+    /// Groups to be joined beside the one that the URL may name.
+    pub(crate) multicast: Option<Multicast>,
 }
 
 impl From<ListenOn> for Listen {
     fn from(on: ListenOn) -> Self {
-        Listen { on, tls: None, proxy: None }
+        Listen { on, tls: None, proxy: None, multicast: None }
     }
 }
 
@@ -36,10 +40,8 @@ impl From<ListenOn> for Listen {
 #[derive(Debug)]
 pub(crate) enum ListenOn {
     Url(String),
-    Tcp(TcpListener),
-    #[cfg(unix)]
-    Unix(UnixListener),
-    Udp(UdpSocket),
+    /// One listener, that has several sockets where they share an address (SO_REUSEPORT).
+    Sockets(Vec<ListenSocket>),
 }
 
 /// The sockets of a server. Dropping them closes them, and removes Unix paths.
@@ -54,10 +56,13 @@ pub(super) struct Bound {
     pub(super) datagrams: Vec<Vec<UdpSocket>>,
     /// One for each thing listened on, in order.
     pub(super) policies: Vec<ListenerPolicy>,
+    /// The same sockets again, for those who are to listen there too.
+    pub(super) listened: Vec<Listened>,
 }
 
 pub(super) fn bind_all(
     listen: Vec<Listen>,
+    mut found: given::Found,
     defaults: &ListenerPolicy,
     options: &Options,
     loops: usize,
@@ -68,33 +73,35 @@ pub(super) fn bind_all(
         own: (0..loops).map(|_| Vec::new()).collect(),
         datagrams: (0..loops).map(|_| Vec::new()).collect(),
         policies: Vec::new(),
+        listened: Vec::new(),
     };
     if listen.len() >= usize::from(NO_LISTENER) {
         return Err(Error::Option { name: "listen", reason: "must be fewer than 65,535".into() });
     }
-    for Listen { on, tls, proxy } in listen {
+    for Listen { on, tls, proxy, multicast } in listen {
         let mut policy = ListenerPolicy { tls, proxy };
         match on {
             ListenOn::Url(url) => {
                 let endpoint: Endpoint = url.parse()?;
                 policy = policy_of(&endpoint, policy, defaults)?;
-                bound.bind(&endpoint, options).map_err(|source| listen_error(url, source))?;
+                check_multicast(&endpoint, multicast.as_ref())?;
+                let multicast = multicast.unwrap_or_default();
+                found
+                    .bind(&mut bound, &endpoint, multicast, options)
+                    .map_err(|source| listen_error(url, source))?;
             }
-            ListenOn::Tcp(listener) => bound
-                .adopt(listener.set_nonblocking(true), Listener::Tcp(listener), options)
-                .map_err(|source| listen_error("the given TCP listener", source))?,
-            #[cfg(unix)]
-            ListenOn::Unix(socket) => bound
-                .adopt(socket.set_nonblocking(true), Listener::Unix { path: None, socket }, options)
-                .map_err(|source| listen_error("the given Unix listener", source))?,
-            ListenOn::Udp(socket) => bound
-                .adopt_datagram(socket, options)
-                .map_err(|source| listen_error("the given UDP socket", source))?,
+            ListenOn::Sockets(sockets) => given::listen_on(&mut bound, sockets, options)?,
         }
         policy.proxy = policy.proxy.or_else(|| defaults.proxy.clone());
         check_proxy(policy.proxy.as_ref())?;
         bound.policies.push(policy);
     }
+    let sockets: usize = bound.listened.iter().map(|listened| listened.sockets.len()).sum();
+    if sockets >= usize::from(NO_LISTENER) {
+        let reason = "must be fewer than 65,535 sockets, of all listeners together".into();
+        return Err(Error::Option { name: "listen_on", reason });
+    }
+    found.close_the_rest();
     Ok(bound)
 }
 
@@ -127,7 +134,17 @@ fn check_proxy(policy: Option<&ProxyProtocol>) -> Result<()> {
     }
 }
 
-fn listen_error(address: impl Into<String>, source: io::Error) -> Error {
+fn check_multicast(endpoint: &Endpoint, multicast: Option<&Multicast>) -> Result<()> {
+    match multicast {
+        Some(_) if !endpoint.is_datagram() => {
+            let what = format!("multicast on {endpoint}: it is for datagrams");
+            Err(Error::Unsupported { what })
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn listen_error(address: impl Into<String>, source: io::Error) -> Error {
     let address = address.into();
     if is_not_here(&source) {
         return Error::Unsupported { what: format!("{source}, asked for {address}") };
@@ -136,29 +153,31 @@ fn listen_error(address: impl Into<String>, source: io::Error) -> Error {
 }
 
 impl Bound {
-    fn bind(&mut self, endpoint: &Endpoint, options: &Options) -> io::Result<()> {
+    fn bind(
+        &mut self,
+        endpoint: &Endpoint,
+        multicast: Multicast,
+        options: &Options,
+    ) -> io::Result<()> {
         if let Some(path) = endpoint.unix_path() {
             let listener = bind_unix(path, &options.listen)?;
             hook(options, &listener.as_socket())?;
-            self.shared.push((self.number(), listener));
-            self.addresses.push(Address::Unix(Some(path.into())));
-            return Ok(());
+            self.note(endpoint.to_string(), Address::Unix(Some(path.into())));
+            return self.share(listener);
         }
         if endpoint.is_datagram() {
-            return self.bind_datagram(endpoint, options);
+            return self.bind_datagram(endpoint, multicast, options);
         }
         let only = endpoint.ipv6_only();
         let first = bind_first(&endpoint.resolve()?, |a| bind_tcp(a, only, &options.listen))?;
         hook(options, &SockRef::from(&first))?;
         let address = first.local_addr()?;
-        let number = self.number();
-        self.addresses.push(Address::from(address));
+        self.note(endpoint.to_string(), Address::from(address));
         if !options.listen.reuse_port {
-            self.shared.push((number, Listener::Tcp(first)));
-            return Ok(());
+            return self.share(Listener::Tcp(first));
         }
         let mut first = Some(first);
-        for own in &mut self.own {
+        for owner in 0..self.own.len() {
             // The first has settled the port that all others share.
             let listener = match first.take() {
                 Some(first) => first,
@@ -168,20 +187,31 @@ impl Bound {
                     listener
                 }
             };
-            own.push((number, Listener::Tcp(listener)));
+            self.give(owner, Listener::Tcp(listener))?;
         }
         Ok(())
     }
 
-    fn bind_datagram(&mut self, endpoint: &Endpoint, options: &Options) -> io::Result<()> {
+    fn bind_datagram(
+        &mut self,
+        endpoint: &Endpoint,
+        multicast: Multicast,
+        options: &Options,
+    ) -> io::Result<()> {
         let only = endpoint.ipv6_only();
-        let first = bind_first(&endpoint.resolve()?, |a| bind_udp(a, only, &options.listen))?;
+        let (first, asked) = bind_first(&endpoint.resolve()?, |address| {
+            Ok((bind_udp(address, only, &options.listen)?, address))
+        })?;
+        let multicast = multicast.with_bound(asked);
+        multicast.apply(&SockRef::from(&first), asked.is_ipv6())?;
         hook(options, &SockRef::from(&first))?;
         let address = first.local_addr()?;
-        self.addresses.push(Address::from(address));
-        let copies = if options.listen.reuse_port { self.datagrams.len() } else { 1 };
+        self.note(endpoint.to_string(), Address::from(address));
+        // What is sent to a group comes to each socket that has joined it.
+        let spreads = options.listen.reuse_port && !multicast.joins();
+        let copies = if spreads { self.datagrams.len() } else { 1 };
         let mut first = Some(first);
-        for sockets in self.datagrams.iter_mut().take(copies) {
+        for owner in 0..copies {
             let socket = match first.take() {
                 Some(first) => first,
                 None => {
@@ -190,43 +220,50 @@ impl Bound {
                     socket
                 }
             };
-            sockets.push(socket);
+            self.give_datagrams(owner, socket)?;
         }
         Ok(())
     }
 
-    /// A given listener gets the options that its connections are to inherit.
-    fn adopt(
-        &mut self,
-        prepared: io::Result<()>,
-        listener: Listener,
-        options: &Options,
-    ) -> io::Result<()> {
-        prepared?;
-        let is_tcp = matches!(listener, Listener::Tcp(_));
-        options.listen.socket.apply(listener.as_socket(), is_tcp)?;
-        hook(options, &listener.as_socket())?;
-        let address = listener.local_address()?;
-        self.shared.push((self.number(), listener));
+    /// The next listener; its sockets follow. `bind_all` bounds how many there are.
+    fn note(&mut self, name: String, address: Address) {
         self.addresses.push(address);
+        self.listened.push(Listened { name, sockets: Vec::new(), path: None });
+    }
+
+    /// One thread accepts from it for all loops.
+    fn share(&mut self, listener: Listener) -> io::Result<()> {
+        let number = self.keep(&listener)?;
+        self.shared.push((number, listener));
         Ok(())
     }
 
-    /// The number of the listener whose address is pushed next; `bind_all` bounds them.
-    fn number(&self) -> u16 {
-        self.addresses.len() as u16
+    /// A loop accepts from it for itself.
+    fn give(&mut self, owner: usize, listener: Listener) -> io::Result<()> {
+        let number = self.keep(&listener)?;
+        self.own[owner].push((number, listener));
+        Ok(())
     }
 
-    fn adopt_datagram(&mut self, socket: UdpSocket, options: &Options) -> io::Result<()> {
-        socket.set_nonblocking(true)?;
-        hook(options, &SockRef::from(&socket))?;
-        self.addresses.push(Address::from(socket.local_addr()?));
-        // Taking turns spreads several adopted sockets over the loops.
-        let emptiest = self.datagrams.iter_mut().min_by_key(|sockets| sockets.len());
-        if let Some(sockets) = emptiest {
-            sockets.push(socket);
+    fn give_datagrams(&mut self, owner: usize, socket: UdpSocket) -> io::Result<()> {
+        self.keep_socket(ListenSocket::Udp(socket.try_clone()?));
+        self.datagrams[owner].push(socket);
+        Ok(())
+    }
+
+    /// Keeps a duplicate of a socket of the listener noted last, and answers its number.
+    fn keep(&mut self, listener: &Listener) -> io::Result<u16> {
+        self.keep_socket(ListenSocket::of(listener)?);
+        if let Some(listened) = self.listened.last_mut() {
+            listened.path = listener.path_claim();
         }
-        Ok(())
+        Ok((self.addresses.len() - 1) as u16)
+    }
+
+    fn keep_socket(&mut self, socket: ListenSocket) {
+        if let Some(listened) = self.listened.last_mut() {
+            listened.sockets.push(socket);
+        }
     }
 }
 

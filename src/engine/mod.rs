@@ -13,8 +13,8 @@
 //! half-started: the sockets close as the parts are dropped. After start, the engine speaks to
 //! loops through their mailboxes only.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::addr::Address;
@@ -23,6 +23,7 @@ use crate::conn::handle::LoopHandle;
 use crate::control::{LoopShared, ServerHandle, ServerShared};
 use crate::error::Result;
 use crate::handler::{Handler, LoopInfo};
+use crate::listen_socket::Listening;
 use crate::options::Options;
 use crate::reactor::opening::ListenerPolicy;
 use crate::reactor::{Parts, Placement};
@@ -35,6 +36,7 @@ mod choice;
 mod listener;
 mod thread;
 
+pub(crate) use listener::given::Found;
 pub(crate) use listener::{Listen, ListenOn};
 
 use acceptor::Acceptor;
@@ -57,7 +59,7 @@ pub(crate) struct Defaults {
 /// A server's threads, and what must outlive them.
 pub(crate) struct Engine<H: Handler> {
     pub(crate) server: ServerHandle,
-    pub(crate) loops: Vec<LoopHandle<H>>,
+    pub(crate) loops: Arc<[LoopHandle<H>]>,
     pub(crate) workers: WorkerPool,
     threads: Threads,
 }
@@ -67,6 +69,7 @@ impl<H: Handler> Engine<H> {
     pub(crate) fn start<F>(
         options: Options,
         listen: Vec<Listen>,
+        found: Found,
         defaults: &Defaults,
         factory: F,
     ) -> Result<Self>
@@ -75,14 +78,14 @@ impl<H: Handler> Engine<H> {
     {
         options.check()?;
         let count = options.loop_count();
-        let Bound { addresses, shared, own, datagrams, policies } =
-            listener::bind_all(listen, &defaults.listener, &options, count)?;
+        let Bound { addresses, shared, own, datagrams, policies, listened } =
+            listener::bind_all(listen, found, &defaults.listener, &options, count)?;
         let policies: Arc<[ListenerPolicy]> = policies.into();
         let options = Arc::new(options);
         // With a single loop nobody else is needed to accept.
         let needs_acceptor = count > 1 && !shared.is_empty();
-        let tls_client = defaults.tls_client.clone();
-        let server = new_server(&options, count, needs_acceptor, addresses, tls_client);
+        let listens = (addresses, Listening::new(listened));
+        let server = new_server(&options, count, needs_acceptor, listens, defaults);
         let workers = WorkerPool::new(WorkerOptions {
             max_threads: options.worker_threads,
             queue_capacity: options.worker_queue,
@@ -93,17 +96,16 @@ impl<H: Handler> Engine<H> {
         let (for_acceptor, mut for_first) =
             if needs_acceptor { (shared, Vec::new()) } else { (Vec::new(), shared) };
         let factory = Arc::new(factory);
-        let mut loops = Vec::with_capacity(count);
+        let loops = loop_handles(&server);
         let places = server.shared.loops.iter().zip(own).zip(datagrams).enumerate();
         for (index, ((shared, own), datagram_sockets)) in places {
-            let jobs = Arc::new(Mailbox::new(options.mailbox_capacity));
-            loops.push(LoopHandle::new(Arc::clone(shared), Arc::clone(&jobs)));
             let parts = Parts {
                 shared: Arc::clone(shared),
                 server: server.clone(),
                 options: Arc::clone(&options),
                 workers: workers.clone(),
-                jobs,
+                jobs: loops[index].jobs(),
+                loops: Arc::clone(&loops),
                 listeners: std::mem::take(&mut for_first).into_iter().chain(own).collect(),
                 datagram_sockets,
                 placement: Placement::Here,
@@ -120,6 +122,7 @@ impl<H: Handler> Engine<H> {
                 options: Arc::clone(&options),
                 workers: workers.clone(),
                 jobs: Arc::new(Mailbox::new(1)),
+                loops: Arc::default(),
                 listeners: for_acceptor,
                 datagram_sockets: Vec::new(),
                 placement: Placement::Balanced {
@@ -145,12 +148,19 @@ impl<H: Handler> Engine<H> {
     }
 }
 
+/// A handle of each loop, each with a mailbox for jobs.
+fn loop_handles<H: Handler>(server: &ServerHandle) -> Arc<[LoopHandle<H>]> {
+    let jobs = || Arc::new(Mailbox::new(server.shared.options.mailbox_capacity));
+    let loops = server.shared.loops.iter();
+    loops.map(|shared| LoopHandle::new(Arc::clone(shared), jobs())).collect()
+}
+
 fn new_server(
     options: &Arc<Options>,
     loops: usize,
     acceptor: bool,
-    addresses: Vec<Address>,
-    tls_client: Option<MakeNamedSession>,
+    (addresses, listening): (Vec<Address>, Listening),
+    defaults: &Defaults,
 ) -> ServerHandle {
     let new = |index| Arc::new(LoopShared::new(index, options.mailbox_capacity));
     ServerHandle {
@@ -160,9 +170,11 @@ fn new_server(
             acceptor: acceptor.then(|| new(u16::MAX)),
             addresses,
             options: Arc::clone(options),
-            tls_client,
+            tls_client: defaults.tls_client.clone(),
             stopping: AtomicBool::new(false),
             admission: Admission::new(options, Instant::now()),
+            balancer: OnceLock::new(),
+            listening,
         }),
     }
 }

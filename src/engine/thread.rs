@@ -123,6 +123,8 @@ impl Threads {
 
     /// Ends the threads that wait to go on, so that everything they hold is closed.
     fn give_up(&mut self, error: Error) -> Error {
+        // Handlers may keep a handle of what never was.
+        self.server.shared.listening.close();
         self.go.clear();
         // Their own results say no more than the first error.
         drop(self.join());
@@ -150,6 +152,7 @@ impl Threads {
 impl Drop for Threads {
     /// A server that could not start leaves no thread behind.
     fn drop(&mut self) {
+        self.server.shared.listening.close();
         self.go.clear();
     }
 }

@@ -13,6 +13,7 @@ use socket2::SockRef;
 use crate::addr::Address;
 use crate::buf::outbound::Outbound;
 use crate::driver::{Buffer, CloseMode, Driver, Event, Sent, Sockets, Token, Waker};
+use crate::sys::route::Route;
 use crate::sys::socket::Stream;
 use crate::sys::sockopt::SocketOptions;
 use crate::sys::udp::Outgoing;
@@ -144,19 +145,14 @@ impl Driver for Scripted {
 
     fn resume_accepting(&mut self, _: u32) {}
 
-    fn close_listener(&mut self, _: u32) {}
+    fn close_listener(&mut self, _: u32, _: bool) {}
 
     fn open(&mut self, token: Token, _: Nowhere) -> io::Result<()> {
         self.open.push(token);
         Ok(())
     }
 
-    fn start_connect(
-        &mut self,
-        _: &Address,
-        _: Option<SocketAddr>,
-        _: &SocketOptions,
-    ) -> io::Result<Nowhere> {
+    fn start_connect(&mut self, _: &Address, _: &Route, _: &SocketOptions) -> io::Result<Nowhere> {
         Err(io::ErrorKind::Unsupported.into())
     }
 

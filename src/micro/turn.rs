@@ -1,7 +1,7 @@
 //! Turns of a whole loop over the scripted driver.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use super::MESSAGE;
@@ -13,6 +13,7 @@ use crate::conn::input::Input;
 use crate::control::{LoopShared, ServerHandle, ServerShared};
 use crate::error::CloseReason;
 use crate::handler::{Action, Handler};
+use crate::listen_socket::Listening;
 use crate::options::Options;
 use crate::reactor::{Parts, Placement, Reactor};
 use crate::sync::mailbox::Mailbox;
@@ -63,11 +64,14 @@ fn turn_until<H: Handler>(driver: Scripted, handler: H, is_done: impl Fn(&Script
         tls_client: None,
         stopping: AtomicBool::new(false),
         admission: Admission::new(&options, Instant::now()),
+        balancer: OnceLock::new(),
+        listening: Listening::default(),
     };
     let parts = Parts {
         shared,
         server: ServerHandle { shared: Arc::new(server) },
         jobs: Arc::new(Mailbox::new(options.mailbox_capacity)),
+        loops: Arc::default(),
         options,
         // Nothing is given to it: it starts no thread.
         workers: WorkerPool::new(WorkerOptions::default()),

@@ -7,43 +7,80 @@ use socket2::SockRef;
 
 use crate::addr::Address;
 use crate::conn::admission::{Refusal, Ticket};
+use crate::conn::attachment::Attachment;
 use crate::conn::command::Command;
 use crate::conn::core::{Timer, deadline};
 use crate::conn::handle::Promise;
+use crate::conn::outbox::Outbox;
 use crate::conn::rare::Rare;
-use crate::conn::state::{ConnCore, Direction, Phase};
+use crate::conn::state::{ConnCore, Direction, NO_LISTENER, Phase};
 use crate::conn::timeouts::Timeouts;
 use crate::driver::{Driver, Token};
 use crate::handler::Handler;
 use crate::options::ACCEPT_REST;
 use crate::reactor::{Placement, Reactor};
 use crate::sys::socket::ACCEPTED_INHERITS_OPTIONS;
+use crate::sys::udp;
 
 /// A connection that has just been accepted or brought.
 pub(super) struct Arrival<S> {
     pub(super) stream: S,
     pub(super) peer: Address,
+    /// The number of its `listen`.
     pub(super) listener: u16,
+    /// The driver's number of the socket that it came by; valid where this loop has accepted it.
+    pub(super) socket: u32,
+}
+
+/// What is known of a socket that another thread has brought.
+pub(super) struct Brought {
+    pub(super) direction: Direction,
+    pub(super) datagrams: bool,
+    pub(super) promise: Promise,
+    pub(super) attachment: Option<Attachment>,
 }
 
 impl<D: Driver, H: Handler> Reactor<D, H> {
+    /// Listens, and receives datagrams.
+    pub(super) fn open_sockets(
+        &mut self,
+        listeners: Vec<(u16, D::Listener)>,
+        datagram_sockets: Vec<D::DatagramSocket>,
+    ) -> io::Result<()> {
+        for (number, listener) in listeners {
+            let socket = self.listen_numbers.len() as u32;
+            self.driver.listen(socket, listener)?;
+            self.listeners.push(socket);
+            self.listen_numbers.push(number);
+        }
+        for socket in datagram_sockets {
+            self.driver.open_datagram(self.core.outboxes.len() as u32, socket)?;
+            self.core.outboxes.push(Outbox::default());
+        }
+        Ok(())
+    }
+
     pub(super) fn accepted(&mut self, listener: u32, stream: D::Stream, peer: Address) {
         self.core.shared.metrics.accepted.add(1);
         self.accept_failure_logged = false;
         if let Some(rest) = self.core.server.shared.admission.rest_after_accept(self.core.now) {
             self.rest(listener, rest);
         }
-        // The engine has checked that there are fewer than 2^16.
-        let arrival = Arrival { stream, peer, listener: listener as u16 };
+        let number = self.listen_numbers.get(listener as usize).copied().unwrap_or(NO_LISTENER);
+        let arrival = Arrival { stream, peer, listener: number, socket: listener };
         if let Some(arrival) = self.admit(arrival) {
-            if !self.listeners.contains(&listener) {
+            let is_open = self.listeners.contains(&listener);
+            if !is_open && !self.core.server.shared.listening.is_released() {
                 // The driver had accepted it before its listener was closed: like those who waited
                 // then it was never let in, and dropping it closes it.
                 return;
             }
             self.core.shared.metrics.full_waits.add(1);
-            self.driver.rest_listener(listener);
+            if is_open {
+                self.driver.rest_listener(listener);
+            }
             self.waiting.push(arrival);
+            self.note_held();
             self.look_for_places_later();
         }
     }
@@ -81,7 +118,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Lets in those that wait, as far as there are places now.
     pub(super) fn admit_waiting(&mut self) {
         for arrival in std::mem::take(&mut self.waiting) {
-            let listener = u32::from(arrival.listener);
+            let listener = arrival.socket;
             match self.admit(arrival) {
                 Some(arrival) => self.waiting.push(arrival),
                 None => self.resume(listener),
@@ -100,7 +137,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// A listener accepts again, unless a connection of it waits for a place, or it rests for
     /// another reason.
     fn resume(&mut self, listener: u32) {
-        let waits = self.waiting.iter().any(|waiting| u32::from(waiting.listener) == listener);
+        let waits = self.waiting.iter().any(|waiting| waiting.socket == listener);
         if !waits && !self.resting.contains(&listener) && !self.core.stopping {
             self.driver.resume_accepting(listener);
         }
@@ -138,7 +175,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let Some(index) = self.pick_loop(&arrival.peer) else { return };
         let chosen = &self.core.server.shared.loops[index];
         chosen.handed.add(1);
-        let Arrival { stream, peer, listener } = arrival;
+        let Arrival { stream, peer, listener, .. } = arrival;
         let stream = socket_of(stream);
         // A loop that has ended serves nobody: the stream is closed by dropping it.
         drop(chosen.send_reserved(Command::Accepted { stream, peer, listener, ticket }));
@@ -170,7 +207,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Makes an accepted stream a connection of this loop.
     pub(super) fn adopt(&mut self, arrival: Arrival<D::Stream>, ticket: Option<Ticket>) {
         let is_tcp = matches!(arrival.peer, Address::Ip(_));
-        let Some(token) = self.place_here(arrival, !(ACCEPTED_INHERITS_OPTIONS && is_tcp)) else {
+        let Some(token) = self.place_here(arrival, is_tcp, !(ACCEPTED_INHERITS_OPTIONS && is_tcp))
+        else {
             return;
         };
         if let Some(conn) = self.core.table.get_mut(token) {
@@ -185,31 +223,40 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.begin_opening(token);
     }
 
-    /// The same for a stream that another thread has brought. Without a connection the promise is
+    /// The same for a socket that another thread has brought. Without a connection the promise is
     /// broken.
-    pub(super) fn adopt_promised(
-        &mut self,
-        arrival: Arrival<D::Stream>,
-        direction: Direction,
-        promise: Promise,
-    ) {
-        let Some(token) = self.place_here(arrival, true) else { return };
+    pub(super) fn adopt_promised(&mut self, arrival: Arrival<D::Stream>, brought: Brought) {
+        let Brought { direction, datagrams, promise, attachment } = brought;
+        if datagrams
+            && !self.core.options.connected_datagrams().lone_datagrams
+            && let Some(socket) = D::unopened_socket(&arrival.stream)
+        {
+            udp::join(&socket);
+        }
+        let is_tcp = !datagrams && matches!(arrival.peer, Address::Ip(_));
+        let Some(token) = self.place_here(arrival, is_tcp, true) else { return };
         let Some(conn) = self.core.table.get_mut(token) else { return };
         let outgoing = direction == Direction::Outgoing;
         conn.rare.set(Rare::OUTGOING, outgoing);
+        conn.datagrams = datagrams;
         conn.auto_pause = self.core.options.auto_pause && !outgoing;
         let extra = conn.extra_mut();
         extra.shared = Some(promise.keep(token));
         extra.promise = Some(promise);
+        extra.attachment = attachment;
         self.begin_opening(token);
     }
 
-    fn place_here(&mut self, arrival: Arrival<D::Stream>, all_options: bool) -> Option<Token> {
-        let Arrival { stream, peer, listener } = arrival;
+    fn place_here(
+        &mut self,
+        arrival: Arrival<D::Stream>,
+        is_tcp: bool,
+        all_options: bool,
+    ) -> Option<Token> {
+        let Arrival { stream, peer, listener, .. } = arrival;
         if self.core.stopping {
             return None;
         }
-        let is_tcp = matches!(peer, Address::Ip(_));
         if let Err(error) = self.prepare(&stream, is_tcp, all_options) {
             log::warn!("a connection from {peer} was refused: {error}");
             return None;
@@ -220,6 +267,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             log::warn!("a connection was refused: this loop's table is full");
             return None;
         };
+        self.note_held();
         if let Err(error) = self.driver.open(token, stream) {
             self.core.table.remove(token);
             log::warn!("a connection was refused: {error}");
@@ -261,10 +309,12 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.core.shared.metrics.opened.add(1);
         self.states.ensure(token.index);
         self.start_timers(token);
+        let mut has_attachment = false;
         if let Some(conn) = self.core.table.get_mut(token) {
             if let Some(extra) = &mut conn.extra {
                 // It counts as open now.
                 extra.promise = None;
+                has_attachment = extra.attachment.is_some();
             }
             // Without one a connection takes the shortest ways.
             conn.extra.take_if(|extra| extra.is_empty());
@@ -273,6 +323,19 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         if let Some(place) = self.states.get_mut(token.index) {
             *place = state;
         }
+        if has_attachment {
+            self.drop_attachment(token);
+        }
         self.settle(token);
+    }
+
+    /// It was for on_open alone.
+    #[cold]
+    fn drop_attachment(&mut self, token: Token) {
+        let Some(conn) = self.core.table.get_mut(token) else { return };
+        let Some(extra) = &mut conn.extra else { return };
+        if extra.attachment.take().is_some() {
+            conn.extra.take_if(|extra| extra.is_empty());
+        }
     }
 }

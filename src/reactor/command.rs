@@ -9,7 +9,8 @@ use crate::driver::{Driver, Token};
 use crate::error::{CloseReason, HandleError};
 use crate::handler::{Action, Handler};
 use crate::reactor::Reactor;
-use crate::reactor::accept::Arrival;
+use crate::reactor::accept::{Arrival, Brought};
+use crate::sys::socket::Stream;
 
 impl<D: Driver, H: Handler> Reactor<D, H> {
     pub(super) fn carry_out(&mut self, command: Command) {
@@ -45,14 +46,19 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                 }
             }
             Command::Connect { dial, promise } => self.core.connect_promised(dial, promise),
-            Command::Adopt { stream, peer, direction, promise } => {
-                let arrival = Arrival { stream: stream.into(), peer, listener: NO_LISTENER };
-                self.adopt_promised(arrival, direction, promise);
+            Command::Adopt { stream, peer, direction, promise, attachment } => {
+                let datagrams = matches!(stream, Stream::Udp(_));
+                let (stream, listener, socket) = (stream.into(), NO_LISTENER, 0);
+                let arrival = Arrival { stream, peer, listener, socket };
+                let brought = Brought { direction, datagrams, promise, attachment };
+                self.adopt_promised(arrival, brought);
             }
             Command::Accepted { stream, peer, listener, ticket } => {
-                self.core.shared.taken.add(1);
                 let stream = stream.into();
-                self.adopt(Arrival { stream, peer, listener }, ticket);
+                self.adopt(Arrival { stream, peer, listener, socket: 0 }, ticket);
+                // Behind it: until then it counts as handed over.
+                let taken = &self.core.shared.taken;
+                taken.publish(taken.get() + 1);
             }
             Command::Resolved { token, result } => self.resolved(token, result),
             Command::Admit => self.admit_waiting(),

@@ -26,7 +26,7 @@ use crate::conn::admission::Ticket;
 use crate::conn::command::Command;
 use crate::conn::context::{Job, LocalJobs, States};
 use crate::conn::core::{Core, Timer};
-use crate::conn::outbox::Outbox;
+use crate::conn::handle::LoopHandle;
 use crate::conn::table::Table;
 use crate::conn::timeouts::Patience;
 use crate::control::{LoopShared, ServerHandle};
@@ -69,6 +69,8 @@ pub(crate) struct Parts<D: Driver, H: Handler> {
     pub(crate) options: Arc<Options>,
     pub(crate) workers: WorkerPool,
     pub(crate) jobs: Arc<Mailbox<Job<H>>>,
+    /// Those of the whole server.
+    pub(crate) loops: Arc<[LoopHandle<H>]>,
     /// Each with the number of its `listen`.
     pub(crate) listeners: Vec<(u16, D::Listener)>,
     pub(crate) datagram_sockets: Vec<D::DatagramSocket>,
@@ -89,6 +91,7 @@ impl<D: Driver, H: Handler> Parts<D, H> {
             options: self.options,
             workers: self.workers,
             jobs: self.jobs,
+            loops: self.loops,
             listeners: self.listeners,
             datagram_sockets: self.datagram_sockets,
             placement: self.placement,
@@ -120,8 +123,17 @@ pub(crate) struct Reactor<D: Driver, H: Handler> {
     states: States<H::State>,
     local_jobs: LocalJobs<H>,
     jobs: Arc<Mailbox<Job<H>>>,
+    loops: Arc<[LoopHandle<H>]>,
     placement: Placement<D::Stream>,
+    /// Listening sockets that are open, by the numbers under which the driver has them.
     listeners: Vec<u32>,
+    /// For each socket that there was, in the driver's order, the number of its `listen`: several
+    /// sockets may be of one.
+    listen_numbers: Vec<u16>,
+    /// Closed, and some of them may still tell of connections.
+    closing_listeners: Vec<u32>,
+    /// Somebody may want to know when the last connection is gone.
+    drains: bool,
     policies: Arc<[ListenerPolicy]>,
     /// The TLS sessions, by slot; where nobody uses TLS there is no memory for them.
     sessions: Pages<Option<Box<Secured>>>,
@@ -139,7 +151,8 @@ pub(crate) struct Reactor<D: Driver, H: Handler> {
     attends: bool,
     /// The places of connections that are counted, by slot; without limits there are none.
     tickets: Pages<Option<Ticket>>,
-    /// Accepted, and waiting for another connection to close: at most one a listener.
+    /// Accepted, and waiting for another connection to close: at most one a listener, and for each
+    /// that has been released what the driver had accepted.
     waiting: Vec<Arrival<D::Stream>>,
     /// Listeners that rest until their timer is due.
     resting: Vec<u32>,
@@ -195,8 +208,12 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             states: Pages::new(),
             local_jobs: LocalJobs::new(),
             jobs: parts.jobs,
+            loops: parts.loops,
             placement: parts.placement,
             listeners: Vec::new(),
+            listen_numbers: Vec::new(),
+            closing_listeners: Vec::new(),
+            drains: false,
             policies: parts.policies,
             sessions: Pages::new(),
             handshakes: Handshakes::default(),
@@ -217,15 +234,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             accept_failure_logged: false,
             broadcasts_left: 0,
         };
-        for (number, listener) in parts.listeners {
-            let number = u32::from(number);
-            reactor.driver.listen(number, listener)?;
-            reactor.listeners.push(number);
-        }
-        for socket in parts.datagram_sockets {
-            reactor.driver.open_datagram(reactor.core.outboxes.len() as u32, socket)?;
-            reactor.core.outboxes.push(Outbox::default());
-        }
+        reactor.open_sockets(parts.listeners, parts.datagram_sockets)?;
+        reactor.note_accepting();
         Ok(reactor)
     }
 
@@ -252,6 +262,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             self.tick();
         }
         self.finish_stopping();
+        self.note_accepting();
     }
 
     /// Whether the loop has ended.
@@ -280,6 +291,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.mind_the_budget();
         self.start_connects();
         self.finish_stopping();
+        if self.drains {
+            self.note_accepting();
+        }
         Ok(())
     }
 

@@ -252,7 +252,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         if conn.above_high && pending <= low {
             conn.above_high = false;
             conn.auto_paused = false;
-            conn.want_drain = true;
+            // What was lost is no room for more: who is told to write again would do so for ever.
+            conn.want_drain = !conn.rare.has(Rare::OUTPUT_LOST);
         } else if conn.auto_pause && !conn.auto_paused && pending > high {
             conn.auto_paused = true;
             self.core.shared.metrics.pauses.add(1);

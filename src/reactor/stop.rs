@@ -11,12 +11,39 @@ use crate::handler::Handler;
 use crate::reactor::{Reactor, Stage};
 
 impl<D: Driver, H: Handler> Reactor<D, H> {
-    /// Closes the listeners. Those who wait for a place were never let in.
+    /// Closes the listeners. Those who wait for a place were never let in; where the backlog that
+    /// they have left lives on elsewhere, they go on waiting, and what arrives in datagram sockets
+    /// is left to others.
     pub(super) fn stop_accepting(&mut self) {
-        self.waiting.clear();
-        for listener in self.listeners.drain(..) {
-            self.driver.close_listener(listener);
+        let lives_on = self.core.server.shared.listening.is_released();
+        if !lives_on {
+            self.waiting.clear();
         }
+        self.drains = true;
+        if lives_on {
+            (0..self.core.outboxes.len()).for_each(|n| self.driver.leave_datagrams(n as u32));
+        }
+        for listener in self.listeners.drain(..) {
+            self.driver.close_listener(listener, lives_on);
+            self.closing_listeners.push(listener);
+        }
+    }
+
+    /// Notes for others how many connections there are, which must not be too few, and from how many
+    /// listeners some may come.
+    pub(super) fn note_held(&mut self) {
+        self.core.shared.held.publish((self.core.table.len() + self.waiting.len()) as u64);
+    }
+
+    /// The end of a turn. Behind the connections that a listener has brought.
+    pub(super) fn note_accepting(&mut self) {
+        self.note_held();
+        let driver = &self.driver;
+        self.closing_listeners.retain(|listener| driver.is_closing(*listener));
+        // As long as it was not told to stop, datagrams may come too.
+        let open = usize::from(!self.drains);
+        let accepting = open + self.listeners.len() + self.closing_listeners.len();
+        self.core.shared.accepting.publish(accepting as u64);
     }
 
     /// Closes listeners and connections in order; whoever is left at the deadline is cut off.
@@ -31,6 +58,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.core.stopping = true;
         self.stage = Stage::Draining;
         self.stop_accepting();
+        // There will be no places.
+        self.waiting.clear();
         for index in 0..self.core.table.bound() {
             let Some(token) = self.core.table.token_at(index) else { continue };
             let Some(conn) = self.core.table.get_mut(token) else { continue };

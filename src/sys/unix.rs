@@ -12,6 +12,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
@@ -33,7 +34,7 @@ pub(crate) fn bind_unix(path: &Path, options: &ListenOptions) -> io::Result<List
         }
         outcome => outcome?,
     }
-    let path = Some(UnixPathGuard::new(path)?);
+    let path = Some(UnixPathGuard(Arc::new(PathClaim::new(path)?)));
     socket.listen(backlog(options))?;
     Ok(Listener::Unix { path, socket: socket.into() })
 }
@@ -52,22 +53,41 @@ pub(super) fn path_of(address: &SockAddr) -> Option<Arc<Path>> {
     address.as_pathname().filter(|path| !path.as_os_str().is_empty()).map(Arc::from)
 }
 
-/// Removes the path of a Unix socket when dropped, if the file there is still the one that was
-/// bound. Drop it before the listener is closed: only while the socket lives can no other file
-/// have been given its inode number.
+/// The path of a Unix socket that was bound, and the file that was there then.
 #[derive(Debug)]
-pub(crate) struct UnixPathGuard {
+pub(crate) struct PathClaim {
     /// Absolute, so that a change of the working directory does not matter.
     path: PathBuf,
     device: u64,
     inode: u64,
+    /// Somebody else removes it.
+    is_given_up: AtomicBool,
 }
 
-impl UnixPathGuard {
-    fn new(path: &Path) -> io::Result<UnixPathGuard> {
+impl PathClaim {
+    fn new(path: &Path) -> io::Result<PathClaim> {
         let path = std::path::absolute(path)?;
         let metadata = fs::symlink_metadata(&path)?;
-        Ok(UnixPathGuard { path, device: metadata.dev(), inode: metadata.ino() })
+        Ok(PathClaim::of(path, (metadata.dev(), metadata.ino())))
+    }
+
+    fn of(path: PathBuf, (device, inode): (u64, u64)) -> PathClaim {
+        PathClaim { path, device, inode, is_given_up: AtomicBool::new(false) }
+    }
+
+    /// From another process, which has had it from [`file`](PathClaim::file).
+    pub(crate) fn inherited(path: &Path, file: (u64, u64)) -> io::Result<Arc<PathClaim>> {
+        Ok(Arc::new(PathClaim::of(std::path::absolute(path)?, file)))
+    }
+
+    /// Device and inode of the file.
+    pub(crate) fn file(&self) -> (u64, u64) {
+        (self.device, self.inode)
+    }
+
+    /// The path stays when the listener is closed: the socket lives on elsewhere.
+    pub(crate) fn give_up(&self) {
+        self.is_given_up.store(true, Ordering::Release);
     }
 
     fn is_still_ours(&self) -> bool {
@@ -79,12 +99,29 @@ impl UnixPathGuard {
     }
 }
 
+/// Removes the path of a Unix socket when dropped, if the file there is still the one that was
+/// bound, and the claim was not given up. Drop it before the listener is closed: only while the
+/// socket lives can no other file have been given its inode number.
+#[derive(Debug)]
+pub(crate) struct UnixPathGuard(Arc<PathClaim>);
+
+impl UnixPathGuard {
+    pub(crate) fn of(claim: Arc<PathClaim>) -> UnixPathGuard {
+        UnixPathGuard(claim)
+    }
+
+    pub(crate) fn claim(&self) -> Arc<PathClaim> {
+        Arc::clone(&self.0)
+    }
+}
+
 impl Drop for UnixPathGuard {
     fn drop(&mut self) {
-        if self.is_still_ours()
-            && let Err(error) = fs::remove_file(&self.path)
+        if !self.0.is_given_up.load(Ordering::Acquire)
+            && self.0.is_still_ours()
+            && let Err(error) = fs::remove_file(&self.0.path)
         {
-            log::warn!("the socket file {} stays behind: {error}", self.path.display());
+            log::warn!("the socket file {} stays behind: {error}", self.0.path.display());
         }
     }
 }

@@ -10,6 +10,16 @@ use socket2::SockAddr;
 use super::socket::{Listener, Stream};
 use super::sockopt::{ListenOptions, SocketOptions};
 
+/// There is no path to be claimed.
+#[derive(Debug)]
+pub(crate) enum PathClaim {}
+
+impl PathClaim {
+    pub(crate) fn give_up(&self) {
+        match *self {}
+    }
+}
+
 pub(crate) fn bind_unix(_path: &Path, _options: &ListenOptions) -> io::Result<Listener> {
     Err(unsupported())
 }

@@ -10,7 +10,7 @@ use crate::buf::outbound::Outbound;
 use crate::driver::datagrams::{DatagramPlace, DatagramSocket};
 use crate::driver::ready::stream::requeue;
 use crate::driver::ready::{Place, Ready};
-use crate::driver::{Event, Token};
+use crate::driver::{Event, Outgoing, Token};
 
 impl DatagramSocket for mio::net::UdpSocket {
     fn attempt<R>(&self, call: impl FnOnce(&SockRef<'_>) -> io::Result<R>) -> io::Result<R> {
@@ -31,6 +31,45 @@ impl Ready {
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut socket, name, interest)?;
         self.datagrams.add(number, socket, self.receive.len())
+    }
+
+    /// Whoever has the socket too gets what arrives; we are not to be woken for it, nor for the room
+    /// that comes with each datagram that he sends.
+    pub(super) fn leave_datagram(&mut self, number: u32) {
+        self.datagrams.leave(number);
+        self.watch_room_only(number);
+    }
+
+    /// Of a socket that was left, room is to be told where it is waited for, and nothing else.
+    fn watch_room_only(&mut self, number: u32) {
+        let is_blocked = self.datagrams.is_blocked(number);
+        let Some(socket) = self.datagrams.socket_mut(number) else { return };
+        let registry = self.poll.registry();
+        let name = Place::Datagram(number).pack(0);
+        let done = match is_blocked {
+            true => registry.reregister(socket, name, Interest::WRITABLE),
+            false => registry.deregister(socket),
+        };
+        if let Err(error) = done {
+            log::warn!("a socket that was handed over may still wake its loop: {error}");
+        }
+    }
+
+    pub(super) fn send_to_peers(
+        &mut self,
+        number: u32,
+        bytes: &[u8],
+        datagrams: &mut [Outgoing],
+    ) -> io::Result<usize> {
+        let sent = self.datagrams.send(number, bytes, datagrams);
+        let is_blocked = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock;
+        if sent.as_ref().is_err_and(is_blocked) && self.datagrams.is_left(number) {
+            let socket = self.datagrams.socket_mut(number).ok_or(io::ErrorKind::NotConnected)?;
+            let name = Place::Datagram(number).pack(0);
+            // Until it is told: until then nobody sends again.
+            self.poll.registry().register(socket, name, Interest::WRITABLE)?;
+        }
+        sent
     }
 
     /// Begins to tell the datagrams of a connected socket. Any error is its end: what the system says
@@ -91,6 +130,11 @@ impl Ready {
         };
         self.lends_datagram =
             matches!(event, Some(Event::Datagram { .. } | Event::Received { .. }));
+        if let Some(Event::DatagramWritable { socket }) = event
+            && self.datagrams.is_left(socket)
+        {
+            self.watch_room_only(socket);
+        }
         event
     }
 }

@@ -50,6 +50,16 @@ impl Ready {
         Ok(())
     }
 
+    pub(super) fn remove_listener(&mut self, number: u32) {
+        let entry = self.listeners.get_mut(number as usize).and_then(Option::take);
+        let Some(mut entry) = entry else { return };
+        // Closing the descriptor is not enough: where a duplicate lives on, as in a process that has
+        // taken over, epoll would go on to tell of each connection.
+        if let Err(error) = entry.socket.deregister(self.poll.registry()) {
+            log::warn!("a closed listener may still wake its loop: {error}");
+        }
+    }
+
     pub(super) fn listener_event(&mut self, number: u32) -> Option<Event> {
         let entry = self.listeners.get_mut(number as usize)?.as_mut()?;
         entry.queued = false;

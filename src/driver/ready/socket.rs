@@ -165,6 +165,14 @@ impl ReadyListener {
         }
     }
 
+    pub(super) fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        match self {
+            ReadyListener::Tcp(listener) => listener.deregister(registry),
+            #[cfg(unix)]
+            ReadyListener::Unix { socket, .. } => socket.deregister(registry),
+        }
+    }
+
     /// The next connection, non-blocking and close-on-exec.
     pub(super) fn accept(&self) -> io::Result<(Stream, Address)> {
         match self {

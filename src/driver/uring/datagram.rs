@@ -12,7 +12,7 @@ use crate::driver::datagrams::{DatagramPlace, DatagramSocket};
 use crate::driver::uring::Uring;
 use crate::driver::uring::flags::Flag;
 use crate::driver::uring::queue::Place;
-use crate::driver::uring::settle::poll;
+use crate::driver::uring::settle::{cancel, poll};
 use crate::driver::uring::stream::WRITABLE;
 use crate::driver::uring::tag::{Kind, Tag};
 use crate::driver::{Event, Outgoing, Token};
@@ -40,11 +40,23 @@ impl Uring {
     /// Begins the poll, at first or where it has ended; with a later turn where it has to wait.
     pub(super) fn watch_datagrams(&mut self, number: u32) {
         let Some(socket) = self.datagrams.socket(number) else { return };
+        if self.datagrams.is_left(number) {
+            return;
+        }
         let tag = Tag::new(Kind::Datagram, number, 0);
         let begun = poll(&mut self.ring, socket.as_raw_fd(), libc::POLLIN as u32, tag, true);
         if let Err(error) = begun {
             log::debug!("a socket receives datagrams later: {error}");
             self.again.add_datagrams(number);
+        }
+    }
+
+    /// Whoever has the socket too gets what arrives; we are not to be woken for it.
+    pub(super) fn leave_datagram(&mut self, number: u32) {
+        self.datagrams.leave(number);
+        // A poll that stays wakes us for nothing, and nothing else: what it tells is not heard.
+        if let Err(error) = cancel(&mut self.ring, Tag::new(Kind::Datagram, number, 0)) {
+            log::debug!("a socket that was handed over may still wake its loop: {error}");
         }
     }
 

@@ -6,8 +6,8 @@
 //!   resting:  no new accepts. What those in the kernel still bring is held, as if in the backlog.
 //!   ending:   those in the kernel are cancelled, again by each turn until all have ended: a cancel
 //!             does not find one that is about to look for a connection. Whom they have brought is
-//!             told, or, where the listener rested, closed as the backlog is. The entry goes behind
-//!             the last.
+//!             told, or, where the listener rested, closed as the backlog is, unless that lives on in a
+//!             duplicate of the socket. The entry goes behind the last.
 //! ```
 
 use std::collections::VecDeque;
@@ -97,6 +97,11 @@ impl ListenerEntry {
             self.resting = false;
             self.note(number, queue);
         }
+    }
+
+    /// It is closed, and not over yet.
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending
     }
 
     /// Nothing of it is in the kernel, or on its way there, or still to be told.
@@ -231,9 +236,14 @@ impl Uring {
     }
 
     /// Closes a listener now: another one may want its port.
-    pub(super) fn remove_listener(&mut self, number: u32) {
-        let Some(entry) = self.listener_mut(number).filter(|entry| !entry.ending) else { return };
+    pub(super) fn remove_listener(&mut self, number: u32, lives_on: bool) {
+        let Self { listeners, queue, .. } = self;
+        let entry = listeners.get_mut(number as usize).and_then(Option::as_mut);
+        let Some(entry) = entry.filter(|entry| !entry.ending) else { return };
         entry.ending = true;
+        if lives_on && std::mem::take(&mut entry.resting) && !entry.held.is_empty() {
+            entry.note(number, queue);
+        }
         if entry.resting {
             entry.held.clear();
         }

@@ -55,6 +55,7 @@ use crate::buf::pages::Pages;
 use crate::driver::datagrams::Datagrams;
 use crate::driver::{Buffer, CloseMode, Driver, Event, Outgoing, Sent, Sockets, Token, Waker};
 use crate::options::driver::DriverFallback;
+use crate::sys::route::Route;
 use crate::sys::socket::{Listener, Stream, connect_udp, local_address, start_connect};
 use crate::sys::sockopt::SocketOptions;
 
@@ -284,8 +285,12 @@ impl Driver for Uring {
         }
     }
 
-    fn close_listener(&mut self, number: u32) {
-        self.remove_listener(number);
+    fn close_listener(&mut self, number: u32, lives_on: bool) {
+        self.remove_listener(number, lives_on);
+    }
+
+    fn is_closing(&self, number: u32) -> bool {
+        matches!(self.listeners.get(number as usize), Some(Some(entry)) if entry.is_ending())
     }
 
     fn open(&mut self, token: Token, stream: Stream) -> io::Result<()> {
@@ -296,19 +301,19 @@ impl Driver for Uring {
     fn start_connect(
         &mut self,
         address: &Address,
-        local: Option<SocketAddr>,
+        route: &Route,
         options: &SocketOptions,
     ) -> io::Result<Stream> {
-        start_connect(address, local, options)
+        start_connect(address, route, options)
     }
 
     fn connect_datagram(
         &mut self,
         address: SocketAddr,
-        local: Option<SocketAddr>,
+        route: &Route,
         options: &SocketOptions,
     ) -> io::Result<Stream> {
-        connect_udp(address, local, options)
+        connect_udp(address, route, options)
     }
 
     fn connect(&mut self, token: Token, stream: Stream) -> io::Result<()> {
@@ -371,6 +376,10 @@ impl Driver for Uring {
 
     fn open_datagram(&mut self, number: u32, socket: UdpSocket) -> io::Result<()> {
         self.add_datagram(number, socket)
+    }
+
+    fn leave_datagrams(&mut self, number: u32) {
+        self.leave_datagram(number);
     }
 
     fn send_datagrams(

@@ -153,7 +153,7 @@ fn a_poll_for_which_there_was_no_memory_is_begun_later() {
 fn a_listener_frees_its_port_also_where_accepts_are_about_to_look_for_connections() {
     let Some((mut driver, address)) = listening() else { return };
     let client = TcpStream::connect(address).unwrap();
-    driver.close_listener(0);
+    driver.close_listener(0, false);
     TcpListener::bind(address).unwrap();
     assert_accepts(&mut driver, &client);
     assert!(settle(&mut driver).is_empty() && driver.listeners[0].is_none());
@@ -165,7 +165,7 @@ fn a_listener_for_whose_end_there_is_no_memory_ends_later() {
         let Some((mut driver, address)) = make() else { return };
         driver.wait(Some(Duration::ZERO)).unwrap();
         fill(&mut driver);
-        driver.close_listener(0);
+        driver.close_listener(0, false);
         driver.ring.takes = u32::MAX;
         assert!(settle(&mut driver).is_empty() && driver.listeners[0].is_none());
         TcpListener::bind(address).unwrap();
@@ -177,7 +177,7 @@ fn a_listener_stays_open_as_long_as_an_entry_names_it() {
     for make in [listening, calling] {
         let Some((mut driver, address)) = make() else { return };
         driver.ring.takes = 0;
-        driver.close_listener(0);
+        driver.close_listener(0, false);
         let is_open = driver.listeners[0].as_ref().is_some_and(|entry| entry.fd().is_some());
         assert!(is_open, "an entry may name another socket");
         driver.ring.takes = u32::MAX;
@@ -192,7 +192,7 @@ fn a_listener_that_closes_tells_of_all_that_it_has_accepted_though_it_shall_rest
     driver.wait(Some(Duration::ZERO)).unwrap();
     let clients: Vec<_> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
     driver.ring.enter(Wait::No).unwrap();
-    driver.close_listener(0);
+    driver.close_listener(0, false);
     for client in &clients {
         assert_accepts(&mut driver, client);
         driver.rest_listener(0);
@@ -219,7 +219,7 @@ fn a_listener_that_closes_tells_of_those_it_has_accepted_and_frees_its_port() {
     driver.wait(Some(Duration::ZERO)).unwrap();
     let client = TcpStream::connect(address).unwrap();
     driver.ring.enter(Wait::No).unwrap();
-    driver.close_listener(0);
+    driver.close_listener(0, false);
     TcpListener::bind(address).unwrap();
     assert_accepts(&mut driver, &client);
     assert!(driver.next_event().is_none() && driver.listeners[0].is_none());
