@@ -4,7 +4,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
-use socket2::{InterfaceIndexOrAddress, Socket};
+use socket2::Socket;
 
 use super::Group;
 use crate::sys::interface::Interface;
@@ -54,7 +54,7 @@ mod by_index {
     use super::*;
 
     pub(super) fn join_v4(socket: &Socket, group: Ipv4Addr, index: u32) -> io::Result<()> {
-        socket.join_multicast_v4_n(&group, &InterfaceIndexOrAddress::Index(index))
+        socket.join_multicast_v4_n(&group, &socket2::InterfaceIndexOrAddress::Index(index))
     }
 }
 
