@@ -124,6 +124,7 @@ impl Server {
     /// Gives every loop a listening socket of its own (SO_REUSEPORT): the kernel balances, and
     /// there is no acceptor. UDP sockets are then one a loop too. Unix sockets keep to the acceptor,
     /// and so do listeners that were given with fewer sockets than there are loops. Default off.
+    /// Linux, Android, FreeBSD and DragonFly; elsewhere the start fails with `Unsupported`.
     #[doc(alias = "WithReusePort")]
     pub fn reuse_port(mut self, on: bool) -> Self {
         self.options.listen.reuse_port = on;

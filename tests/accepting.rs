@@ -191,6 +191,7 @@ fn blocked(server: &RunningServer<Script>) -> std::sync::mpsc::Sender<()> {
 }
 
 every_driver! {
+    #[cfg_attr(not(target_os = "linux"), ignore = "looks into /proc")]
     fn out_of_descriptors_a_single_loop_serves_whom_it_has_and_accepts_again(driver) {
         let name = "out_of_descriptors_a_single_loop_serves_whom_it_has_and_accepts_again";
         match std::env::var_os("TIGHTLOOP_SHORT") {
@@ -199,6 +200,7 @@ every_driver! {
         }
     }
 
+    #[cfg_attr(not(target_os = "linux"), ignore = "looks into /proc")]
     fn out_of_descriptors_an_acceptor_serves_whom_it_has_and_accepts_again(driver) {
         let name = "out_of_descriptors_an_acceptor_serves_whom_it_has_and_accepts_again";
         match std::env::var_os("TIGHTLOOP_SHORT") {
@@ -260,14 +262,16 @@ every_driver! {
         for thread in storm {
             thread.join().unwrap();
         }
-        assert!(server.handle().stats().accepted > 50, "there was no storm");
+        // Windows does not hand out, nor count, a connection that has been reset.
+        let accepted = server.handle().stats().accepted;
+        assert!(cfg!(windows) || accepted > 50, "there was no storm");
         drop(client);
         common::stop(server);
     }
 
     fn many_clients_at_once_are_all_served(driver) {
         for (loops, reuse_port) in [(1, false), (3, false), (3, true)] {
-            let server = common::server(driver).loops(loops).reuse_port(reuse_port).listen(TCP);
+            let server = common::server(driver).loops(loops).reuse_port(reuse_port && common::SPREADS).listen(TCP);
             let server = common::start(server, |_| Script::new());
             let to = common::address(&server, 0);
             let mut clients: Vec<_> = (0..1_000).map(|_| common::connect(to)).collect();
@@ -286,6 +290,7 @@ every_driver! {
         }
     }
 
+    #[cfg_attr(windows, ignore = "Windows accepts no connection that has been reset")]
     fn the_address_of_a_peer_that_has_reset_meanwhile_is_known(driver) {
         let (told, events) = common::events();
         let server = common::start(common::server(driver).listen(TCP), move |_| {

@@ -51,7 +51,7 @@ fn start_amplifier(
 
 /// The answers to these requests.
 fn answers(requests: &[u8]) -> Vec<u8> {
-    requests.iter().flat_map(|byte| [*byte; ANSWER]).collect()
+    requests.iter().flat_map(|byte| vec![*byte; ANSWER]).collect()
 }
 
 fn requests(count: usize) -> Vec<u8> {

@@ -11,6 +11,10 @@ use tightloop::Action;
 
 /// Open descriptors of this process; `None` where they cannot be counted.
 fn descriptors() -> Option<usize> {
+    // Wine shows Linux's /proc, of its own process.
+    if cfg!(windows) {
+        return None;
+    }
     Some(std::fs::read_dir("/proc/self/fd").ok()?.count())
 }
 
@@ -49,9 +53,14 @@ every_driver! {
             }
         });
         let watch = server.handle();
-        common::eventually("all are closed", || watch.stats().closed == 2_001);
+        common::eventually("all are closed", || match watch.stats() {
+            // Windows does not hand out, nor count, a connection that has been reset.
+            stats if cfg!(windows) => stats.accepted == stats.closed,
+            stats => stats.closed == 2_001,
+        });
         let stats = watch.stats();
-        assert_eq!((stats.accepted, stats.opened, watch.connections()), (2_001, 2_001, 0));
+        assert_eq!((stats.accepted, stats.opened), (stats.closed, stats.closed));
+        assert_eq!(watch.connections(), 0);
         // Descriptors are closed just after on_close.
         common::eventually("descriptors are back", || descriptors() <= before);
         common::stop(server);

@@ -107,7 +107,7 @@ every_driver! {
             assert_eq!(done.next(), Err(HandleError::Closed));
             assert!(matches!(failure(&events, conn.id().unwrap()), CloseReason::Local));
             assert_eq!(conn.write("late"), Err(HandleError::Closed));
-            common::eventually("it is given up", || attempts.living() == 0);
+            common::eventually("it is given up", || attempts.living_are(0));
         }
         end(client);
         assert!(events.drain().is_empty(), "told of more than once");

@@ -6,10 +6,13 @@ mod outgoing;
 
 use std::io::{ErrorKind, Write};
 use std::net::TcpListener;
+#[cfg(unix)]
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
-use closures::{Directory, Script, TCP, ended};
+#[cfg(unix)]
+use closures::Directory;
+use closures::{Script, TCP, ended};
 use outgoing::{Deaf, Told, closed_port, connect, failure, reporter, reporting};
 use tightloop::{Action, CloseReason, Direction, Endpoint, Error, RunningServer, Server};
 
@@ -31,10 +34,7 @@ fn connecting(server: Server, to: &str) -> (RunningServer<Script>, common::Event
 }
 
 every_driver! {
-    fn addresses_names_and_paths_are_connected_to(driver) {
-        let directory = Directory::new();
-        let (path, unix) = directory.socket("backend");
-        let unix_backend = UnixListener::bind(&path).unwrap();
+    fn addresses_and_names_are_connected_to(driver) {
         let backend = TcpListener::bind("127.0.0.1:0").unwrap();
         let backend6 = TcpListener::bind("[::1]:0").unwrap();
         let (to, to6) = (backend.local_addr().unwrap(), backend6.local_addr().unwrap());
@@ -45,13 +45,9 @@ every_driver! {
             (format!("tcp://localhost:{}", to.port()), to.to_string()),
             (format!("tcp4://localhost:{}", to.port()), to.to_string()),
             (format!("tcp6://{to6}"), to6.to_string()),
-            (unix, format!("unix:{}", path.display())),
         ] {
             let asked = connect(&server, &url);
             let mut greeting = match &*expected {
-                text if text.starts_with("unix") => {
-                    common::read(&mut unix_backend.accept().unwrap().0, 8)
-                }
                 text if text.starts_with('[') => common::read(&mut backend6.accept().unwrap().0, 8),
                 _ => common::read(&mut backend.accept().unwrap().0, 8),
             };
@@ -65,6 +61,24 @@ every_driver! {
             }
             assert!(matches!(events.next(), Told::Closed(id) if id == asked));
         }
+        common::stop(server);
+    }
+
+    #[cfg(unix)]
+    fn paths_are_connected_to(driver) {
+        let directory = Directory::new();
+        let (path, url) = directory.socket("backend");
+        let backend = UnixListener::bind(&path).unwrap();
+        let (server, events) = reporting(common::server(driver));
+        let asked = connect(&server, &url);
+        assert_eq!(common::read(&mut backend.accept().unwrap().0, 8), b"greeting");
+        match events.next() {
+            Told::Opened { id, initiator: None, direction: Direction::Outgoing, peer } => {
+                assert_eq!((id, peer), (asked, format!("unix:{}", path.display())));
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(events.next(), Told::Closed(id) if id == asked));
         common::stop(server);
     }
 
@@ -113,15 +127,10 @@ every_driver! {
     }
 
     fn a_connection_that_cannot_be_made_is_told_of_with_its_reason(driver) {
-        let directory = Directory::new();
-        let (dead, dead_url) = directory.socket("dead");
-        drop(UnixListener::bind(&dead).unwrap());
         let (server, events) = reporting(common::server(driver));
         for (url, reason) in [
             (closed_port().to_string(), Some(ErrorKind::ConnectionRefused)),
             (format!("localhost:{}", closed_port().port()), Some(ErrorKind::ConnectionRefused)),
-            (directory.socket("missing").1, Some(ErrorKind::NotFound)),
-            (dead_url, Some(ErrorKind::ConnectionRefused)),
             ("tcp://no-such-host.invalid:80".to_owned(), None),
         ] {
             let asked = connect(&server, &url);
@@ -134,6 +143,25 @@ every_driver! {
         }
         let stats = server.handle().stats();
         assert_eq!((stats.opened, stats.closed), (0, 0));
+        common::stop(server);
+        assert!(events.drain().is_empty(), "told of more than once");
+    }
+
+    #[cfg(unix)]
+    fn a_path_that_cannot_be_connected_to_is_told_of_with_its_reason(driver) {
+        let directory = Directory::new();
+        let (dead, dead_url) = directory.socket("dead");
+        drop(UnixListener::bind(&dead).unwrap());
+        let (server, events) = reporting(common::server(driver));
+        for (url, reason) in [
+            (directory.socket("missing").1, ErrorKind::NotFound),
+            (dead_url, ErrorKind::ConnectionRefused),
+        ] {
+            let asked = connect(&server, &url);
+            let told = failure(&events, asked);
+            let CloseReason::ConnectFailed(error) = told else { panic!("{told:?}") };
+            assert_eq!(error.kind(), reason, "{url}");
+        }
         common::stop(server);
         assert!(events.drain().is_empty(), "told of more than once");
     }

@@ -50,6 +50,7 @@ fn write_calls() -> u64 {
 }
 
 every_driver! {
+    #[cfg_attr(not(target_os = "linux"), ignore = "looks into /proc")]
     fn a_thousand_writes_to_a_busy_loop_ring_it_at_most_once_and_arrive_in_order(driver) {
         let (server, mut client, handle) = with_client(tcp(driver));
         settle(&server, 0);

@@ -5,11 +5,15 @@ mod common;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+#[cfg(unix)]
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+#[cfg(unix)]
 use bytes::Bytes;
-use closures::{Directory, Script, TCP, be_busy};
+#[cfg(unix)]
+use closures::Directory;
+use closures::{Script, TCP, be_busy};
 use tightloop::{Action, CloseReason, Conn, Endpoint, RunningServer, Server};
 
 fn ms(millis: u64) -> Duration {
@@ -155,6 +159,7 @@ every_driver! {
         common::stop(server);
     }
 
+    #[cfg(unix)]
     fn a_large_answer_to_a_slow_reader_is_not_idle_while_it_makes_progress(driver) {
         const SIZE: usize = 1 << 20;
         // Made before: in a debug build that takes longer than the timeout.

@@ -19,7 +19,8 @@ fn each_way_to_accept(
     test: impl Fn(RunningServer<Echo>, SocketAddr),
 ) {
     for (loops, reuse_port) in [(1, false), (3, false), (3, true)] {
-        let server = limit(common::server(driver).loops(loops).reuse_port(reuse_port));
+        let server =
+            limit(common::server(driver).loops(loops).reuse_port(reuse_port && common::SPREADS));
         let server = common::start(server.listen("tcp://127.0.0.1:0"), |_| Echo);
         let address = common::address(&server, 0);
         test(server, address);

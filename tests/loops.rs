@@ -3,12 +3,14 @@
 mod closures;
 mod common;
 
-use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use closures::{Directory, Script, TCP, alone, ended, server_threads};
+#[cfg(unix)]
+use closures::Directory;
+use closures::{Script, TCP, alone, ended, server_threads};
 use tightloop::{Action, Address, Balance, Balancer, Error, RunningServer, Server};
 
 /// Greets with the index of the loop that serves the connection.
@@ -148,6 +150,7 @@ every_driver! {
         common::stop(server);
     }
 
+    #[cfg_attr(not(target_os = "linux"), ignore = "looks into /proc")]
     fn a_single_loop_accepts_itself_and_several_have_an_acceptor(driver) {
         if !alone(driver, "a_single_loop_accepts_itself_and_several_have_an_acceptor") {
             return;
@@ -165,11 +168,12 @@ every_driver! {
         assert!(server_threads().is_empty(), "{:?}", server_threads());
     }
 
+    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd", target_os = "dragonfly"))]
     fn with_reuse_port_each_loop_accepts_for_itself(driver) {
         if !alone(driver, "with_reuse_port_each_loop_accepts_for_itself") {
             return;
         }
-        let server = common::server(driver).loops(3).reuse_port(true);
+        let server = common::server(driver).loops(3).reuse_port(common::SPREADS);
         let server = tell_the_loop(server.listen(TCP).listen("tcp://[::1]:0"));
         assert_eq!(server_threads(), ["tl-loop-0", "tl-loop-1", "tl-loop-2"]);
         for n in 0..2 {
@@ -181,11 +185,12 @@ every_driver! {
         common::stop(server);
     }
 
+    #[cfg(unix)]
     fn with_reuse_port_unix_sockets_and_given_listeners_are_served_too(driver) {
         let directory = Directory::new();
         let (path, url) = directory.socket("socket");
         let given = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let server = common::server(driver).loops(2).reuse_port(true).listen(TCP);
+        let server = common::server(driver).loops(2).reuse_port(common::SPREADS).listen(TCP);
         let server = server.listen(url).listen_on_tcp(given);
         let server = tell_the_loop(server);
         let mut unix = std::os::unix::net::UnixStream::connect(&path).unwrap();
@@ -205,6 +210,7 @@ every_driver! {
         common::stop(server);
     }
 
+    #[cfg_attr(not(target_os = "linux"), ignore = "looks into /proc")]
     fn pinned_loops_may_each_use_one_cpu_only(driver) {
         let (allowed, events) = common::events();
         let server = common::server(driver).loops(2).pin_loops(true).listen(TCP);
@@ -254,9 +260,10 @@ every_driver! {
         common::stop(server);
     }
 
+    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd", target_os = "dragonfly"))]
     fn two_servers_on_one_port_both_get_traffic_and_stop_apart(driver) {
         let make = |port: u16| {
-            let server = common::server(driver).reuse_addr(true).reuse_port(true);
+            let server = common::server(driver).reuse_addr(true).reuse_port(common::SPREADS);
             tell_the_loop(server.listen(format!("tcp://127.0.0.1:{port}")))
         };
         let first = make(0);
@@ -275,16 +282,17 @@ every_driver! {
         common::stop(second);
     }
 
+    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd", target_os = "dragonfly"))]
     fn datagrams_of_two_servers_on_one_port_reach_both(driver) {
         let make = |port: u16| {
-            let server = common::server(driver).reuse_port(true);
+            let server = common::server(driver).reuse_port(common::SPREADS);
             let server = server.listen(format!("udp://127.0.0.1:{port}"));
             common::start(server, |_| Script::new())
         };
         let first = make(0);
         let second = make(common::address(&first, 0).port());
         for _ in 0..100 {
-            let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let client = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
             client.set_read_timeout(Some(common::DEADLINE)).unwrap();
             client.send_to(b"x", common::address(&first, 0)).unwrap();
             assert_eq!(client.recv(&mut [0; 8]).unwrap(), 1);

@@ -5,10 +5,13 @@ mod common;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener};
+#[cfg(unix)]
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
-use closures::{Directory, TCP};
+#[cfg(unix)]
+use closures::Directory;
+use closures::TCP;
 use tightloop::{
     Action, CloseReason, Conn, ConnId, Direction, Endpoint, Handler, Input, RunningServer, Server,
 };
@@ -145,6 +148,7 @@ every_driver! {
         common::stop(server);
     }
 
+    #[cfg(unix)]
     fn a_mebibyte_passes_both_ways_to_a_unix_back_end(driver) {
         let directory = Directory::new();
         let (path, url) = directory.socket("back-end");

@@ -8,7 +8,9 @@ use std::io::Write;
 use std::net::{Shutdown, UdpSocket};
 use std::time::Duration;
 
-use closures::{Directory, Script, TCP, ended};
+#[cfg(unix)]
+use closures::Directory;
+use closures::{Script, TCP, ended};
 use tightloop::Action;
 
 every_driver! {
@@ -212,6 +214,7 @@ every_driver! {
         ended(server);
     }
 
+    #[cfg(unix)]
     fn over_a_unix_socket_the_reply_arrives(driver) {
         let directory = Directory::new();
         let (path, url) = directory.socket("socket");

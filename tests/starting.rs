@@ -86,6 +86,7 @@ every_driver! {
         assert_eq!(opened.load(Ordering::SeqCst), 0, "on_open of a server that refused to serve");
     }
 
+    #[cfg_attr(not(target_os = "linux"), ignore = "looks into /proc")]
     fn a_panic_of_the_factory_fails_the_start_and_leaves_nothing(driver) {
         if !alone(driver, "a_panic_of_the_factory_fails_the_start_and_leaves_nothing") {
             return;
@@ -103,6 +104,7 @@ every_driver! {
         TcpListener::bind(to).expect("the port is free at once");
     }
 
+    #[cfg_attr(not(target_os = "linux"), ignore = "looks into /proc")]
     fn a_panic_in_on_boot_fails_the_start_and_leaves_nothing(driver) {
         if !alone(driver, "a_panic_in_on_boot_fails_the_start_and_leaves_nothing") {
             return;

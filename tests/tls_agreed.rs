@@ -5,11 +5,16 @@ mod closures;
 mod common;
 mod tls_client;
 
+#[cfg(unix)]
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use certificates::{Authority, BOTH, Identity, provider};
-use closures::{Directory, Script, TCP};
+#[cfg(unix)]
+use closures::Directory;
+use closures::Script;
+#[cfg(unix)]
+use closures::TCP;
 use common::Events;
 use rustls::server::ResolvesServerCertUsingSni;
 use rustls::sign::CertifiedKey;
@@ -184,6 +189,7 @@ every_driver! {
         common::stop(server);
     }
 
+    #[cfg(unix)]
     fn listeners_have_configurations_of_their_own_or_none(driver) {
         let authorities = [Authority::new(), Authority::new(), Authority::new()];
         let directory = Directory::new();
@@ -217,7 +223,7 @@ every_driver! {
     fn every_loop_speaks_tls_however_connections_come_to_it(driver) {
         let authority = Authority::new();
         for reuse_port in [false, true] {
-            let server = common::server(driver).loops(2).reuse_port(reuse_port).listen(TLS);
+            let server = common::server(driver).loops(2).reuse_port(reuse_port && common::SPREADS).listen(TLS);
             let server = common::start(server.tls(authority.server(BOTH)), |_| Script::new());
             let config = Arc::new(authority.client(BOTH));
             let mut clients: Vec<_> = (0..16)

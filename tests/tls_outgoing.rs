@@ -200,6 +200,7 @@ every_driver! {
         }
     }
 
+    #[cfg_attr(not(unix), ignore = "over a Unix socket")]
     fn what_is_written_before_the_handshake_is_sent_behind_it_and_tls_runs_over_unix_too(driver) {
         let authority = Authority::new();
         let directory = Directory::new();

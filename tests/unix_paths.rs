@@ -1,4 +1,5 @@
 //! The path of a Unix socket: taken over from a dead server only, removed only if it is ours.
+#![cfg(unix)]
 
 mod closures;
 mod common;

@@ -307,8 +307,8 @@ impl<S: DatagramSocket> DatagramEntry<S> {
             }
         }
         // An error that does not go away must not hold the loop: the next datagram's edge tries
-        // again.
-        self.readable = false;
+        // again. On Windows there is none before a receive has found nothing.
+        self.readable = cfg!(windows);
         false
     }
 }

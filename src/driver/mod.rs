@@ -47,7 +47,17 @@ mod datagrams;
 pub(crate) mod ready;
 #[cfg(any(test, feature = "sim"))]
 pub(crate) mod sim;
-#[cfg(all(target_os = "linux", feature = "io-uring"))]
+#[cfg(all(
+    target_os = "linux",
+    feature = "io-uring",
+    any(
+        target_arch = "x86_64",
+        target_arch = "aarch64",
+        target_arch = "riscv64",
+        target_arch = "loongarch64",
+        target_arch = "powerpc64"
+    )
+))]
 pub(crate) mod uring;
 
 /// Names one stream: an index, which is used again, and a generation, which is not.

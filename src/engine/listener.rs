@@ -12,6 +12,7 @@ use crate::listen_socket::{ListenSocket, Listened};
 use crate::options::Options;
 use crate::proxy_protocol::ProxyProtocol;
 use crate::reactor::opening::ListenerPolicy;
+use crate::sys::is_not_here;
 use crate::sys::multicast::Multicast;
 use crate::sys::socket::{Listener, bind_first, bind_tcp, bind_udp, bind_unix};
 use crate::tls::MakeSession;
@@ -144,7 +145,11 @@ fn check_multicast(endpoint: &Endpoint, multicast: Option<&Multicast>) -> Result
 }
 
 pub(super) fn listen_error(address: impl Into<String>, source: io::Error) -> Error {
-    Error::Listen { address: address.into(), source }
+    let address = address.into();
+    if is_not_here(&source) {
+        return Error::Unsupported { what: format!("{source}, asked for {address}") };
+    }
+    Error::Listen { address, source }
 }
 
 impl Bound {

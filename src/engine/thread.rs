@@ -18,6 +18,7 @@ use crate::handler::{Action, Handler};
 use crate::options::Options;
 use crate::reactor::{Parts, Reactor};
 use crate::sys::affinity;
+use crate::sys::is_not_here;
 use crate::sys::socket::{Listener, Stream};
 
 /// The threads of one server while they boot and until they have ended.
@@ -170,8 +171,7 @@ impl<H: Handler, F: FnOnce(Choice) -> H> LoopLife<'_, H, F> {
         if options.pin_loops {
             let cpus = affinity::available_cpus();
             if let Some(&cpu) = cpus.get(index % cpus.len().max(1)) {
-                affinity::pin_current_thread(cpu)
-                    .map_err(|source| Error::LoopStart { index, source })?;
+                affinity::pin_current_thread(cpu).map_err(|source| start_error(index, source))?;
             }
         }
         choice::live(options, self)
@@ -211,8 +211,15 @@ impl<H: Handler, F: FnOnce(Choice) -> H> Life for LoopLife<'_, H, F> {
     }
 
     fn fail(self, source: io::Error) -> Result<()> {
-        Err(Error::LoopStart { index: self.index, source })
+        Err(start_error(self.index, source))
     }
+}
+
+fn start_error(index: usize, source: io::Error) -> Error {
+    if is_not_here(&source) {
+        return Error::Unsupported { what: source.to_string() };
+    }
+    Error::LoopStart { index, source }
 }
 
 /// Answers everybody who still waits for something from a loop that has ended.

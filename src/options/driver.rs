@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::str::FromStr;
 
+use crate::sys;
+
 /// How event loops speak to the kernel.
 ///
 /// ```
@@ -85,7 +87,8 @@ impl DriverFallback {
     pub(crate) fn into_error(self) -> io::Error {
         let kind = match self.code {
             Some(code) => io::Error::from_raw_os_error(code).kind(),
-            None => io::ErrorKind::Unsupported,
+            None if cfg!(not(target_os = "linux")) => return sys::unsupported("driver io-uring"),
+            None => return sys::not_here(format!("driver io-uring: {self}")),
         };
         io::Error::new(kind, format!("io_uring cannot be had: {self}"))
     }

@@ -51,8 +51,7 @@ mod platform {
 
     /// Lets the calling thread run on the CPU `cpu` only: not to be had on this system.
     pub(crate) fn pin_current_thread(_cpu: usize) -> io::Result<()> {
-        let message = "pinning a thread to a CPU is not supported on this system";
-        Err(io::Error::new(io::ErrorKind::Unsupported, message))
+        Err(crate::sys::unsupported("pin_loops: pinning a thread to a CPU"))
     }
 
     /// The CPUs that this process may use, in ascending order; never empty.

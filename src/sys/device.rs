@@ -78,7 +78,6 @@ mod platform {
     use super::*;
 
     pub(super) fn bind(_: &Socket, _: &Interface, _: SocketAddr) -> io::Result<()> {
-        let message = format!("{} has no option bind_device", std::env::consts::OS);
-        Err(io::Error::new(io::ErrorKind::Unsupported, message))
+        Err(crate::sys::unsupported("bind_device"))
     }
 }

@@ -123,8 +123,8 @@ mod platform {
 
     /// The index of the interface called `name`: not known here.
     pub(crate) fn index_of(name: &str) -> io::Result<u32> {
-        let message = format!("write the number of the interface \"{name}\", not its name");
-        Err(io::Error::new(io::ErrorKind::Unsupported, message))
+        let what = format!("the name of an interface: write the number of \"{name}\"");
+        Err(crate::sys::unsupported(&what))
     }
 }
 

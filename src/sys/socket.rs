@@ -48,9 +48,10 @@ const PASSING_ACCEPT_ERRORS: &[i32] =
 /// A handshake that failed while it waited to be accepted, as the System V family says it.
 #[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
 const PASSING_ACCEPT_ERRORS: &[i32] = &[libc::EPROTO];
-/// Windows says everything with codes that have a kind in std.
+/// WSAENOTCONN: of a connection that was reset before it was accepted. Windows documents
+/// WSAECONNRESET for it, which has a kind in std; this is what Wine says.
 #[cfg(windows)]
-const PASSING_ACCEPT_ERRORS: &[i32] = &[];
+const PASSING_ACCEPT_ERRORS: &[i32] = &[10_057];
 
 /// A listening stream socket.
 #[derive(Debug)]

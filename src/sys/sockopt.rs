@@ -15,6 +15,8 @@ use super::interface::Interface;
 const MAX_KEEPALIVE_TIME: Duration = Duration::from_secs(32_767);
 /// The most probes that every system takes: Linux's MAX_TCP_KEEPCNT.
 const MAX_KEEPALIVE_COUNT: u32 = 127;
+/// OpenBSD keeps the families apart, whatever is asked.
+const NEVER_DUAL: bool = cfg!(target_os = "openbsd");
 /// The kernel counts linger in whole seconds, in 16 bits on Windows.
 const MAX_LINGER: Duration = Duration::from_secs(65_535);
 
@@ -170,6 +172,9 @@ impl ListenOptions {
         }
         if address.is_ipv6() {
             let demanded = v6only.filter(|only| *only);
+            if self.ipv6_only == Some(false) && demanded.is_none() && NEVER_DUAL {
+                return Err(super::unsupported("ipv6_only(false): IPv4 on a socket of IPv6"));
+            }
             if let Some(only) = demanded.or(self.ipv6_only).or(v6only) {
                 socket.set_only_v6(only)?;
             }
@@ -217,7 +222,33 @@ fn invalid(message: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, message)
 }
 
-#[cfg(not(any(target_os = "openbsd", target_os = "haiku")))]
+/// Windows before 10 version 1703 has no count, and says so in a way that names no option.
+#[cfg(windows)]
+mod keepalive {
+    use std::io;
+    use std::time::Duration;
+
+    use socket2::{Socket, TcpKeepalive};
+
+    const WSAENOPROTOOPT: i32 = 10_042;
+    /// What Windows takes where nobody has said anything.
+    const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
+
+    pub(super) fn set(socket: &Socket, keepalive: &super::Keepalive) -> io::Result<()> {
+        // One call sets both times: without an interval the system would be told none.
+        let interval = keepalive.interval.unwrap_or(DEFAULT_INTERVAL);
+        let mut values = TcpKeepalive::new().with_time(keepalive.idle).with_interval(interval);
+        if let Some(count) = keepalive.count {
+            values = values.with_retries(count);
+        }
+        socket.set_tcp_keepalive(&values).map_err(|error| match error.raw_os_error() {
+            Some(WSAENOPROTOOPT) => crate::sys::unsupported("keepalive: a count of one's own"),
+            _ => error,
+        })
+    }
+}
+
+#[cfg(not(any(windows, target_os = "openbsd", target_os = "haiku")))]
 mod keepalive {
     use std::io;
 
@@ -243,8 +274,8 @@ mod keepalive {
 
     pub(super) fn set(socket: &Socket, keepalive: &super::Keepalive) -> io::Result<()> {
         if keepalive.interval.is_some() || keepalive.count.is_some() {
-            let message = "keepalive interval and count are system-wide on this system";
-            return Err(io::Error::new(io::ErrorKind::Unsupported, message));
+            let what = "keepalive: interval and count of one socket, as they are the system's";
+            return Err(crate::sys::unsupported(what));
         }
         socket.set_keepalive(true)
     }
@@ -293,8 +324,8 @@ mod reuse {
         use std::io;
 
         pub(in super::super) fn set_reuse_port(_: &socket2::Socket) -> io::Result<()> {
-            let message = "this system does not spread connections over sockets on one port";
-            Err(io::Error::new(io::ErrorKind::Unsupported, message))
+            let what = "reuse_port: spreading connections over sockets on one port";
+            Err(crate::sys::unsupported(what))
         }
     }
 }

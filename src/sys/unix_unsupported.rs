@@ -33,5 +33,5 @@ pub(super) fn path_of(_address: &SockAddr) -> Option<Arc<Path>> {
 }
 
 fn unsupported() -> io::Error {
-    io::Error::new(io::ErrorKind::Unsupported, "Unix sockets are not supported on this system")
+    crate::sys::unsupported("Unix sockets")
 }

@@ -12,6 +12,15 @@ use tightloop::{Action, Client, Conn, Handler, Input, RunningServer, Server};
 /// No test waits longer than this for anything: far more than a loaded machine needs.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
+/// Whether the kernel spreads connections over sockets on one port: where it does not, `reuse_port`
+/// is refused.
+pub const SPREADS: bool = cfg!(any(
+    target_os = "linux",
+    target_os = "android",
+    target_os = "freebsd",
+    target_os = "dragonfly"
+));
+
 /// Runs each test once over every driver. The test gets the driver's name and makes its servers
 /// by `common::server(driver)`.
 ///

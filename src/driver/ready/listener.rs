@@ -66,18 +66,21 @@ impl Ready {
         if entry.resting {
             return None;
         }
-        loop {
-            match entry.socket.accept() {
-                Ok((stream, peer)) => {
-                    entry.note(Place::Listener(number), &mut self.queue);
-                    return Some(Event::Accepted { listener: number, stream, peer });
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
-                Err(error) if is_about_one_connection(&error) => {}
-                Err(error) => {
-                    entry.resting = true;
-                    return Some(Event::AcceptFailed { listener: number, error });
-                }
+        match entry.socket.accept() {
+            Ok((stream, peer)) => {
+                entry.note(Place::Listener(number), &mut self.queue);
+                Some(Event::Accepted { listener: number, stream, peer })
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            // The next one may be fine, and waits until the others have had their turn: on systems
+            // that tell so of each connection that was reset, peers could hold the loop.
+            Err(error) if is_about_one_connection(&error) => {
+                entry.note(Place::Listener(number), &mut self.queue);
+                None
+            }
+            Err(error) => {
+                entry.resting = true;
+                Some(Event::AcceptFailed { listener: number, error })
             }
         }
     }

@@ -56,7 +56,7 @@ mod by_index {
     use super::*;
 
     pub(super) fn join_v4(socket: &Socket, group: Ipv4Addr, index: u32) -> io::Result<()> {
-        socket.join_multicast_v4_n(&group, &InterfaceIndexOrAddress::Index(index))
+        socket.join_multicast_v4_n(&group, &socket2::InterfaceIndexOrAddress::Index(index))
     }
 }
 
@@ -79,9 +79,7 @@ mod by_index {
 /// For systems that know an interface of IPv4 by its address alone.
 #[allow(dead_code, reason = "on some systems only")]
 fn by_address_only() -> io::Error {
-    let system = std::env::consts::OS;
-    let message = format!("on {system}, write the interface's IPv4 address");
-    io::Error::new(io::ErrorKind::Unsupported, message)
+    crate::sys::unsupported("an interface of IPv4 by name or number: write its IPv4 address")
 }
 
 #[cfg(any(
@@ -163,11 +161,7 @@ mod senders {
         };
         match (group, source) {
             (IpAddr::V4(group), IpAddr::V4(source)) => socket.join_ssm_v4(&source, &group, &own),
-            _ => {
-                let system = std::env::consts::OS;
-                let message = format!("a single sender of an IPv6 group, on {system}");
-                Err(io::Error::new(io::ErrorKind::Unsupported, message))
-            }
+            _ => Err(crate::sys::unsupported("a single sender of an IPv6 group")),
         }
     }
 }
@@ -186,8 +180,7 @@ mod senders {
     use super::*;
 
     pub(super) fn join(_: &Socket, _: IpAddr, _: IpAddr, _: Option<&Interface>) -> io::Result<()> {
-        let message = format!("a single sender of a group, on {}", std::env::consts::OS);
-        Err(io::Error::new(io::ErrorKind::Unsupported, message))
+        Err(crate::sys::unsupported("a single sender of a group"))
     }
 }
 

@@ -3,9 +3,6 @@
 use super::*;
 use std::io::Read;
 use std::net::Ipv6Addr;
-use std::time::Duration;
-
-use crate::sys::sockopt::Keepalive;
 
 const LOOPBACK: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
@@ -68,6 +65,9 @@ fn sending_to_a_peer_that_is_gone_is_an_error_and_no_signal() {
 #[cfg(any(target_os = "linux", target_os = "android"))]
 #[test]
 fn an_accepted_socket_has_the_options_of_its_listener() {
+    use crate::sys::sockopt::Keepalive;
+    use std::time::Duration;
+
     let mut options = ListenOptions::for_tests();
     options.socket = SocketOptions {
         nodelay: true,
