@@ -51,8 +51,6 @@ pub(super) fn join(socket: &Socket, group: &Group) -> io::Result<()> {
     target_os = "haiku"
 )))]
 mod by_index {
-    use socket2::InterfaceIndexOrAddress;
-
     use super::*;
 
     pub(super) fn join_v4(socket: &Socket, group: Ipv4Addr, index: u32) -> io::Result<()> {
