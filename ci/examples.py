@@ -574,6 +574,51 @@ def push_on_two_loops():
                 check(f"push: the {name} client's last line is whole", whole, rest)
 
 
+# ---- from_gnet_push -------------------------------------------------------------------------
+
+
+def from_gnet_pushes():
+    with Example("from_gnet_push", "--tick", "50ms", "--loops", "2") as push:
+        with push.connect() as first, push.connect() as second:
+            for name, peer in ("first", first), ("second", second):
+                host, port = peer.getsockname()
+                welcome = f"welcome {host}:{port}\n".encode()
+                equal(f"from_gnet_push: the {name} client is greeted", receive_line(peer), welcome)
+                ticks = []
+                while len(ticks) < 4:
+                    # Who came while the line was made is not counted in it.
+                    match = re.fullmatch(rb"tick (\d+): [012] here\n", receive_line(peer))
+                    if not match:
+                        break
+                    ticks.append(int(match[1]))
+                consecutive = len(ticks) == 4 and ticks == list(range(ticks[0], ticks[0] + 4))
+                check(f"from_gnet_push: the {name} client misses no tick", consecutive, ticks)
+            second.sendall(b"hel")
+            second.sendall(b"lo\nquit\nlost\n")
+            end = receive(second, MIB)
+            answers = [line for line in end.split(b"\n") if not line.startswith(b"tick ")]
+            equal("from_gnet_push: it answers, and ends", answers, [b"what?", b"bye", b""])
+            while receive_line(first).endswith(b" 2 here\n"):
+                pass
+            alone = receive_line(first)
+            check("from_gnet_push: who is left is alone", alone.endswith(b": 1 here\n"), alone)
+        push.end()
+
+
+def from_gnet_limits():
+    with Example("from_gnet_push") as push:
+        with push.connect() as peer:
+            receive_line(peer)
+            peer.sendall(b"0" * 1025)
+            closed = receive(peer, MIB)
+            check("from_gnet_push: a line without an end closes", closed.count(b"\n") < 5, closed)
+        with push.connect() as peer:
+            receive_line(peer)
+            peer.sendall(b"stop\n")
+            code = push.process.wait(DEADLINE)
+            equal("from_gnet_push: stop ends the server", (code, push.stderr()), (0, ""))
+
+
 # ---- blocking -------------------------------------------------------------------------------
 
 
@@ -789,6 +834,8 @@ GROUPS = [
     stats_are_shown,
     push_at_its_pace,
     push_on_two_loops,
+    from_gnet_pushes,
+    from_gnet_limits,
     blocking_overlaps,
     blocking_refuses,
     blocking_when_full,

@@ -30,7 +30,18 @@ pub const MAX_UNIX_PATH: usize = 103;
 /// An IPv4 peer of a dual-stack socket is given by its IPv4 address, not as `::ffff:a.b.c.d`.
 /// A Unix socket without a path (every client that did not bind, and the abstract names of Linux)
 /// is `Unix(None)` and shown as `unix:(unnamed)`.
+///
+/// ```
+/// use std::net::SocketAddr;
+/// use tightloop::Address;
+///
+/// let address = Address::from("192.0.2.1:80".parse::<SocketAddr>().unwrap());
+/// assert_eq!(address.port(), Some(80));
+/// assert_eq!(address.to_string(), "192.0.2.1:80");
+/// assert_eq!(Address::Unix(None).to_string(), "unix:(unnamed)");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Address {
     /// A TCP or UDP address.
     Ip(SocketAddr),
@@ -111,6 +122,7 @@ impl fmt::Display for Address {
 
 /// What carries the bytes, and for IP which family: the scheme of an endpoint's URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Transport {
     /// `tcp://`: TCP over IPv4 or IPv6.
     Tcp,

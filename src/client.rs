@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::io;
-use std::net::TcpStream;
+use std::net::{TcpStream, UdpSocket};
 use std::time::Duration;
 
 use bytes::Bytes;
+use socket2::Socket;
 
+use crate::conn::adopt::{Adopt, AdoptError, in_short};
 use crate::conn::dial::Connect;
 use crate::conn::handle::{ConnHandle, LoopHandle};
 use crate::conn::state::Direction;
@@ -16,7 +18,6 @@ use crate::error::{HandleError, Result};
 use crate::handler::{Handler, LoopInfo};
 use crate::metrics::Stats;
 use crate::options::Options;
-use crate::sys::socket::Stream;
 use crate::workers::WorkerPool;
 
 /// Sets up event loops for outgoing connections: the same loops as a server's, with the same
@@ -170,15 +171,29 @@ impl ClientHandle {
         self.loops.connect(to)
     }
 
-    /// Makes a TCP stream that was connected elsewhere a connection of the loop that has the
-    /// fewest; it appears as `on_open`, and as outgoing.
+    /// Makes a socket that was connected elsewhere a connection of a loop, as
+    /// [`ServerHandle::adopt`] does, and as outgoing where nothing else is said.
     ///
     /// # Errors
-    /// The system's, for a stream that is not connected; `NotConnected` if the client has
-    /// stopped.
+    /// As for [`ServerHandle::adopt`]; each gives the socket back.
+    #[doc(alias = "Enroll")]
+    #[doc(alias = "EnrollContext")]
+    pub fn adopt<S>(&self, adopt: Adopt<S>) -> Result<ConnHandle, AdoptError<S>>
+    where
+        S: Into<Socket> + From<Socket>,
+    {
+        self.loops.adopt_as(adopt, Direction::Outgoing)
+    }
+
+    /// As [`adopt`](ClientHandle::adopt), for the loop that has the fewest. A stream that is refused
+    /// is closed.
+    ///
+    /// # Errors
+    /// The system's, for a stream that is not connected; `NotConnected` too if the client has
+    /// stopped, with [`HandleError::Closed`] as its source.
     #[doc(alias = "Enroll")]
     pub fn adopt_tcp(&self, stream: TcpStream) -> io::Result<ConnHandle> {
-        self.loops.adopt(Stream::Tcp(stream), Direction::Outgoing)
+        in_short(self.adopt(Adopt::new(stream)))
     }
 
     /// As [`adopt_tcp`](ClientHandle::adopt_tcp), for a Unix stream.
@@ -188,7 +203,16 @@ impl ClientHandle {
     #[cfg(unix)]
     #[doc(alias = "Enroll")]
     pub fn adopt_unix(&self, stream: std::os::unix::net::UnixStream) -> io::Result<ConnHandle> {
-        self.loops.adopt(Stream::Unix(stream), Direction::Outgoing)
+        in_short(self.adopt(Adopt::new(stream)))
+    }
+
+    /// As [`adopt_tcp`](ClientHandle::adopt_tcp), for a UDP socket that is connected.
+    ///
+    /// # Errors
+    /// As for [`adopt_tcp`](ClientHandle::adopt_tcp).
+    #[doc(alias = "Enroll")]
+    pub fn adopt_udp(&self, socket: UdpSocket) -> io::Result<ConnHandle> {
+        in_short(self.adopt(Adopt::new(socket)))
     }
 
     /// Open connections on all loops; see [`ServerHandle::connections`].

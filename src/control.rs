@@ -2,19 +2,18 @@
 
 use std::fmt;
 use std::io;
-use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::addr::Address;
+use crate::balance::Balancer;
 use crate::conn::admission::Admission;
 use crate::conn::command::Command;
 use crate::conn::dial::{Connect, Dial};
 use crate::conn::handle::{ConnHandle, Promise};
-use crate::conn::state::Direction;
 use crate::driver::Waker;
 use crate::error::{Error, HandleError, Result};
 use crate::listen_socket::{ListenSocket, Listening};
@@ -22,7 +21,6 @@ use crate::metrics::{Counter, LoopMetrics, Stats};
 use crate::options::Options;
 use crate::sync::mailbox::{Mailbox, Rejected};
 use crate::sync::wake::WakeFlag;
-use crate::sys::socket::Stream;
 use crate::tls::MakeNamedSession;
 
 /// What one loop shares with other threads.
@@ -121,9 +119,35 @@ pub(crate) struct ServerShared {
     pub(crate) admission: Arc<Admission>,
     /// Until the listeners close.
     pub(crate) listening: Listening,
+    /// For sockets that are adopted; the acceptor has its own. Made when it is first asked.
+    pub(crate) balancer: OnceLock<Mutex<Box<dyn Balancer>>>,
 }
 
 /// A running server, seen from any thread. Cheap to clone; no method blocks.
+///
+/// ```
+/// # use tightloop::Server;
+/// # use tightloop::{Action, Conn, Handler, Input};
+/// # struct Echo;
+/// # impl Handler for Echo {
+/// #     type State = ();
+/// #     fn on_open(&mut self, _: &mut Conn<'_>) {}
+/// #     fn on_traffic(&mut self, conn: &mut Conn<'_>, _: &mut (), input: &mut Input<'_>) -> Action {
+/// #         conn.write(input.take_all());
+/// #         Action::Continue
+/// #     }
+/// # }
+/// let server = Server::new().listen("tcp://127.0.0.1:0").start(|_| Echo)?;
+/// let handle = server.handle();
+///
+/// std::thread::spawn(move || {
+///     assert_eq!(handle.connections(), 0);
+///     println!("{}", handle.stats().to_prometheus("echo"));
+///     handle.stop();
+/// });
+/// server.join()?;
+/// # Ok::<(), tightloop::Error>(())
+/// ```
 #[derive(Clone)]
 #[doc(alias = "Engine")]
 pub struct ServerHandle {
@@ -197,41 +221,6 @@ impl ServerHandle {
             Err((HandleError::Full, _)) => Err(Error::Full),
             Err((HandleError::Closed, _)) => Err(Error::Stopped),
         }
-    }
-
-    /// Makes a TCP stream that was connected elsewhere a connection of the loop that has the
-    /// fewest; it appears as `on_open`, and as incoming. Answers its handle, whose
-    /// [`id`](ConnHandle::id) tells which one it is.
-    ///
-    /// # Errors
-    /// The system's, for a stream that is not connected; `NotConnected` if the server has
-    /// stopped.
-    #[doc(alias = "Register")]
-    #[doc(alias = "Enroll")]
-    pub fn adopt_tcp(&self, stream: TcpStream) -> io::Result<ConnHandle> {
-        self.adopt(Stream::Tcp(stream), Direction::Incoming)
-    }
-
-    /// As [`adopt_tcp`](ServerHandle::adopt_tcp), for a Unix stream.
-    ///
-    /// # Errors
-    /// As for [`adopt_tcp`](ServerHandle::adopt_tcp).
-    #[cfg(unix)]
-    pub fn adopt_unix(&self, stream: std::os::unix::net::UnixStream) -> io::Result<ConnHandle> {
-        self.adopt(Stream::Unix(stream), Direction::Incoming)
-    }
-
-    pub(crate) fn adopt(&self, stream: Stream, direction: Direction) -> io::Result<ConnHandle> {
-        let closed = || io::Error::from(HandleError::Closed);
-        stream.as_socket().set_nonblocking(true)?;
-        if self.is_stopping() {
-            return Err(closed());
-        }
-        let peer = stream.peer_address()?;
-        let (owner, promise, handle) = self.promise().ok_or_else(closed)?;
-        let command = Command::Adopt { stream, peer, direction, promise };
-        owner.send_reserved(command).map_err(|_| closed())?;
-        Ok(handle)
     }
 
     /// A connection of the loop that has the fewest.
@@ -327,6 +316,7 @@ impl ServerHandle {
     }
 
     /// Whether the server was asked to stop.
+    #[doc(alias = "Validate")]
     pub fn is_stopping(&self) -> bool {
         self.shared.stopping.load(Ordering::Acquire)
     }

@@ -36,6 +36,11 @@ pub enum Error {
         /// What is wrong with the value.
         reason: String,
     },
+    /// A socket that exists already could not be made a connection.
+    Adopt {
+        /// The system's reason; `NotConnected` for one without a peer.
+        source: io::Error,
+    },
     /// The server is stopping: what was asked for is not begun any more.
     Stopped,
     /// Too much is queued for the loop (option `mailbox_capacity`): try again later.
@@ -75,6 +80,7 @@ impl fmt::Display for Error {
             Error::Address(error) => error.fmt(f),
             Error::Listen { address, source } => write!(f, "cannot listen on {address}: {source}"),
             Error::Option { name, reason } => write!(f, "option {name}: {reason}"),
+            Error::Adopt { source } => write!(f, "cannot adopt the socket: {source}"),
             Error::Stopped => f.write_str("the server is stopping"),
             Error::Full => f.write_str("too much is queued already"),
             Error::Unsupported { what } => write!(f, "not supported here: {what}"),
@@ -96,6 +102,7 @@ impl std::error::Error for Error {
         match self {
             Error::Address(error) => Some(error),
             Error::Listen { source, .. }
+            | Error::Adopt { source }
             | Error::LoopStart { source, .. }
             | Error::LoopFailed { source, .. } => Some(source),
             Error::Option { .. }
@@ -118,6 +125,18 @@ impl From<AddressError> for Error {
 /// It tells who ended the connection: ourselves, the peer, a limit or the server's stop. None of
 /// these is an error of the server, and none is logged by the framework above `debug`; but a
 /// panic is both.
+///
+/// ```
+/// use tightloop::CloseReason;
+///
+/// /// Whether an operator has to know.
+/// fn is_ours(reason: &CloseReason) -> bool {
+///     matches!(reason, CloseReason::Failed(_) | CloseReason::HandlerPanicked(_))
+/// }
+///
+/// assert!(!is_ours(&CloseReason::PeerClosed));
+/// assert_eq!(CloseReason::IdleTimeout.to_string(), "idle for too long");
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CloseReason {

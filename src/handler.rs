@@ -14,6 +14,7 @@ use crate::options::driver::{Driver, DriverFallback};
 /// What the loop does after a callback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[must_use]
+#[expect(clippy::exhaustive_enums, reason = "adapters around a handler have to know all")]
 pub enum Action {
     /// Go on.
     #[default]
@@ -137,8 +138,8 @@ pub trait Handler: Sized + 'static {
         Action::Close
     }
 
-    /// The TLS handshake that [`Conn::start_tls`](crate::Conn::start_tls) began is done; what was
-    /// written since is sent now, encrypted. Not called for listeners and endpoints with `tls://`,
+    /// The TLS handshake that `Conn::start_tls` (feature `tls`) began is done; what was written since
+    /// is sent now, encrypted. Not called for listeners and endpoints with `tls://`,
     /// whose handshake is done before [`on_open`](Handler::on_open).
     fn on_secured(&mut self, conn: &mut Conn<'_>, state: &mut Self::State) -> Action {
         let _ = (conn, state);
@@ -192,6 +193,7 @@ pub trait Handler: Sized + 'static {
     /// [`direction`](Conn::direction). There was no `on_open` for it, so there is no `on_close`.
     /// `conn` tells its identity, the peer's address (the last one tried) and the
     /// [`initiator`](Conn::initiator).
+    #[doc(alias = "RegisteredResult")]
     fn on_open_failed(&mut self, conn: &mut Conn<'_>, reason: CloseReason) {
         let _ = (conn, reason);
     }

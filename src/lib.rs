@@ -53,8 +53,30 @@
 //! # }
 //! ```
 //!
+//! # Log
+//!
+//! The library prints nothing. It speaks through the [`log`] facade, to whatever logger the program
+//! sets, and without one to nobody. All targets begin with `tightloop`; what follows is the place in the
+//! source, and no promise.
+//!
+//! | level | what is told |
+//! |---|---|
+//! | error | a bug: a callback that panicked (by its name), a loop that did; or a system that lets a loop be woken no more |
+//! | warn | the system, or a function of the program, refuses something and the server goes on: no descriptors left to accept with (once, until it succeeds again), a socket option or hook that fails for a connection, a callback above [`stall_threshold`](Server::stall_threshold), jobs or files that outlive the server |
+//! | info | once at the start, why the loops do without io_uring where that was preferred |
+//! | debug | what is lost or tried again: datagrams that were too long or refused, operations that the kernel had no room for |
+//! | trace | nothing |
+//!
+//! What a peer does to its connection is no line at all but a [`CloseReason`]; nothing is told message by
+//! message but lost datagrams, at debug. What is counted is in [`Stats`]. Errors of the start and of the end are
+//! answered, not logged. The threads are called `tl-loop-0`, `tl-loop-1`, … and `tl-acceptor`.
+//!
 //! Where to read on: [`Handler`] for the callbacks, [`codec`] for protocols in frames, [`Conn`] for what they can do, [`Server`] for
 //! the options, [`ConnHandle`] and [`ServerHandle`] for other threads.
+
+#![warn(missing_debug_implementations, clippy::missing_errors_doc)]
+// A type that users take apart can grow, or says why it never will.
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
 mod addr;
 mod balance;
@@ -100,6 +122,7 @@ pub use buf::writer::Writer;
 pub use client::{Client, ClientHandle, RunningClient};
 pub use codec::{Codec, FrameConn, FrameHandler, Framed};
 pub use conn::Conn;
+pub use conn::adopt::{Adopt, AdoptError};
 pub use conn::context::Context;
 pub use conn::datagram::{Datagram, DatagramHandle};
 pub use conn::dial::Connect;
@@ -118,9 +141,11 @@ pub use options::driver::{Driver, DriverFallback, UnknownDriver};
 pub use options::{PanicPolicy, WhenFull};
 pub use per_conn::{PerConn, Session, per_conn};
 pub use server::{RunningServer, Server};
-pub use socket2::SockRef;
+pub use socket2::{SockRef, Socket};
 #[cfg(unix)]
 pub use successor::Successor;
+pub use sys::interface::Interface;
+pub use sys::multicast::{Group, Multicast};
 pub use sys::sockopt::Keepalive;
 pub use workers::{JobPanic, SpawnError, WorkerOptions, WorkerPool, WorkerStats};
 
@@ -128,3 +153,8 @@ pub use workers::{JobPanic, SpawnError, WorkerOptions, WorkerPool, WorkerStats};
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// So do those for whoever comes from gnet.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/from-gnet.md")]
+struct FromGnet;

@@ -32,6 +32,7 @@ pub(crate) type BalancerFactory = Arc<dyn Fn() -> Box<dyn Balancer> + Send + Syn
 
 /// What a panic of a callback ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum PanicPolicy {
     /// The callback's connection, with `CloseReason::HandlerPanicked`; the loop and the other
     /// connections go on.
@@ -44,6 +45,7 @@ pub enum PanicPolicy {
 
 /// What becomes of a connection that comes when there are `max_connections` already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum WhenFull {
     /// It is closed at once: clients learn soon that they have to go elsewhere.
     #[default]
@@ -148,6 +150,7 @@ impl Default for Options {
                 backlog: 4096,
                 reuse_addr: true,
                 reuse_port: false,
+                device: None,
                 ipv6_only: None,
                 socket: SocketOptions { nodelay: true, ..SocketOptions::default() },
             },

@@ -11,6 +11,8 @@ use crate::engine::{Defaults, Engine, Found, Listen, ListenOn};
 use crate::error::Result;
 use crate::handler::{Handler, LoopInfo};
 use crate::options::Options;
+use crate::sys::interface::Interface;
+use crate::sys::multicast::Multicast;
 
 mod given;
 mod limits;
@@ -45,6 +47,7 @@ pub use running::RunningServer;
 #[derive(Default)]
 #[must_use = "a server is started by run or start"]
 #[doc(alias = "Serve")]
+#[doc(alias = "WithOptions")]
 #[doc(alias = "Options")]
 pub struct Server {
     options: Options,
@@ -69,6 +72,37 @@ impl Server {
     #[doc(alias = "Rotate")]
     pub fn listen(mut self, url: impl Into<String>) -> Self {
         self.listen.push(ListenOn::Url(url.into()).into());
+        self
+    }
+
+    /// As [`listen`](Server::listen), on a `udp` URL, and joins multicast groups. Where the URL's host is
+    /// a group, that is joined too: [`listen`](Server::listen) alone does so, on the interface
+    /// of an IPv6 scope (`udp://[ff02::fb%eth0]:5353`) or the system's choice.
+    ///
+    /// A socket on a group's address hears this group alone, and other programs may listen there too
+    /// ([`reuse_addr`](Server::reuse_addr); not on Windows, which binds to all addresses instead). One on
+    /// all addresses hears every group that it has joined, no other (on Linux IP_MULTICAST_ALL is
+    /// switched off), and datagrams to itself; [`Datagram::local_addr`](crate::Datagram::local_addr)
+    /// tells which. A socket of both families joins groups of both on Linux and Android, elsewhere
+    /// those of IPv6. With [`reuse_port`](Server::reuse_port) it is still one socket, on
+    /// one loop, as each would be given every datagram.
+    ///
+    /// # Errors
+    /// At the start: [`Error::Unsupported`](crate::Error::Unsupported) for another URL than `udp`,
+    /// [`Error::Listen`](crate::Error::Listen), naming group and interface, for an address that is no group or of
+    /// the wrong family, an interface that is not there, or what the system lacks.
+    ///
+    /// ```no_run
+    /// # use tightloop::{Group, Multicast, Server};
+    /// # use std::net::Ipv4Addr;
+    /// let news = Multicast::new().join(Group::new(Ipv4Addr::new(239, 1, 2, 3)).on("eth0"));
+    /// let server = Server::new().listen_multicast("udp://:5000", news);
+    /// # let _ = server;
+    /// ```
+    #[doc(alias = "WithMulticastInterfaceIndex")]
+    pub fn listen_multicast(mut self, url: impl Into<String>, multicast: Multicast) -> Self {
+        let on = ListenOn::Url(url.into());
+        self.listen.push(Listen { multicast: Some(multicast), ..on.into() });
         self
     }
 
@@ -109,6 +143,20 @@ impl Server {
         self
     }
 
+    /// Accepts and receives by this network device alone: for all TCP and UDP listeners given by URL,
+    /// not for Unix sockets and listeners that exist already. Outgoing connections have
+    /// [`Connect::bind_device`](crate::Connect::bind_device). Default: any device.
+    ///
+    /// Linux, Android (SO_BINDTODEVICE), macOS, illumos and Solaris (IP_BOUND_IF); elsewhere the start
+    /// fails with `Unsupported`. So it does, with the system's reason, if there is no such device,
+    /// or it is not allowed: Linux asks for CAP_NET_RAW before 5.7.
+    #[doc(alias = "WithBindToDevice")]
+    #[doc(alias = "BindToDevice")]
+    pub fn bind_device(mut self, device: impl Into<Interface>) -> Self {
+        self.options.listen.device = Some(device.into());
+        self
+    }
+
     /// Whether an IPv6 listener leaves IPv4 alone. Default: as the URL says.
     pub fn ipv6_only(mut self, on: bool) -> Self {
         self.options.listen.ipv6_only = Some(on);
@@ -136,7 +184,25 @@ impl Server {
     // ---- starting -----------------------------------------------------------------------
 
     /// Starts the server and blocks until it has stopped. `factory` makes the handler of each
-    /// loop, on the loop's thread.
+    /// loop, on the loop's thread. What the loops are to share it clones into each:
+    ///
+    /// ```no_run
+    /// # use std::sync::Arc;
+    /// # use std::sync::atomic::AtomicU64;
+    /// # use tightloop::{Action, Conn, Handler, Input, Server};
+    /// # struct Counting { all: Arc<AtomicU64> }
+    /// # impl Handler for Counting {
+    /// #     type State = ();
+    /// #     fn on_open(&mut self, _: &mut Conn<'_>) {}
+    /// #     fn on_traffic(&mut self, _: &mut Conn<'_>, _: &mut (), input: &mut Input<'_>) -> Action {
+    /// #         input.take_all();
+    /// #         Action::Continue
+    /// #     }
+    /// # }
+    /// let all = Arc::new(AtomicU64::new(0));
+    /// Server::new().listen("tcp://:9000").run(move |_loop| Counting { all: Arc::clone(&all) })?;
+    /// # Ok::<(), tightloop::Error>(())
+    /// ```
     ///
     /// # Errors
     /// What cannot be bound or set up, and then nothing is left half-started; or the failure of a

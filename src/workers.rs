@@ -49,7 +49,18 @@ pub struct WorkerPool {
 }
 
 /// The limits of a [`WorkerPool`].
+///
+/// ```
+/// use tightloop::{WorkerOptions, WorkerPool};
+///
+/// let mut options = WorkerOptions::default();
+/// options.max_threads = 4;
+/// options.name_prefix = "resize".to_owned();
+/// let pool = WorkerPool::new(options);
+/// # pool.stop();
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct WorkerOptions {
     /// Threads at most; 0 counts as 1. Default 64: blocking jobs wait more than they compute, so
     /// that many times the number of cores are useful, while 64 stays far below the thread limits
@@ -83,6 +94,7 @@ impl Default for WorkerOptions {
 ///
 /// Jobs accepted so far = `queued` + running (`threads - idle`) + `completed` + `panicked`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct WorkerStats {
     /// Threads that live.
     pub threads: usize,
@@ -128,6 +140,7 @@ impl WorkerPool {
     ///
     /// # Errors
     /// [`SpawnError`], each kind with the job: see there.
+    #[doc(alias = "Submit")]
     pub fn try_spawn<J>(&self, job: J) -> Result<(), SpawnError<J>>
     where
         J: FnOnce() + Send + 'static,
@@ -180,6 +193,7 @@ impl WorkerPool {
     /// Refuses new jobs from now on. What was accepted still runs; then the threads end.
     ///
     /// Does not wait: that is [`join`](WorkerPool::join).
+    #[doc(alias = "Release")]
     pub fn stop(&self) {
         self.owner.shared.stop();
     }

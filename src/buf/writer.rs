@@ -14,6 +14,19 @@ use std::io::{self, IoSlice, Write};
 ///
 /// Writing never fails and never blocks: the bytes are sent after the callback. `flush` does
 /// nothing.
+///
+/// ```
+/// use std::io::Write;
+/// use tightloop::Conn;
+///
+/// fn greet(conn: &mut Conn<'_>) -> std::io::Result<()> {
+///     let peer = conn.peer_addr();
+///     if let Some(mut writer) = conn.writer() {
+///         writeln!(writer, "hello {peer}")?;
+///     }
+///     Ok(())
+/// }
+/// ```
 pub struct Writer<'a> {
     outbound: &'a mut Outbound,
     pool: &'a mut Pool,

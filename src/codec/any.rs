@@ -23,12 +23,16 @@ use crate::error::EncodeError;
 /// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-#[expect(missing_docs, reason = "each variant has its codec's name")]
 pub enum AnyCodec {
+    /// A length in front of each frame.
     LengthField(LengthFieldCodec),
+    /// A length in as many bytes as it needs in front of each frame.
     VarintLength(VarintLengthCodec),
+    /// Lines of text.
     Line(LineCodec),
+    /// Delimiters of one's own behind each frame.
     Delimiter(DelimiterCodec),
+    /// Frames of equal length.
     FixedLength(FixedLengthCodec),
 }
 

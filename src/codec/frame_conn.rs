@@ -16,6 +16,34 @@ type Item<'a, H> = <<H as FrameHandler>::Codec as Codec>::Item<'a>;
 ///
 /// It dereferences to [`Conn`], whose methods it has: addresses, closing, pausing, timers, peers.
 /// [`Conn::write`] writes bytes past the codec.
+///
+/// ```
+/// use tightloop::codec::LineCodec;
+/// use tightloop::{Action, Conn, FrameConn, FrameHandler};
+///
+/// /// Answers each line, and ends on `quit`.
+/// struct Lines(LineCodec);
+///
+/// impl FrameHandler for Lines {
+///     type Codec = LineCodec;
+///     type State = ();
+///
+///     fn codec(&mut self, _: &mut Conn<'_>) -> LineCodec {
+///         self.0.clone()
+///     }
+///
+///     fn on_open(&mut self, conn: &mut FrameConn<'_, Self>) {
+///         let _ = conn.send(b"hello");
+///     }
+///
+///     fn on_frame(&mut self, conn: &mut FrameConn<'_, Self>, _: &mut (), line: &[u8]) -> Action {
+///         match conn.send(line) {
+///             Ok(()) if line != b"quit" => Action::Continue,
+///             _ => Action::Close,
+///         }
+///     }
+/// }
+/// ```
 pub struct FrameConn<'a, H: FrameHandler> {
     conn: Conn<'a>,
     codec: &'a mut H::Codec,

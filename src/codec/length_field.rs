@@ -8,6 +8,7 @@ use crate::error::{DecodeError, EncodeError, Result};
 
 /// The order of a length field's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[expect(clippy::exhaustive_enums, reason = "there are two")]
 pub enum ByteOrder {
     /// The most significant byte first, as network protocols have it.
     #[default]

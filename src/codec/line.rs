@@ -13,6 +13,7 @@ const DEFAULT_MAX_LINE: usize = 8 * 1024;
 
 /// What an encoded line ends with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[expect(clippy::exhaustive_enums, reason = "what lines may end in; others are delimiters")]
 pub enum LineEnding {
     /// LF.
     #[default]

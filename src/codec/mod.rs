@@ -80,7 +80,41 @@ const LARGEST_LIMIT: usize = i32::MAX as usize;
 /// where in the input it is.
 ///
 /// A codec of one's own implements [`decode`](Codec::decode) and [`encode`](Codec::encode);
-/// `examples/codec_custom.rs` shows one.
+/// `examples/codec_custom.rs` shows one that has a header with several fields; this one has a byte that
+/// tells the length:
+///
+/// ```
+/// use bytes::BufMut;
+/// use tightloop::codec::{Codec, Decoded};
+/// use tightloop::EncodeError;
+///
+/// struct Short;
+///
+/// impl Codec for Short {
+///     type Frame<'a> = &'a [u8];
+///     type Item<'a> = &'a [u8];
+///
+///     fn decode<'a>(&mut self, input: &'a [u8]) -> Decoded<&'a [u8]> {
+///         let end = 1 + usize::from(input[0]);
+///         match input.get(1..end) {
+///             Some(frame) => Decoded::frame(end, frame),
+///             None => Decoded::more(),
+///         }
+///     }
+///
+///     fn encode<B: BufMut>(&mut self, item: &[u8], out: &mut B) -> Result<(), EncodeError> {
+///         let too_long = EncodeError::TooLong { length: item.len() as u64, limit: 255 };
+///         out.put_u8(u8::try_from(item.len()).map_err(|_| too_long)?);
+///         out.put_slice(item);
+///         Ok(())
+///     }
+/// }
+///
+/// let bytes = Short.encode_to_bytes(b"hi")?;
+/// assert_eq!(bytes, &b"\x02hi"[..]);
+/// assert_eq!(Short.decode(&bytes).consumed, 3);
+/// # Ok::<(), EncodeError>(())
+/// ```
 #[doc(alias = "ICodec")]
 pub trait Codec {
     /// What is decoded: borrowed from the input, so that nothing is copied.
@@ -140,6 +174,10 @@ pub trait Codec {
 /// What [`Codec::decode`] found.
 #[derive(Debug)]
 #[must_use]
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "the whole contract of decode: a codec may take it apart"
+)]
 pub struct Decoded<F> {
     /// How many bytes of the input are done with.
     pub consumed: usize,
@@ -149,6 +187,7 @@ pub struct Decoded<F> {
 
 /// One step of decoding.
 #[derive(Debug)]
+#[expect(clippy::exhaustive_enums, reason = "the whole contract of decode")]
 pub enum Step<F> {
     /// A frame.
     Frame(F),

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use crate::addr::Address;
 use crate::conn::Conn;
 use crate::conn::admission::Ticket;
+use crate::conn::attachment::Attachment;
 use crate::conn::dial::Dial;
 use crate::conn::handle::{Promise, Shared};
 use crate::conn::state::Direction;
@@ -85,6 +86,7 @@ pub(crate) enum Command {
         peer: Address,
         direction: Direction,
         promise: Promise,
+        attachment: Option<Attachment>,
     },
     /// A connection that the acceptor has accepted, which counts those that it hands over.
     Accepted {

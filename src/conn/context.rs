@@ -1,5 +1,6 @@
 //! [`Context`]: a loop as its own callbacks see it, beyond one connection.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -8,6 +9,7 @@ use crate::buf::pages::Pages;
 use crate::conn::Conn;
 use crate::conn::core::{Core, Timer, deadline};
 use crate::conn::dial::Connect;
+use crate::conn::handle::LoopHandle;
 use crate::conn::id::ConnId;
 use crate::conn::state::Phase;
 use crate::control::ServerHandle;
@@ -78,6 +80,7 @@ pub struct Context<'a, H: Handler> {
     sockets: &'a dyn Sockets,
     states: &'a mut States<H::State>,
     jobs: &'a mut LocalJobs<H>,
+    loops: &'a [LoopHandle<H>],
 }
 
 impl<'a, H: Handler> Context<'a, H> {
@@ -86,8 +89,9 @@ impl<'a, H: Handler> Context<'a, H> {
         sockets: &'a dyn Sockets,
         states: &'a mut States<H::State>,
         jobs: &'a mut LocalJobs<H>,
+        loops: &'a [LoopHandle<H>],
     ) -> Self {
-        Context { core, sockets, states, jobs }
+        Context { core, sockets, states, jobs, loops }
     }
 
     /// The moment at which this turn of the loop began. No system call.
@@ -98,6 +102,24 @@ impl<'a, H: Handler> Context<'a, H> {
     /// The loop's index, from 0.
     pub fn loop_index(&self) -> usize {
         usize::from(self.core.index)
+    }
+
+    /// All event loops of the server, this one too, to run closures there; they can be kept, and be
+    /// handed to other threads. `on_tick` is called at the start, and so can keep them from then on.
+    ///
+    /// ```
+    /// # use tightloop::{Context, Handler};
+    /// /// Has every loop do something.
+    /// fn everywhere<H: Handler>(cx: &Context<'_, H>, what: fn(&mut H)) {
+    ///     for event_loop in cx.loops() {
+    ///         // Refused only by a loop that has ended, or whose mailbox is full.
+    ///         let _ = event_loop.execute(move |handler, _| what(handler));
+    ///     }
+    /// }
+    /// ```
+    #[doc(alias = "EventLoop")]
+    pub fn loops(&self) -> &'a [LoopHandle<H>] {
+        self.loops
     }
 
     /// The server, to be handed to other threads.
@@ -165,5 +187,14 @@ impl<'a, H: Handler> Context<'a, H> {
     /// Stops the whole server, as [`ServerHandle::stop`] does.
     pub fn stop(&mut self) {
         self.core.stop_requested = true;
+    }
+}
+
+impl<H: Handler> fmt::Debug for Context<'_, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("loop_index", &self.loop_index())
+            .field("connections", &self.connections())
+            .finish_non_exhaustive()
     }
 }

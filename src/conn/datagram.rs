@@ -52,14 +52,15 @@ impl<'a> Datagram<'a> {
         self.peer
     }
 
-    /// The address it was sent to: also on a socket that is bound to all addresses, where the
+    /// The address it was sent to, a multicast group perhaps: also on a socket that is bound to all addresses, where the
     /// system tells it (Linux, Android, macOS); elsewhere the address the socket is bound to.
     #[doc(alias = "LocalAddr")]
     pub fn local_addr(&self) -> SocketAddr {
         self.local
     }
 
-    /// Sends `payload` back to the sender, from the address it had sent to. Leaves when the
+    /// Sends `payload` back to the sender, from the address it had sent to, or, where that is a group,
+    /// from one that the system chooses. Leaves when the
     /// callbacks of the datagrams that arrived together have returned. At most 65,507 bytes (IPv4); a datagram that the system refuses, or for
     /// which there is no room, is dropped and counted, as on the way.
     #[doc(alias = "SendTo")]
@@ -101,6 +102,19 @@ impl fmt::Debug for Datagram<'_> {
 }
 
 /// A UDP socket of a server, as other threads see it.
+///
+/// ```
+/// use std::thread;
+/// use tightloop::{Action, Datagram};
+///
+/// /// Answers later, from another thread.
+/// fn on_datagram(datagram: &mut Datagram<'_>) -> Action {
+///     let (socket, peer) = (datagram.handle(), datagram.peer_addr());
+///     let length = datagram.payload().len();
+///     thread::spawn(move || socket.send_to(peer, format!("{length} bytes")));
+///     Action::Continue
+/// }
+/// ```
 #[derive(Clone)]
 pub struct DatagramHandle {
     socket: u32,

@@ -1,11 +1,13 @@
 //! [`Connect`]: what an outgoing connection is to be, and [`Dial`]: how far it is on the way there.
 //! The reactor does the connecting.
 
+use std::any::Any;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::addr::{Address, Endpoint};
+use crate::conn::attachment::Attachment;
 use crate::conn::core::Core;
 use crate::conn::extra::Extra;
 use crate::conn::handle::Promise;
@@ -15,6 +17,9 @@ use crate::conn::state::{ConnCore, Phase};
 use crate::driver::Token;
 use crate::error::{Error, Result};
 use crate::proxy_protocol::ProxyHeader;
+use crate::sys::interface::Interface;
+use crate::sys::multicast::Multicast;
+use crate::sys::route::Route;
 use crate::time::wheel::TimerKey;
 #[cfg(feature = "tls")]
 use crate::tls::TlsConnector;
@@ -42,9 +47,10 @@ pub struct Connect {
     pub(crate) endpoint: Endpoint,
     pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) timeout: Option<Duration>,
-    pub(crate) local: Option<SocketAddr>,
+    pub(crate) route: Route,
     pub(crate) tls: Option<MakeNamedSession>,
     pub(crate) proxy_header: Option<ProxyHeader>,
+    pub(crate) attachment: Option<Attachment>,
 }
 
 impl Connect {
@@ -61,9 +67,10 @@ impl Connect {
             endpoint: endpoint.clone(),
             addresses: Vec::new(),
             timeout: None,
-            local: None,
+            route: Route::default(),
             tls: None,
             proxy_header: None,
+            attachment: None,
         }
     }
 
@@ -89,7 +96,36 @@ impl Connect {
     /// is known, so that many connections to different peers can share ports). Only addresses of
     /// its family are tried; with a port, one at a time. Not for Unix sockets.
     pub fn local_addr(mut self, address: SocketAddr) -> Self {
-        self.local = Some(address);
+        self.route.local = Some(address);
+        self
+    }
+
+    /// Leaves and hears by this network device alone, whatever the system's routes say. Linux, Android
+    /// (SO_BINDTODEVICE), macOS, illumos and Solaris (IP_BOUND_IF). That there is none, or that it is
+    /// not allowed, is told as any failure: [`ConnectFailed`](crate::CloseReason::ConnectFailed), elsewhere with
+    /// `Unsupported`. Not for Unix sockets.
+    ///
+    /// ```
+    /// # use tightloop::{Connect, Endpoint};
+    /// # let endpoint: Endpoint = "tcp://192.0.2.1:80".parse().unwrap();
+    /// let connect = Connect::to(&endpoint).bind_device("eth1");
+    /// # let _ = connect;
+    /// ```
+    #[doc(alias = "BindToDevice")]
+    pub fn bind_device(mut self, device: impl Into<Interface>) -> Self {
+        self.route.device = Some(device.into());
+        self
+    }
+
+    /// How datagrams to a group leave, for a `udp` endpoint that is one; and groups to be joined. A
+    /// socket that is connected to a group sends to its members and hears nobody, as their answers come
+    /// from addresses of their own: whoever wants these sends from a listener
+    /// ([`Datagram::send_to`](crate::Datagram::send_to)). One that is connected to a host hears what
+    /// that host sends to a group where [`local_addr`](Connect::local_addr) is the group, which is
+    /// to be [joined](Multicast::join). What cannot be set is told as
+    /// [`ConnectFailed`](crate::CloseReason::ConnectFailed). Not for streams.
+    pub fn multicast(mut self, multicast: Multicast) -> Self {
+        self.route.multicast = Some(Box::new(multicast));
         self
     }
 
@@ -124,6 +160,17 @@ impl Connect {
         self
     }
 
+    /// Gives this value along, for [`Conn::attachment`](crate::Conn::attachment) in `on_open` or
+    /// `on_open_failed`: what the connection is for, where whoever asks is not the handler. Clones
+    /// of this `Connect` share it.
+    #[doc(alias = "DialContext")]
+    #[doc(alias = "NewContext")]
+    #[doc(alias = "NewNetAddrContext")]
+    pub fn attach<T: Any + Send + Sync>(mut self, value: T) -> Self {
+        self.attachment = Some(Arc::new(value));
+        self
+    }
+
     /// The bytes of the PROXY header, none where there is none.
     fn first_bytes(&self) -> Result<Vec<u8>> {
         let Some(header) = &self.proxy_header else { return Ok(Vec::new()) };
@@ -141,8 +188,14 @@ impl Connect {
         if endpoint.is_datagram() && (self.tls.is_some() || self.proxy_header.is_some()) {
             return refused("datagrams are no stream");
         }
-        if endpoint.is_unix() && (self.local.is_some() || !self.addresses.is_empty()) {
+        if endpoint.is_unix() && (self.route.local.is_some() || !self.addresses.is_empty()) {
             return refused("a Unix socket has no IP address");
+        }
+        if endpoint.is_unix() && self.route.device.is_some() {
+            return refused("a Unix socket leaves by no device");
+        }
+        if !endpoint.is_datagram() && self.route.multicast.is_some() {
+            return refused("multicast is for datagrams");
         }
         let given = self.tls.as_ref().or(default.filter(|_| endpoint.is_tls()));
         let Some(make) = given.cloned() else {
@@ -170,7 +223,7 @@ impl std::fmt::Debug for Connect {
         f.debug_struct("Connect")
             .field("endpoint", &self.endpoint)
             .field("timeout", &self.timeout)
-            .field("local", &self.local)
+            .field("route", &self.route)
             .field("proxy_header", &self.proxy_header)
             .finish_non_exhaustive()
     }
@@ -219,7 +272,7 @@ impl Dial {
     /// Sets what is to be tried: addresses of the family of the local address, the families in
     /// turn, beginning with that of the first (RFC 8305, section 4).
     pub(crate) fn set_addresses(&mut self, mut addresses: Vec<SocketAddr>) {
-        if let Some(local) = self.connect.local {
+        if let Some(local) = self.connect.route.local {
             addresses.retain(|address| address.is_ipv4() == local.is_ipv4());
         }
         let first_is_ipv4 = addresses.first().is_some_and(SocketAddr::is_ipv4);
@@ -275,6 +328,7 @@ impl Core {
         let conn = self.table.get_mut(token)?;
         conn.outbound.append(&dial.first_bytes, &mut self.pool);
         let extra = conn.extra_mut();
+        extra.attachment = dial.connect.attachment.take();
         extra.tls = dial.tls.take();
         extra.tls_at = dial.first_bytes.len() as u64;
         extra.dial = Some(dial);
@@ -290,7 +344,7 @@ mod tests {
 
     fn order(addresses: &[&str], local: Option<&str>) -> Vec<String> {
         let mut connect = Connect::to(&"tcp://host:1".parse().unwrap());
-        connect.local = local.map(|local| local.parse().unwrap());
+        connect.route.local = local.map(|local| local.parse().unwrap());
         let mut dial = Dial::new(connect, None).unwrap();
         dial.set_addresses(addresses.iter().map(|address| address.parse().unwrap()).collect());
         dial.candidates.iter().rev().map(Address::to_string).collect()

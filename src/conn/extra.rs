@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::addr::Address;
+use crate::conn::attachment::Attachment;
 use crate::conn::command::Completion;
 use crate::conn::dial::Dial;
 use crate::conn::handle::{Promise, Shared};
@@ -23,6 +24,8 @@ pub(crate) struct Extra {
     pub(crate) shared: Option<Arc<Shared>>,
     /// The connection whose callback asked for this one.
     pub(crate) initiator: Option<ConnId>,
+    /// Given along by whoever asked for it; there until it has opened.
+    pub(crate) attachment: Option<Attachment>,
     /// There until it opens, where another thread has asked for it.
     pub(crate) promise: Option<Promise>,
     /// Where the datagrams of a datagram connection's output end.
@@ -58,6 +61,7 @@ impl Extra {
             completions,
             shared,
             initiator,
+            attachment,
             promise,
             pieces,
             dial,
@@ -75,6 +79,7 @@ impl Extra {
             && completions.is_empty()
             && shared.is_none()
             && initiator.is_none()
+            && attachment.is_none()
             && proxied.is_none()
             && tls.is_none()
             && tls_info.is_none()

@@ -115,6 +115,41 @@ impl Drop for Promise {
 ///
 /// A handle never keeps its connection open. When the connection is gone every method answers
 /// [`HandleError::Closed`]; it never reaches another connection.
+///
+/// ```
+/// use std::io::Read;
+/// use std::net::TcpStream;
+/// use std::sync::mpsc;
+/// use tightloop::{Action, Conn, ConnHandle, Handler, Input, Server};
+///
+/// struct Quiet(mpsc::Sender<ConnHandle>);
+///
+/// impl Handler for Quiet {
+///     type State = ();
+///
+///     fn on_open(&mut self, conn: &mut Conn<'_>) {
+///         let _ = self.0.send(conn.handle());
+///     }
+///
+///     fn on_traffic(&mut self, _: &mut Conn<'_>, _: &mut (), input: &mut Input<'_>) -> Action {
+///         input.take_all();
+///         Action::Continue
+///     }
+/// }
+///
+/// let (sender, opened) = mpsc::channel();
+/// let server = Server::new().listen("tcp://127.0.0.1:0").start(move |_| Quiet(sender.clone()))?;
+/// let mut client = TcpStream::connect(server.local_addrs()[0].socket_addr().unwrap())?;
+///
+/// let handle = opened.recv()?; // on this thread, or any other
+/// handle.write("news")?;
+/// handle.close()?; // behind what was written
+///
+/// let mut text = String::new();
+/// client.read_to_string(&mut text)?;
+/// assert_eq!(text, "news");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct ConnHandle {
     owner: Arc<LoopShared>,
@@ -148,6 +183,7 @@ impl ConnHandle {
     }
 
     /// Queues `bytes` for sending, without copying them. Writes of one thread keep their order.
+    /// What goes to many connections is best a `Bytes`, each given a clone, which shares it.
     /// What is written to a connection that is still being made is sent when it opens.
     ///
     /// # Errors
@@ -161,12 +197,14 @@ impl ConnHandle {
 
     /// As [`write`](ConnHandle::write); `done` is then called exactly once, on the loop: with `Ok`
     /// when the last byte was given to the socket, or with the error when the connection ended
-    /// before.
+    /// before. It is not lent the connection, and owns what it uses; what needs the connection's
+    /// state belongs into `on_wake`, or into a job of [`LoopHandle::execute`].
     ///
     /// # Errors
     /// As [`write`](ConnHandle::write); `done` is then dropped without being called.
     #[doc(alias = "AsyncWrite")]
     #[doc(alias = "AsyncWritev")]
+    #[doc(alias = "AsyncCallback")]
     pub fn write_then(
         &self,
         bytes: impl Into<Bytes>,
@@ -249,6 +287,32 @@ impl fmt::Debug for ConnHandle {
 /// An event loop as other threads see it: runs closures there, with the loop's handler.
 ///
 /// `Send` and `Sync` even where the handler is not: only the closure travels.
+///
+/// ```
+/// use std::sync::mpsc;
+/// use tightloop::{Action, Conn, Handler, Input, Server};
+///
+/// struct Count(u64);
+///
+/// impl Handler for Count {
+///     type State = ();
+///
+///     fn on_open(&mut self, _: &mut Conn<'_>) {}
+///
+///     fn on_traffic(&mut self, _: &mut Conn<'_>, _: &mut (), input: &mut Input<'_>) -> Action {
+///         self.0 += input.take_all().len() as u64;
+///         Action::Continue
+///     }
+/// }
+///
+/// let server = Server::new().listen("tcp://127.0.0.1:0").start(|_| Count(0))?;
+/// let (sender, counted) = mpsc::channel();
+/// server.loops()[0].execute(move |count, cx| {
+///     let _ = sender.send((count.0, cx.connections()));
+/// })?;
+/// assert_eq!(counted.recv()?, (0, 0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[doc(alias = "EventLoop")]
 pub struct LoopHandle<H: Handler> {
     owner: Arc<LoopShared>,
@@ -260,17 +324,29 @@ impl<H: Handler> LoopHandle<H> {
         LoopHandle { owner, jobs }
     }
 
+    pub(crate) fn jobs(&self) -> Arc<Mailbox<Job<H>>> {
+        Arc::clone(&self.jobs)
+    }
+
     /// The loop's index.
     pub fn index(&self) -> usize {
         usize::from(self.owner.index)
     }
 
-    /// Runs `job` on the loop, between two events, with the handler and the loop's context. A
-    /// job that was accepted is run, also while the server stops.
+    /// Runs `job` on the loop, between two events, with the handler and the loop's context. Jobs of one
+    /// thread keep their order. From any thread, also from a callback: the job runs after it.
+    ///
+    /// A job that was accepted runs, also while the server stops: at the latest when the last
+    /// connection has had its `on_close`, before `on_shutdown`. The one exception is a loop that ends by a
+    /// panic ([`Error::LoopPanicked`](crate::Error::LoopPanicked)): what waits then is dropped
+    /// without being run, so that whoever waits for what a job owns, the end of a channel, learns it. A job that
+    /// panics is counted and logged as a callback is, and ends no connection.
     ///
     /// # Errors
-    /// [`HandleError::Closed`] if the server has stopped, [`HandleError::Full`] if too much is
-    /// queued; the job is dropped then.
+    /// [`HandleError::Closed`] if the loop has ended, [`HandleError::Full`] if too much is
+    /// queued (option `mailbox_capacity`); the job is dropped then, in this call.
+    #[doc(alias = "Runnable")]
+    #[doc(alias = "RunnableFunc")]
     #[doc(alias = "Execute")]
     pub fn execute(
         &self,

@@ -24,6 +24,8 @@ use crate::driver::{Sockets, Token};
 use crate::error::{CloseReason, Result};
 
 pub(crate) mod admission;
+pub(crate) mod adopt;
+pub(crate) mod attachment;
 pub(crate) mod command;
 pub(crate) mod context;
 pub(crate) mod core;
@@ -153,8 +155,8 @@ impl<'a> Conn<'a> {
         self.core.write_with(self.token, |conn, pool| conn.outbound.append(bytes, pool))
     }
 
-    /// As [`write`](Conn::write), sharing the bytes instead of copying them (fewer than 512 are
-    /// copied, which is cheaper).
+    /// As [`write`](Conn::write), for a `String`, `Vec<u8>`, `&'static str` or `Bytes`, sharing the
+    /// bytes instead of copying them (fewer than 512 are copied, which is cheaper).
     pub fn write_bytes(&mut self, bytes: impl Into<Bytes>) -> usize {
         let bytes = bytes.into();
         self.copy_lent();
@@ -186,6 +188,7 @@ impl<'a> Conn<'a> {
     ///     }
     /// }
     /// ```
+    #[doc(alias = "ReadFrom")]
     pub fn writer(&mut self) -> Option<Writer<'_>> {
         self.copy_lent();
         self.core.write_with(self.token, |_, _| {});

@@ -26,6 +26,19 @@ impl Conn<'_> {
     /// never for plaintext: commands that somebody has smuggled in before the encryption break it
     /// (as in CVE-2011-0411).
     ///
+    /// ```
+    /// use tightloop::tls::TlsAcceptor;
+    /// use tightloop::{Action, Conn};
+    ///
+    /// fn on_starttls(conn: &mut Conn<'_>, acceptor: &TlsAcceptor) -> Action {
+    ///     conn.write(b"220 go ahead\r\n"); // the last words in plaintext
+    ///     match conn.start_tls(acceptor) {
+    ///         Ok(()) => Action::Continue,
+    ///         Err(_) => Action::Close,
+    ///     }
+    /// }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Unsupported`] on a connection that has TLS already, is closing, or of which either
     /// side has closed its sending half.

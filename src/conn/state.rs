@@ -72,6 +72,7 @@ pub(crate) const NO_LISTENER: u16 = u16::MAX;
 
 /// Where a connection came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "there are two")]
 pub enum Direction {
     /// Accepted by a listener, or adopted.
     Incoming,

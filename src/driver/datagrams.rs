@@ -179,6 +179,7 @@ impl<S: DatagramSocket> Datagrams<S> {
 
     /// As if a send had come back blocked.
     #[cfg(test)]
+    #[allow(dead_code, reason = "only where io_uring is built")]
     pub(crate) fn block(&mut self, number: u32) {
         if let Some(Some(entry)) = self.entries.get_mut(number as usize) {
             (entry.blocked, entry.writable) = (true, false);

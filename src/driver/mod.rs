@@ -38,6 +38,7 @@ use socket2::SockRef;
 
 use crate::addr::Address;
 use crate::buf::outbound::Outbound;
+use crate::sys::route::Route;
 use crate::sys::socket::Stream;
 use crate::sys::sockopt::SocketOptions;
 pub(crate) use crate::sys::udp::Outgoing;
@@ -203,12 +204,11 @@ pub(crate) trait Driver: Sockets {
     /// Takes over a connected stream and receives from it.
     fn open(&mut self, token: Token, stream: Self::Stream) -> io::Result<()>;
 
-    /// Makes a stream that starts to connect, from `local` where that is given, to be given to
-    /// `connect`.
+    /// Makes a stream that starts to connect, by this route, to be given to `connect`.
     fn start_connect(
         &mut self,
         address: &Address,
-        local: Option<SocketAddr>,
+        route: &Route,
         options: &SocketOptions,
     ) -> io::Result<Self::Stream>;
 
@@ -218,10 +218,10 @@ pub(crate) trait Driver: Sockets {
     fn connect_datagram(
         &mut self,
         address: SocketAddr,
-        local: Option<SocketAddr>,
+        route: &Route,
         options: &SocketOptions,
     ) -> io::Result<Self::Stream> {
-        let _ = (address, local, options);
+        let _ = (address, route, options);
         Err(io::ErrorKind::NetworkUnreachable.into())
     }
 

@@ -12,6 +12,7 @@ use crate::listen_socket::{ListenSocket, Listened};
 use crate::options::Options;
 use crate::proxy_protocol::ProxyProtocol;
 use crate::reactor::opening::ListenerPolicy;
+use crate::sys::multicast::Multicast;
 use crate::sys::socket::{Listener, bind_first, bind_tcp, bind_udp, bind_unix};
 use crate::tls::MakeSession;
 
@@ -24,11 +25,13 @@ pub(crate) struct Listen {
     pub(crate) tls: Option<MakeSession>,
     /// The PROXY protocol on this listener, whatever holds for the others.
     pub(crate) proxy: Option<ProxyProtocol>,
+    /// Groups to be joined beside the one that the URL may name.
+    pub(crate) multicast: Option<Multicast>,
 }
 
 impl From<ListenOn> for Listen {
     fn from(on: ListenOn) -> Self {
-        Listen { on, tls: None, proxy: None }
+        Listen { on, tls: None, proxy: None, multicast: None }
     }
 }
 
@@ -74,14 +77,16 @@ pub(super) fn bind_all(
     if listen.len() >= usize::from(NO_LISTENER) {
         return Err(Error::Option { name: "listen", reason: "must be fewer than 65,535".into() });
     }
-    for Listen { on, tls, proxy } in listen {
+    for Listen { on, tls, proxy, multicast } in listen {
         let mut policy = ListenerPolicy { tls, proxy };
         match on {
             ListenOn::Url(url) => {
                 let endpoint: Endpoint = url.parse()?;
                 policy = policy_of(&endpoint, policy, defaults)?;
+                check_multicast(&endpoint, multicast.as_ref())?;
+                let multicast = multicast.unwrap_or_default();
                 found
-                    .bind(&mut bound, &endpoint, options)
+                    .bind(&mut bound, &endpoint, multicast, options)
                     .map_err(|source| listen_error(url, source))?;
             }
             ListenOn::Sockets(sockets) => given::listen_on(&mut bound, sockets, options)?,
@@ -128,12 +133,27 @@ fn check_proxy(policy: Option<&ProxyProtocol>) -> Result<()> {
     }
 }
 
+fn check_multicast(endpoint: &Endpoint, multicast: Option<&Multicast>) -> Result<()> {
+    match multicast {
+        Some(_) if !endpoint.is_datagram() => {
+            let what = format!("multicast on {endpoint}: it is for datagrams");
+            Err(Error::Unsupported { what })
+        }
+        _ => Ok(()),
+    }
+}
+
 pub(super) fn listen_error(address: impl Into<String>, source: io::Error) -> Error {
     Error::Listen { address: address.into(), source }
 }
 
 impl Bound {
-    fn bind(&mut self, endpoint: &Endpoint, options: &Options) -> io::Result<()> {
+    fn bind(
+        &mut self,
+        endpoint: &Endpoint,
+        multicast: Multicast,
+        options: &Options,
+    ) -> io::Result<()> {
         if let Some(path) = endpoint.unix_path() {
             let listener = bind_unix(path, &options.listen)?;
             hook(options, &listener.as_socket())?;
@@ -141,7 +161,7 @@ impl Bound {
             return self.share(listener);
         }
         if endpoint.is_datagram() {
-            return self.bind_datagram(endpoint, options);
+            return self.bind_datagram(endpoint, multicast, options);
         }
         let only = endpoint.ipv6_only();
         let first = bind_first(&endpoint.resolve()?, |a| bind_tcp(a, only, &options.listen))?;
@@ -167,13 +187,24 @@ impl Bound {
         Ok(())
     }
 
-    fn bind_datagram(&mut self, endpoint: &Endpoint, options: &Options) -> io::Result<()> {
+    fn bind_datagram(
+        &mut self,
+        endpoint: &Endpoint,
+        multicast: Multicast,
+        options: &Options,
+    ) -> io::Result<()> {
         let only = endpoint.ipv6_only();
-        let first = bind_first(&endpoint.resolve()?, |a| bind_udp(a, only, &options.listen))?;
+        let (first, asked) = bind_first(&endpoint.resolve()?, |address| {
+            Ok((bind_udp(address, only, &options.listen)?, address))
+        })?;
+        let multicast = multicast.with_bound(asked);
+        multicast.apply(&SockRef::from(&first), asked.is_ipv6())?;
         hook(options, &SockRef::from(&first))?;
         let address = first.local_addr()?;
         self.note(endpoint.to_string(), Address::from(address));
-        let copies = if options.listen.reuse_port { self.datagrams.len() } else { 1 };
+        // What is sent to a group comes to each socket that has joined it.
+        let spreads = options.listen.reuse_port && !multicast.joins();
+        let copies = if spreads { self.datagrams.len() } else { 1 };
         let mut first = Some(first);
         for owner in 0..copies {
             let socket = match first.take() {

@@ -13,8 +13,8 @@
 //! half-started: the sockets close as the parts are dropped. After start, the engine speaks to
 //! loops through their mailboxes only.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::addr::Address;
@@ -59,7 +59,7 @@ pub(crate) struct Defaults {
 /// A server's threads, and what must outlive them.
 pub(crate) struct Engine<H: Handler> {
     pub(crate) server: ServerHandle,
-    pub(crate) loops: Vec<LoopHandle<H>>,
+    pub(crate) loops: Arc<[LoopHandle<H>]>,
     pub(crate) workers: WorkerPool,
     threads: Threads,
 }
@@ -96,17 +96,16 @@ impl<H: Handler> Engine<H> {
         let (for_acceptor, mut for_first) =
             if needs_acceptor { (shared, Vec::new()) } else { (Vec::new(), shared) };
         let factory = Arc::new(factory);
-        let mut loops = Vec::with_capacity(count);
+        let loops = loop_handles(&server);
         let places = server.shared.loops.iter().zip(own).zip(datagrams).enumerate();
         for (index, ((shared, own), datagram_sockets)) in places {
-            let jobs = Arc::new(Mailbox::new(options.mailbox_capacity));
-            loops.push(LoopHandle::new(Arc::clone(shared), Arc::clone(&jobs)));
             let parts = Parts {
                 shared: Arc::clone(shared),
                 server: server.clone(),
                 options: Arc::clone(&options),
                 workers: workers.clone(),
-                jobs,
+                jobs: loops[index].jobs(),
+                loops: Arc::clone(&loops),
                 listeners: std::mem::take(&mut for_first).into_iter().chain(own).collect(),
                 datagram_sockets,
                 placement: Placement::Here,
@@ -123,6 +122,7 @@ impl<H: Handler> Engine<H> {
                 options: Arc::clone(&options),
                 workers: workers.clone(),
                 jobs: Arc::new(Mailbox::new(1)),
+                loops: Arc::default(),
                 listeners: for_acceptor,
                 datagram_sockets: Vec::new(),
                 placement: Placement::Balanced {
@@ -148,6 +148,13 @@ impl<H: Handler> Engine<H> {
     }
 }
 
+/// A handle of each loop, each with a mailbox for jobs.
+fn loop_handles<H: Handler>(server: &ServerHandle) -> Arc<[LoopHandle<H>]> {
+    let jobs = || Arc::new(Mailbox::new(server.shared.options.mailbox_capacity));
+    let loops = server.shared.loops.iter();
+    loops.map(|shared| LoopHandle::new(Arc::clone(shared), jobs())).collect()
+}
+
 fn new_server(
     options: &Arc<Options>,
     loops: usize,
@@ -167,6 +174,7 @@ fn new_server(
             stopping: AtomicBool::new(false),
             admission: Admission::new(options, Instant::now()),
             listening,
+            balancer: OnceLock::new(),
         }),
     }
 }

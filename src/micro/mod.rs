@@ -28,6 +28,7 @@ const RETAIN: usize = 4 << 20;
 
 /// A piece of work.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::exhaustive_structs, reason = "the benchmark has cases of its own")]
 pub struct Case {
     /// What is done once.
     pub name: &'static str,

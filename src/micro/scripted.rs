@@ -13,6 +13,7 @@ use socket2::SockRef;
 use crate::addr::Address;
 use crate::buf::outbound::Outbound;
 use crate::driver::{Buffer, CloseMode, Driver, Event, Sent, Sockets, Token, Waker};
+use crate::sys::route::Route;
 use crate::sys::socket::Stream;
 use crate::sys::sockopt::SocketOptions;
 use crate::sys::udp::Outgoing;
@@ -151,12 +152,7 @@ impl Driver for Scripted {
         Ok(())
     }
 
-    fn start_connect(
-        &mut self,
-        _: &Address,
-        _: Option<SocketAddr>,
-        _: &SocketOptions,
-    ) -> io::Result<Nowhere> {
+    fn start_connect(&mut self, _: &Address, _: &Route, _: &SocketOptions) -> io::Result<Nowhere> {
         Err(io::ErrorKind::Unsupported.into())
     }
 

@@ -1,7 +1,7 @@
 //! Turns of a whole loop over the scripted driver.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use super::MESSAGE;
@@ -65,11 +65,13 @@ fn turn_until<H: Handler>(driver: Scripted, handler: H, is_done: impl Fn(&Script
         stopping: AtomicBool::new(false),
         admission: Admission::new(&options, Instant::now()),
         listening: Listening::default(),
+        balancer: OnceLock::new(),
     };
     let parts = Parts {
         shared,
         server: ServerHandle { shared: Arc::new(server) },
         jobs: Arc::new(Mailbox::new(options.mailbox_capacity)),
+        loops: Arc::default(),
         options,
         // Nothing is given to it: it starts no thread.
         workers: WorkerPool::new(WorkerOptions::default()),

@@ -7,6 +7,7 @@ use crate::addr::Address;
 
 /// The two formats of the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "what is specified")]
 pub enum Version {
     /// One line of text.
     V1,
@@ -185,24 +186,35 @@ impl ProxyHeader {
         self.append(tlv)
     }
 
-    /// Adds the protocol agreed by ALPN. Errors as for [`with_tlv`](Self::with_tlv).
+    /// Adds the protocol agreed by ALPN.
+    ///
+    /// # Errors
+    /// As for [`with_tlv`](Self::with_tlv).
     pub fn with_alpn(self, protocol: impl AsRef<[u8]>) -> Result<Self, ProxyEncodeError> {
         self.with_tlv(Tlv::ALPN, protocol)
     }
 
-    /// Adds the host name that the client asked for. Errors as for [`with_tlv`](Self::with_tlv).
+    /// Adds the host name that the client asked for.
+    ///
+    /// # Errors
+    /// As for [`with_tlv`](Self::with_tlv).
     pub fn with_authority(self, name: impl AsRef<str>) -> Result<Self, ProxyEncodeError> {
         self.with_tlv(Tlv::AUTHORITY, name.as_ref())
     }
 
-    /// Adds what identifies the connection, at most 128 bytes. Errors as for
-    /// [`with_tlv`](Self::with_tlv).
+    /// Adds what identifies the connection, at most 128 bytes.
+    ///
+    /// # Errors
+    /// As for [`with_tlv`](Self::with_tlv).
     pub fn with_unique_id(self, id: impl AsRef<[u8]>) -> Result<Self, ProxyEncodeError> {
         self.with_tlv(Tlv::UNIQUE_ID, id)
     }
 
     /// Adds how the client spoke TLS: [`SslInfo::flags`], [`SslInfo::verify`] and the vectors
-    /// within. Errors as for [`with_tlv`](Self::with_tlv).
+    /// within.
+    ///
+    /// # Errors
+    /// As for [`with_tlv`](Self::with_tlv).
     pub fn with_ssl(
         self,
         flags: u8,

@@ -43,6 +43,7 @@ pub const MAX_HEADER: usize = 16 + 65_535;
 
 /// What [`parse`] made of the bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "bytes are a header or not yet one")]
 pub enum Parsed {
     /// It may become a header: call again with these bytes and more.
     Incomplete,

@@ -2,6 +2,7 @@
 
 /// One type-length-value vector of a header of version 2, as it was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "type and value, as specified")]
 pub struct Tlv<'a> {
     /// The type. The constants are those registered by the specification; 0xE0 to 0xEF are free
     /// for applications, 0xF0 to 0xF7 for experiments.

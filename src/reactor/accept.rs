@@ -7,6 +7,7 @@ use socket2::SockRef;
 
 use crate::addr::Address;
 use crate::conn::admission::{Refusal, Ticket};
+use crate::conn::attachment::Attachment;
 use crate::conn::command::Command;
 use crate::conn::core::{Timer, deadline};
 use crate::conn::handle::Promise;
@@ -19,6 +20,7 @@ use crate::handler::Handler;
 use crate::options::ACCEPT_REST;
 use crate::reactor::{Placement, Reactor};
 use crate::sys::socket::ACCEPTED_INHERITS_OPTIONS;
+use crate::sys::udp;
 
 /// A connection that has just been accepted or brought.
 pub(super) struct Arrival<S> {
@@ -28,6 +30,14 @@ pub(super) struct Arrival<S> {
     pub(super) listener: u16,
     /// The driver's number of the socket that it came by; valid where this loop has accepted it.
     pub(super) socket: u32,
+}
+
+/// What is known of a socket that another thread has brought.
+pub(super) struct Brought {
+    pub(super) direction: Direction,
+    pub(super) datagrams: bool,
+    pub(super) promise: Promise,
+    pub(super) attachment: Option<Attachment>,
 }
 
 impl<D: Driver, H: Handler> Reactor<D, H> {
@@ -197,7 +207,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Makes an accepted stream a connection of this loop.
     pub(super) fn adopt(&mut self, arrival: Arrival<D::Stream>, ticket: Option<Ticket>) {
         let is_tcp = matches!(arrival.peer, Address::Ip(_));
-        let Some(token) = self.place_here(arrival, !(ACCEPTED_INHERITS_OPTIONS && is_tcp)) else {
+        let Some(token) = self.place_here(arrival, is_tcp, !(ACCEPTED_INHERITS_OPTIONS && is_tcp))
+        else {
             return;
         };
         if let Some(conn) = self.core.table.get_mut(token) {
@@ -212,31 +223,40 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.begin_opening(token);
     }
 
-    /// The same for a stream that another thread has brought. Without a connection the promise is
+    /// The same for a socket that another thread has brought. Without a connection the promise is
     /// broken.
-    pub(super) fn adopt_promised(
-        &mut self,
-        arrival: Arrival<D::Stream>,
-        direction: Direction,
-        promise: Promise,
-    ) {
-        let Some(token) = self.place_here(arrival, true) else { return };
+    pub(super) fn adopt_promised(&mut self, arrival: Arrival<D::Stream>, brought: Brought) {
+        let Brought { direction, datagrams, promise, attachment } = brought;
+        if datagrams
+            && !self.core.options.connected_datagrams().lone_datagrams
+            && let Some(socket) = D::unopened_socket(&arrival.stream)
+        {
+            udp::join(&socket);
+        }
+        let is_tcp = !datagrams && matches!(arrival.peer, Address::Ip(_));
+        let Some(token) = self.place_here(arrival, is_tcp, true) else { return };
         let Some(conn) = self.core.table.get_mut(token) else { return };
         let outgoing = direction == Direction::Outgoing;
         conn.rare.set(Rare::OUTGOING, outgoing);
+        conn.datagrams = datagrams;
         conn.auto_pause = self.core.options.auto_pause && !outgoing;
         let extra = conn.extra_mut();
         extra.shared = Some(promise.keep(token));
         extra.promise = Some(promise);
+        extra.attachment = attachment;
         self.begin_opening(token);
     }
 
-    fn place_here(&mut self, arrival: Arrival<D::Stream>, all_options: bool) -> Option<Token> {
+    fn place_here(
+        &mut self,
+        arrival: Arrival<D::Stream>,
+        is_tcp: bool,
+        all_options: bool,
+    ) -> Option<Token> {
         let Arrival { stream, peer, listener, .. } = arrival;
         if self.core.stopping {
             return None;
         }
-        let is_tcp = matches!(peer, Address::Ip(_));
         if let Err(error) = self.prepare(&stream, is_tcp, all_options) {
             log::warn!("a connection from {peer} was refused: {error}");
             return None;
@@ -289,10 +309,12 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.core.shared.metrics.opened.add(1);
         self.states.ensure(token.index);
         self.start_timers(token);
+        let mut has_attachment = false;
         if let Some(conn) = self.core.table.get_mut(token) {
             if let Some(extra) = &mut conn.extra {
                 // It counts as open now.
                 extra.promise = None;
+                has_attachment = extra.attachment.is_some();
             }
             // Without one a connection takes the shortest ways.
             conn.extra.take_if(|extra| extra.is_empty());
@@ -301,6 +323,19 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         if let Some(place) = self.states.get_mut(token.index) {
             *place = state;
         }
+        if has_attachment {
+            self.drop_attachment(token);
+        }
         self.settle(token);
+    }
+
+    /// It was for on_open alone.
+    #[cold]
+    fn drop_attachment(&mut self, token: Token) {
+        let Some(conn) = self.core.table.get_mut(token) else { return };
+        let Some(extra) = &mut conn.extra else { return };
+        if extra.attachment.take().is_some() {
+            conn.extra.take_if(|extra| extra.is_empty());
+        }
     }
 }

@@ -79,8 +79,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         code: impl FnOnce(&mut H, &mut Context<'_, H>) -> R,
     ) -> Option<R> {
         let begun = self.callback_begins();
-        let Self { driver, handler, core, states, local_jobs, .. } = self;
-        let mut context = Context::new(core, &*driver, states, local_jobs);
+        let Self { driver, handler, core, states, local_jobs, loops, .. } = self;
+        let mut context = Context::new(core, &*driver, states, local_jobs, loops);
         let result = guard::call(|| code(handler, &mut context));
         let answer = self.callback_ended(name, None, begun, result);
         self.after_callback();

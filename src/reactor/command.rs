@@ -9,7 +9,8 @@ use crate::driver::{Driver, Token};
 use crate::error::{CloseReason, HandleError};
 use crate::handler::{Action, Handler};
 use crate::reactor::Reactor;
-use crate::reactor::accept::Arrival;
+use crate::reactor::accept::{Arrival, Brought};
+use crate::sys::socket::Stream;
 
 impl<D: Driver, H: Handler> Reactor<D, H> {
     pub(super) fn carry_out(&mut self, command: Command) {
@@ -45,10 +46,12 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                 }
             }
             Command::Connect { dial, promise } => self.core.connect_promised(dial, promise),
-            Command::Adopt { stream, peer, direction, promise } => {
+            Command::Adopt { stream, peer, direction, promise, attachment } => {
+                let datagrams = matches!(stream, Stream::Udp(_));
                 let (stream, listener, socket) = (stream.into(), NO_LISTENER, 0);
                 let arrival = Arrival { stream, peer, listener, socket };
-                self.adopt_promised(arrival, direction, promise);
+                let brought = Brought { direction, datagrams, promise, attachment };
+                self.adopt_promised(arrival, brought);
             }
             Command::Accepted { stream, peer, listener, ticket } => {
                 let stream = stream.into();

@@ -122,7 +122,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             return self.connect_failed(token, error);
         }
         // Two attempts cannot have one port.
-        let has_port = dial.connect.local.is_some_and(|local| local.port() != 0);
+        let has_port = dial.connect.route.local.is_some_and(|local| local.port() != 0);
         let most = if has_port { 1 } else { MAX_ATTEMPTS };
         let has_more = !dial.candidates.is_empty() && dial.attempts() < most;
         let old = dial.next.take();
@@ -147,14 +147,14 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Begins one attempt, under the connection's own token if that is free.
     fn attempt(&mut self, token: Token, address: Address) -> io::Result<()> {
         let Some(dial) = self.dial(token) else { return Ok(()) };
-        let (local, own_is_free) = (dial.connect.local, dial.own.is_none());
+        let (route, own_is_free) = (dial.connect.route.clone(), dial.own.is_none());
         let datagrams = dial.connect.endpoint.is_datagram();
         let options = &self.core.options;
         let stream = match &address {
             Address::Ip(address) if datagrams => {
-                self.driver.connect_datagram(*address, local, &options.connected_datagrams())?
+                self.driver.connect_datagram(*address, &route, &options.connected_datagrams())?
             }
-            address => self.driver.start_connect(address, local, &options.listen.socket)?,
+            address => self.driver.start_connect(address, &route, &options.listen.socket)?,
         };
         let is_tcp = matches!(address, Address::Ip(_)) && !datagrams;
         self.prepare(&stream, is_tcp, false)?;

@@ -26,6 +26,7 @@ use crate::conn::admission::Ticket;
 use crate::conn::command::Command;
 use crate::conn::context::{Job, LocalJobs, States};
 use crate::conn::core::{Core, Timer};
+use crate::conn::handle::LoopHandle;
 use crate::conn::table::Table;
 use crate::conn::timeouts::Patience;
 use crate::control::{LoopShared, ServerHandle};
@@ -68,6 +69,8 @@ pub(crate) struct Parts<D: Driver, H: Handler> {
     pub(crate) options: Arc<Options>,
     pub(crate) workers: WorkerPool,
     pub(crate) jobs: Arc<Mailbox<Job<H>>>,
+    /// Those of the whole server.
+    pub(crate) loops: Arc<[LoopHandle<H>]>,
     /// Each with the number of its `listen`.
     pub(crate) listeners: Vec<(u16, D::Listener)>,
     pub(crate) datagram_sockets: Vec<D::DatagramSocket>,
@@ -88,6 +91,7 @@ impl<D: Driver, H: Handler> Parts<D, H> {
             options: self.options,
             workers: self.workers,
             jobs: self.jobs,
+            loops: self.loops,
             listeners: self.listeners,
             datagram_sockets: self.datagram_sockets,
             placement: self.placement,
@@ -119,6 +123,7 @@ pub(crate) struct Reactor<D: Driver, H: Handler> {
     states: States<H::State>,
     local_jobs: LocalJobs<H>,
     jobs: Arc<Mailbox<Job<H>>>,
+    loops: Arc<[LoopHandle<H>]>,
     placement: Placement<D::Stream>,
     /// Listening sockets that are open, by the numbers under which the driver has them.
     listeners: Vec<u32>,
@@ -203,6 +208,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             states: Pages::new(),
             local_jobs: LocalJobs::new(),
             jobs: parts.jobs,
+            loops: parts.loops,
             placement: parts.placement,
             listeners: Vec::new(),
             listen_numbers: Vec::new(),

@@ -18,7 +18,8 @@ impl Server {
         self.listen_on([ListenSocket::Unix(listener)])
     }
 
-    /// Receives datagrams on a UDP socket that exists already.
+    /// Receives datagrams on a UDP socket that exists already. No option for sockets and no multicast group is
+    /// set on it. A duplicate (`try_clone`) that is kept aside may join and leave groups while it serves.
     pub fn listen_on_udp(self, socket: UdpSocket) -> Self {
         self.listen_on([ListenSocket::Udp(socket)])
     }
@@ -50,6 +51,7 @@ impl Server {
     /// closed, with their backlogs: take them out before by
     /// [`take_named`](crate::Inherited::take_named).
     ///
+    /// A UDP socket of a predecessor has joined its multicast groups already, and is left as it is.
     /// The path of a Unix socket that a predecessor has bound is removed by whoever stops last
     /// without a successor; that of systemd stays.
     #[cfg(unix)]

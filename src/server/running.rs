@@ -12,6 +12,26 @@ use crate::handler::Handler;
 use crate::workers::WorkerPool;
 
 /// A server that serves. Dropping it stops it, without waiting for the end.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use tightloop::Server;
+/// # use tightloop::{Action, Conn, Handler, Input};
+/// # struct Echo;
+/// # impl Handler for Echo {
+/// #     type State = ();
+/// #     fn on_open(&mut self, _: &mut Conn<'_>) {}
+/// #     fn on_traffic(&mut self, conn: &mut Conn<'_>, _: &mut (), input: &mut Input<'_>) -> Action {
+/// #         conn.write(input.take_all());
+/// #         Action::Continue
+/// #     }
+/// # }
+/// let server = Server::new().listen("tcp://127.0.0.1:0").start(|_| Echo)?;
+/// println!("on {}", server.local_addrs()[0]); // the port that the system chose
+/// server.stop_within(Duration::from_secs(5)); // for connections to end; then they are cut off
+/// server.join()?;
+/// # Ok::<(), tightloop::Error>(())
+/// ```
 #[must_use = "dropping a running server stops it"]
 pub struct RunningServer<H: Handler> {
     pub(super) engine: Engine<H>,

@@ -51,6 +51,7 @@ for_both! {
     }
 
     /// How the loops speak to the kernel. Default [`Driver::Auto`].
+    #[doc(alias = "WithEdgeTriggeredIO")]
     pub fn driver(mut self, driver: Driver) -> Self {
         self.options.driver = driver;
         self
@@ -143,6 +144,7 @@ for_both! {
     /// datagram whole; a message that fills the buffer costs one more system call. A loop with
     /// datagram sockets reserves as much for each of the 64 that it receives together, at most
     /// 64 KiB each. Between 1 KiB and 16 MiB.
+    #[doc(alias = "MaxStreamBufferCap")]
     #[doc(alias = "WithReadBufferCap")]
     pub fn receive_buffer(mut self, bytes: usize) -> Self {
         self.options.receive_buffer = bytes;

@@ -102,6 +102,7 @@ for_both! {
     /// Bytes given to one socket before other connections get their turn. Default 128 KiB: some
     /// tens of microseconds. More save system calls where outputs are large, and have the others
     /// wait longer.
+    #[doc(alias = "WithEdgeTriggeredIOChunk")]
     pub fn write_bytes_per_turn(mut self, bytes: usize) -> Self {
         self.options.turn.write_bytes = bytes;
         self

@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use crate::addr::Address;
@@ -159,6 +159,7 @@ impl Simulation {
             // Nothing is given to it: it starts no thread.
             workers: WorkerPool::new(WorkerOptions::default()),
             jobs,
+            loops: Arc::default(),
             listeners: (0..plan.listeners as u16).map(|number| (number, ())).collect(),
             datagram_sockets: vec![(); plan.datagram_sockets],
             placement: Placement::Here,
@@ -230,6 +231,7 @@ fn server_shared(options: &Arc<Options>, shared: &Arc<LoopShared>, start: Instan
         stopping: AtomicBool::new(false),
         admission: Admission::new(options, start),
         listening: Listening::default(),
+        balancer: OnceLock::new(),
     }
 }
 

@@ -223,7 +223,8 @@ fn a_slot_that_is_used_again_while_it_is_open_is_noticed() {
     for generation in 0..2 {
         let link = network.borrow_mut().reserve();
         let address = Address::Ip(address_of(link));
-        let stream = driver.start_connect(&address, None, &socket).unwrap();
+        let stream =
+            driver.start_connect(&address, &crate::sys::route::Route::default(), &socket).unwrap();
         let broken = network.borrow().journal.violation().is_some();
         assert!(!broken, "too early");
         driver.open(crate::driver::Token { index: 3, generation }, stream).unwrap();

@@ -9,10 +9,14 @@
 
 pub(crate) mod affinity;
 mod bind_port;
+pub(crate) mod device;
+pub(crate) mod foreign;
 pub(crate) mod hang_up;
 #[cfg(unix)]
 pub(crate) mod inherit;
 pub(crate) mod interface;
+pub(crate) mod multicast;
+pub(crate) mod route;
 pub(crate) mod send_queue;
 pub(crate) mod socket;
 pub(crate) mod sockopt;

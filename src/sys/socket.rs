@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
+use super::route::Route;
 use super::sockopt::{ListenOptions, SocketOptions};
 #[cfg(unix)]
 pub(crate) use super::unix::UnixPathGuard;
@@ -107,6 +108,7 @@ impl Stream {
     }
 
     /// The other end; `NotConnected` while the connect goes on.
+    #[cfg(test)]
     pub(crate) fn peer_address(&self) -> io::Result<Address> {
         address_of(&self.as_socket().peer_addr()?)
     }
@@ -155,8 +157,18 @@ pub(crate) fn bind_udp(
     let socket = open(address, Type::DGRAM, Protocol::UDP)?;
     options.apply_before_bind(&socket, address, v6only)?;
     socket.set_broadcast(true)?;
-    socket.bind(&address.into())?;
+    socket.bind(&group_bound_at(address).into())?;
     Ok(socket.into())
+}
+
+/// Where a socket is bound that is to hear the group at `address`: there, so that it hears nothing
+/// else. Windows binds to no group.
+fn group_bound_at(address: SocketAddr) -> SocketAddr {
+    match address {
+        address if !cfg!(windows) || !address.ip().is_multicast() => address,
+        SocketAddr::V4(v4) => SocketAddr::from((std::net::Ipv4Addr::UNSPECIFIED, v4.port())),
+        SocketAddr::V6(v6) => SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, v6.port())),
+    }
 }
 
 /// Binds the first of `addresses` that this system has: the next one is tried only if the family
@@ -177,7 +189,7 @@ pub(crate) fn bind_first<T>(
     outcome
 }
 
-/// Starts to connect, from `local` where that is given. The stream becomes writable when that has ended, and `take_error` of its
+/// Starts to connect. The stream becomes writable when that has ended, and `take_error` of its
 /// socket then says how. Options are set before, as buffers must be.
 ///
 /// # Errors
@@ -185,14 +197,14 @@ pub(crate) fn bind_first<T>(
 /// `InvalidInput` for a Unix socket without a path.
 pub(crate) fn start_connect(
     address: &Address,
-    local: Option<SocketAddr>,
+    route: &Route,
     options: &SocketOptions,
 ) -> io::Result<Stream> {
     match address {
         Address::Ip(address) => {
             let socket = open(*address, Type::STREAM, Protocol::TCP)?;
             options.apply(SockRef::from(&socket), true)?;
-            bind_local(&socket, local)?;
+            route.take(&socket, *address)?;
             connect_socket(&socket, &(*address).into())?;
             Ok(Stream::Tcp(socket.into()))
         }
@@ -204,11 +216,10 @@ pub(crate) fn start_connect(
     }
 }
 
-/// A UDP socket that is connected, from `local` where that is given. Broadcast addresses are
-/// allowed.
+/// A UDP socket that is connected. Broadcast addresses are allowed.
 pub(crate) fn connect_udp(
     address: SocketAddr,
-    local: Option<SocketAddr>,
+    route: &Route,
     options: &SocketOptions,
 ) -> io::Result<Stream> {
     let socket = open(address, Type::DGRAM, Protocol::UDP)?;
@@ -217,18 +228,9 @@ pub(crate) fn connect_udp(
         super::udp::join(&socket);
     }
     socket.set_broadcast(true)?;
-    bind_local(&socket, local)?;
+    route.take(&socket, address)?;
     socket.connect(&address.into())?;
     Ok(Stream::Udp(socket.into()))
-}
-
-/// Binds a socket that is to be connected.
-fn bind_local(socket: &Socket, local: Option<SocketAddr>) -> io::Result<()> {
-    let Some(local) = local else { return Ok(()) };
-    if local.port() == 0 {
-        super::bind_port::choose_at_connect(socket)?;
-    }
-    socket.bind(&local.into())
 }
 
 /// Sends as much of `slices` as the socket takes, at most [`MAX_SLICES`] of them.

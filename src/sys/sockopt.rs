@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use socket2::{SockRef, Socket, Type};
 
+use super::interface::Interface;
+
 /// The longest idle time and interval that every system takes: Linux's MAX_TCP_KEEPIDLE.
 const MAX_KEEPALIVE_TIME: Duration = Duration::from_secs(32_767);
 /// The most probes that every system takes: Linux's MAX_TCP_KEEPCNT.
@@ -45,12 +47,14 @@ impl Keepalive {
 
     /// The time from one unanswered probe to the next: 1 s to 32,767 s.
     #[must_use]
+    #[doc(alias = "WithTCPKeepInterval")]
     pub const fn interval(self, interval: Duration) -> Keepalive {
         Keepalive { interval: Some(interval), ..self }
     }
 
     /// So many unanswered probes end the connection: 1 to 127.
     #[must_use]
+    #[doc(alias = "WithTCPKeepCount")]
     pub const fn count(self, count: u32) -> Keepalive {
         Keepalive { count: Some(count), ..self }
     }
@@ -137,6 +141,8 @@ pub(crate) struct ListenOptions {
     /// Several sockets on one port, and the kernel spreads connections and datagrams over them.
     /// `Unsupported` where it would not spread them.
     pub(crate) reuse_port: bool,
+    /// The only network device, for IP sockets.
+    pub(crate) device: Option<Interface>,
     /// IPV6_V6ONLY for an IPv6 address whose URL says nothing stricter.
     pub(crate) ipv6_only: Option<bool>,
     /// Set on the listener, for accepted connections to inherit where they do.
@@ -159,6 +165,9 @@ impl ListenOptions {
         if self.reuse_port {
             reuse::set_reuse_port(socket)?;
         }
+        if let Some(device) = &self.device {
+            super::device::bind(socket, device, address)?;
+        }
         if address.is_ipv6() {
             let demanded = v6only.filter(|only| *only);
             if let Some(only) = demanded.or(self.ipv6_only).or(v6only) {
@@ -177,6 +186,7 @@ impl ListenOptions {
             backlog: 16,
             reuse_addr: false,
             reuse_port: false,
+            device: None,
             ipv6_only: None,
             socket: SocketOptions::default(),
         }

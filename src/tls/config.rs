@@ -21,6 +21,28 @@ use crate::tls::{MakeNamedSession, MakeSession};
 ///
 /// Which certificate a client gets by the name that it asks for (SNI), which protocols are offered
 /// (ALPN), whether clients need certificates, and resumption are settings of the `ServerConfig`.
+///
+/// ```no_run
+/// # use tightloop::Server;
+/// # use tightloop::{Action, Conn, Handler, Input};
+/// # struct Echo;
+/// # impl Handler for Echo {
+/// #     type State = ();
+/// #     fn on_open(&mut self, _: &mut Conn<'_>) {}
+/// #     fn on_traffic(&mut self, conn: &mut Conn<'_>, _: &mut (), input: &mut Input<'_>) -> Action {
+/// #         conn.write(input.take_all());
+/// #         Action::Continue
+/// #     }
+/// # }
+/// use std::sync::Arc;
+/// use tightloop::tls::TlsAcceptor;
+///
+/// let ring = Arc::new(rustls::crypto::ring::default_provider());
+/// let acceptor = TlsAcceptor::from_pem_files(ring, "chain.pem", "key.pem")?;
+/// Server::new().listen_tls("tls://:9443", &acceptor).run(|_| Echo)?;
+/// // Meanwhile, where the certificate was renewed: `acceptor.replace(config)`.
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct TlsAcceptor {
     config: Arc<RwLock<Arc<ServerConfig>>>,
@@ -100,6 +122,22 @@ impl fmt::Debug for TlsAcceptor {
 
 /// The TLS of connections that are made: a configuration of rustls, and the name that the server's
 /// certificate is checked for.
+///
+/// ```
+/// use std::sync::Arc;
+/// use rustls::{ClientConfig, RootCertStore};
+/// use tightloop::Client;
+/// use tightloop::tls::TlsConnector;
+///
+/// let ring = Arc::new(rustls::crypto::ring::default_provider());
+/// let roots = RootCertStore::empty(); // with the authorities that you trust
+/// let config = ClientConfig::builder_with_provider(ring)
+///     .with_safe_default_protocol_versions()?
+///     .with_root_certificates(roots)
+///     .with_no_client_auth();
+/// let client = Client::new().tls_client(TlsConnector::new(config));
+/// # Ok::<(), rustls::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct TlsConnector {
     config: Arc<ClientConfig>,

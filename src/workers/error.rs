@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::{fmt, io, mem};
 
 /// Why a [`WorkerPool`](super::WorkerPool) did not accept a job, and the job.
+#[non_exhaustive]
 pub enum SpawnError<J> {
     /// Every thread is busy and as many jobs wait as may. The work comes faster than it is done.
     Full(J),
@@ -64,6 +65,7 @@ impl<J> Error for SpawnError<J> {
 
 /// A job of a [`WorkerPool`](super::WorkerPool) panicked.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct JobPanic {
     /// What the panic said.
     pub message: String,

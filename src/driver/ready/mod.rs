@@ -27,6 +27,7 @@ use crate::buf::pages::Pages;
 use crate::driver::datagrams::Datagrams;
 use crate::driver::{BYTES_PER_PLACE, LEAST_PLACES_PER_TURN};
 use crate::driver::{Buffer, CloseMode, Driver, Event, Outgoing, Sent, Sockets, Token, Waker};
+use crate::sys::route::Route;
 use crate::sys::socket::{Listener, Stream, connect_udp, start_connect};
 use crate::sys::sockopt::SocketOptions;
 
@@ -290,19 +291,19 @@ impl Driver for Ready {
     fn start_connect(
         &mut self,
         address: &Address,
-        local: Option<SocketAddr>,
+        route: &Route,
         options: &SocketOptions,
     ) -> io::Result<Stream> {
-        start_connect(address, local, options)
+        start_connect(address, route, options)
     }
 
     fn connect_datagram(
         &mut self,
         address: SocketAddr,
-        local: Option<SocketAddr>,
+        route: &Route,
         options: &SocketOptions,
     ) -> io::Result<Stream> {
-        connect_udp(address, local, options)
+        connect_udp(address, route, options)
     }
 
     fn connect(&mut self, token: Token, stream: Stream) -> io::Result<()> {

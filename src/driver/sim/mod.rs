@@ -13,7 +13,6 @@
 //! simulation brings (`set_threads`).
 
 use std::io;
-use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +23,7 @@ use socket2::SockRef;
 use crate::addr::Address;
 use crate::buf::outbound::Outbound;
 use crate::driver::{Buffer, CloseMode, Driver, Event, Outgoing, Sent, Sockets, Token, Waker};
+use crate::sys::route::Route;
 use crate::sys::sockopt::SocketOptions;
 
 mod datagram;
@@ -324,7 +324,7 @@ impl Driver for Sim {
     fn start_connect(
         &mut self,
         address: &Address,
-        _: Option<SocketAddr>,
+        _: &Route,
         _: &SocketOptions,
     ) -> io::Result<SimStream> {
         let mut network = self.network.borrow_mut();

@@ -55,6 +55,7 @@ use crate::buf::pages::Pages;
 use crate::driver::datagrams::Datagrams;
 use crate::driver::{Buffer, CloseMode, Driver, Event, Outgoing, Sent, Sockets, Token, Waker};
 use crate::options::driver::DriverFallback;
+use crate::sys::route::Route;
 use crate::sys::socket::{Listener, Stream, connect_udp, local_address, start_connect};
 use crate::sys::sockopt::SocketOptions;
 
@@ -300,19 +301,19 @@ impl Driver for Uring {
     fn start_connect(
         &mut self,
         address: &Address,
-        local: Option<SocketAddr>,
+        route: &Route,
         options: &SocketOptions,
     ) -> io::Result<Stream> {
-        start_connect(address, local, options)
+        start_connect(address, route, options)
     }
 
     fn connect_datagram(
         &mut self,
         address: SocketAddr,
-        local: Option<SocketAddr>,
+        route: &Route,
         options: &SocketOptions,
     ) -> io::Result<Stream> {
-        connect_udp(address, local, options)
+        connect_udp(address, route, options)
     }
 
     fn connect(&mut self, token: Token, stream: Stream) -> io::Result<()> {

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::inherited::Inherited;
 use crate::listen_socket::ListenSocket;
 use crate::options::Options;
+use crate::sys::multicast::Multicast;
 use crate::sys::socket::{Listener, is_listening};
 #[cfg(unix)]
 use crate::sys::socket::{PathClaim, UnixPathGuard};
@@ -33,11 +34,18 @@ impl Found {
         &mut self,
         bound: &mut Bound,
         endpoint: &Endpoint,
+        multicast: Multicast,
         options: &Options,
     ) -> io::Result<()> {
         for inherited in &mut self.inherited {
             let found = inherited.for_endpoint(endpoint)?;
             let path = found.iter().find_map(|found| found.path.clone());
+            for found in found.iter().filter(|found| found.is_new && endpoint.is_datagram()) {
+                if let Some(address) = found.address.socket_addr() {
+                    let multicast = multicast.clone().with_bound(address);
+                    multicast.apply(&found.socket.as_socket(), address.is_ipv6())?;
+                }
+            }
             let sockets: Vec<_> = found.into_iter().map(|found| found.socket).collect();
             if !sockets.is_empty() {
                 bound.adopt_all(endpoint.to_string(), sockets, options)?;
@@ -45,7 +53,7 @@ impl Found {
                 return Ok(());
             }
         }
-        bound.bind(endpoint, options)
+        bound.bind(endpoint, multicast, options)
     }
 
     pub(super) fn close_the_rest(self) {
@@ -61,9 +69,10 @@ impl Found {
         &mut self,
         bound: &mut Bound,
         endpoint: &Endpoint,
+        multicast: Multicast,
         options: &Options,
     ) -> io::Result<()> {
-        bound.bind(endpoint, options)
+        bound.bind(endpoint, multicast, options)
     }
 
     pub(super) fn close_the_rest(self) {}

@@ -40,7 +40,7 @@ fn a_port_that_is_taken_is_an_error() {
 fn a_connect_is_started_and_both_ends_know_each_other() {
     let listener = listen(LOOPBACK, None).unwrap();
     let address = Address::from(listener.local_addr().unwrap());
-    let stream = start_connect(&address, None, &SocketOptions::default()).unwrap();
+    let stream = start_connect(&address, &Route::default(), &SocketOptions::default()).unwrap();
     let accepted = accept(&listener);
     assert_eq!(stream.peer_address().unwrap(), address);
     assert_eq!(stream.local_address().unwrap(), accepted.peer_addr().unwrap().into());
@@ -58,7 +58,7 @@ fn a_connect_is_started_and_both_ends_know_each_other() {
 fn sending_to_a_peer_that_is_gone_is_an_error_and_no_signal() {
     let listener = listen(LOOPBACK, None).unwrap();
     let address = Address::from(listener.local_addr().unwrap());
-    let stream = start_connect(&address, None, &SocketOptions::default()).unwrap();
+    let stream = start_connect(&address, &Route::default(), &SocketOptions::default()).unwrap();
     drop(accept(&listener));
     stream.as_socket().shutdown(std::net::Shutdown::Write).unwrap();
     let error = send_vectored(stream.as_socket(), &[IoSlice::new(b"x")]).unwrap_err();
@@ -79,7 +79,7 @@ fn an_accepted_socket_has_the_options_of_its_listener() {
     };
     let listener = bind_tcp(LOOPBACK, None, &options).unwrap();
     let address = Address::from(listener.local_addr().unwrap());
-    let _client = start_connect(&address, None, &SocketOptions::default()).unwrap();
+    let _client = start_connect(&address, &Route::default(), &SocketOptions::default()).unwrap();
     let accepted = accept(&listener);
     let socket = SockRef::from(&accepted);
     assert!(ACCEPTED_INHERITS_OPTIONS && socket.tcp_nodelay().unwrap());
@@ -119,7 +119,7 @@ fn a_dual_stack_listener_takes_ipv4_and_shows_it_as_such() {
     };
     let port = listener.local_addr().unwrap().port();
     let target = Address::from(SocketAddr::from(([127, 0, 0, 1], port)));
-    let _client = start_connect(&target, None, &SocketOptions::default()).unwrap();
+    let _client = start_connect(&target, &Route::default(), &SocketOptions::default()).unwrap();
     let stream = Stream::Tcp(accept(&listener));
     assert!(stream.peer_address().unwrap().ip().unwrap().is_ipv4());
     assert_eq!(stream.local_address().unwrap(), target);
@@ -149,7 +149,8 @@ fn the_next_address_is_tried_only_if_the_first_does_not_exist_here() {
 
 #[test]
 fn nothing_connects_to_a_unix_socket_without_a_path() {
-    let error = start_connect(&Address::Unix(None), None, &SocketOptions::default()).unwrap_err();
+    let error = start_connect(&Address::Unix(None), &Route::default(), &SocketOptions::default())
+        .unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
 }
 

@@ -147,11 +147,13 @@ pub(super) enum ToldAddress {
 }
 
 impl ToldAddress {
-    /// For a datagram to a broadcast or group address Linux gives the interface's own address,
-    /// from which an answer can be sent. Apple leaves that field empty.
+    /// For a datagram to a broadcast address it is the interface's own address that Linux gives
+    /// beside, from which an answer can be sent. Apple leaves that field empty. A group is told as such,
+    /// as with IPv6: whoever has joined several wants to know which.
     pub(super) fn v4(own: [u8; 4], destination: [u8; 4]) -> ToldAddress {
-        let own = Ipv4Addr::from(own);
-        ToldAddress::V4(if own.is_unspecified() { destination.into() } else { own })
+        let (own, destination) = (Ipv4Addr::from(own), Ipv4Addr::from(destination));
+        let tells_destination = own.is_unspecified() || destination.is_multicast();
+        ToldAddress::V4(if tells_destination { destination } else { own })
     }
 
     pub(super) fn with_port(&self, port: u16) -> SocketAddr {

@@ -235,14 +235,19 @@ mod tests {
         }
     }
 
+    /// An answer then names no source, see `can_be_source`.
     #[test]
-    fn a_group_datagram_is_answered_from_the_interface_and_not_from_the_group() {
-        let mut control = Control::new();
-        let mut info = [0; 12];
-        info[4..8].copy_from_slice(&[192, 0, 2, 1]);
-        info[8..].copy_from_slice(&[224, 0, 0, 1]);
-        let end = control.put(0, libc::IPPROTO_IP, libc::IP_PKTINFO, &info);
-        let local = control.told(end).local.map(|local| local.with_port(1));
-        assert_eq!(local, Some("192.0.2.1:1".parse().unwrap()));
+    fn a_group_is_told_as_such_and_a_broadcast_address_as_the_interfaces_own() {
+        for (destination, told) in
+            [([224, 0, 0, 1], "224.0.0.1:1"), ([192, 0, 2, 255], "192.0.2.1:1")]
+        {
+            let mut control = Control::new();
+            let mut info = [0; 12];
+            info[4..8].copy_from_slice(&[192, 0, 2, 1]);
+            info[8..].copy_from_slice(&destination);
+            let end = control.put(0, libc::IPPROTO_IP, libc::IP_PKTINFO, &info);
+            let local = control.told(end).local.map(|local| local.with_port(1));
+            assert_eq!(local, Some(told.parse().unwrap()));
+        }
     }
 }
