@@ -117,10 +117,10 @@ pub(crate) struct ServerShared {
     pub(crate) tls_client: Option<MakeNamedSession>,
     pub(crate) stopping: AtomicBool,
     pub(crate) admission: Arc<Admission>,
-    /// Until the listeners close.
-    pub(crate) listening: Listening,
     /// For sockets that are adopted; the acceptor has its own. Made when it is first asked.
     pub(crate) balancer: OnceLock<Mutex<Box<dyn Balancer>>>,
+    /// Until the listeners close.
+    pub(crate) listening: Listening,
 }
 
 /// A running server, seen from any thread. Cheap to clone; no method blocks.

@@ -173,8 +173,8 @@ fn new_server(
             tls_client: defaults.tls_client.clone(),
             stopping: AtomicBool::new(false),
             admission: Admission::new(options, Instant::now()),
-            listening,
             balancer: OnceLock::new(),
+            listening,
         }),
     }
 }

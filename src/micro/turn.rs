@@ -64,8 +64,8 @@ fn turn_until<H: Handler>(driver: Scripted, handler: H, is_done: impl Fn(&Script
         tls_client: None,
         stopping: AtomicBool::new(false),
         admission: Admission::new(&options, Instant::now()),
-        listening: Listening::default(),
         balancer: OnceLock::new(),
+        listening: Listening::default(),
     };
     let parts = Parts {
         shared,

@@ -18,8 +18,8 @@ impl Server {
         self.listen_on([ListenSocket::Unix(listener)])
     }
 
-    /// Receives datagrams on a UDP socket that exists already. No option for sockets and no multicast group is
-    /// set on it. A duplicate (`try_clone`) that is kept aside may join and leave groups while it serves.
+    /// Receives datagrams on a UDP socket that exists already. No multicast group is set on it: a duplicate
+    /// (`try_clone`) that is kept aside may join and leave groups while it serves.
     pub fn listen_on_udp(self, socket: UdpSocket) -> Self {
         self.listen_on([ListenSocket::Udp(socket)])
     }

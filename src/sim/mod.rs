@@ -230,8 +230,8 @@ fn server_shared(options: &Arc<Options>, shared: &Arc<LoopShared>, start: Instan
         tls_client: None,
         stopping: AtomicBool::new(false),
         admission: Admission::new(options, start),
-        listening: Listening::default(),
         balancer: OnceLock::new(),
+        listening: Listening::default(),
     }
 }
 
