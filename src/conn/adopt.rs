@@ -96,6 +96,7 @@ impl<S: fmt::Debug> fmt::Debug for Adopt<S> {
 
 /// Why a socket was not adopted, and the socket, as it was given.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct AdoptError<S> {
     /// The reason.
     pub error: Error,
