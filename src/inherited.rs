@@ -66,7 +66,9 @@ pub struct Inherited {
 pub(crate) struct InheritedSocket {
     pub(crate) socket: ListenSocket,
     name: String,
-    address: Address,
+    pub(crate) address: Address,
+    /// Nobody has served on it: it has joined no multicast group.
+    pub(crate) is_new: bool,
     /// Sockets of one listener have the same number.
     listener: usize,
     /// The path that it is to remove when it is closed in the end.
@@ -220,7 +222,14 @@ fn from_predecessor(told: &str) -> io::Result<Inherited> {
             _ => None,
         };
         let address = absolute(address);
-        inherited.sockets.push(InheritedSocket { socket, name, address, listener, path });
+        inherited.sockets.push(InheritedSocket {
+            socket,
+            name,
+            address,
+            is_new: false,
+            listener,
+            path,
+        });
     }
     Ok(inherited)
 }
@@ -239,7 +248,14 @@ fn from_systemd([count, pid, names]: [Option<&str>; 3], own: u32) -> io::Result<
         let socket = named(fd, &name, inherit::take(fd)?.try_into())?;
         let address = absolute(socket.local_addr()?);
         let listener = inherited.sockets.len();
-        inherited.sockets.push(InheritedSocket { socket, name, address, listener, path: None });
+        inherited.sockets.push(InheritedSocket {
+            socket,
+            name,
+            address,
+            is_new: true,
+            listener,
+            path: None,
+        });
     }
     Ok(inherited)
 }

@@ -146,6 +146,7 @@ impl TryFrom<Owned> for ListenSocket {
 #[derive(Debug)]
 pub(crate) struct Listened {
     /// The URL, if there was one, as its endpoint is shown; else the address.
+    #[allow(dead_code, reason = "only where a process can inherit sockets")]
     pub(crate) name: String,
     pub(crate) sockets: Vec<ListenSocket>,
     /// The path that the server is to remove.

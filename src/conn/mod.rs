@@ -1,6 +1,5 @@
 //! [`Conn`]: a connection as callbacks see it. Bytes in, bytes and intentions out; no system
 //! call but the socket options that the handler asks for, and no clock.
-//!
 //! Writing appends to the outbound buffer; closing, pausing and the rest leave a mark. The
 //! reactor acts on both when the callback has returned, so nothing here re-enters the handler.
 

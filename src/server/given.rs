@@ -51,6 +51,7 @@ impl Server {
     /// closed, with their backlogs: take them out before by
     /// [`take_named`](crate::Inherited::take_named).
     ///
+    /// A UDP socket of a predecessor has joined its multicast groups already, and is left as it is.
     /// The path of a Unix socket that a predecessor has bound is removed by whoever stops last
     /// without a successor; that of systemd stays.
     #[cfg(unix)]

@@ -40,6 +40,12 @@ impl Found {
         for inherited in &mut self.inherited {
             let found = inherited.for_endpoint(endpoint)?;
             let path = found.iter().find_map(|found| found.path.clone());
+            for found in found.iter().filter(|found| found.is_new && endpoint.is_datagram()) {
+                if let Some(address) = found.address.socket_addr() {
+                    let multicast = multicast.clone().with_bound(address);
+                    multicast.apply(&found.socket.as_socket(), address.is_ipv6())?;
+                }
+            }
             let sockets: Vec<_> = found.into_iter().map(|found| found.socket).collect();
             if !sockets.is_empty() {
                 bound.adopt_all(endpoint.to_string(), sockets, options)?;
