@@ -15,6 +15,21 @@ use crate::sys::inherit;
 /// A process that was started by [`ServerHandle::start_successor`] and has not taken over yet.
 ///
 /// Dropping it ends the process, unless it has said that it serves.
+///
+/// ```no_run
+/// # use std::{process::Command, time::Duration};
+/// # use tightloop::ServerHandle;
+/// /// The same program once more, in place of this process.
+/// fn replace(server: &ServerHandle) -> std::io::Result<()> {
+///     let command = Command::new(std::env::current_exe()?);
+///     let mut successor = server.start_successor(command)?;
+///     successor.wait_until_ready(Duration::from_secs(30))?;
+///     server.release_listeners();
+///     // Wait until `is_drained`, as long as your patience goes.
+///     server.stop();
+///     Ok(())
+/// }
+/// ```
 #[must_use = "dropping a successor ends it, unless it serves"]
 #[derive(Debug)]
 pub struct Successor {

@@ -15,6 +15,19 @@ use crate::sys::inherit::monotonic_microseconds;
 
 /// Tells the service manager how the service is doing. Any thread may do so; no call blocks for
 /// longer than the manager's socket is full.
+///
+/// ```no_run
+/// use tightloop::systemd::Notifier;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let notifier = Notifier::from_env()?;
+/// // Once the server has started:
+/// if let Some(notifier) = &notifier {
+///     notifier.ready()?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Notifier {
     socket: UnixDatagram,
@@ -127,6 +140,20 @@ fn abstract_address(_name: &[u8]) -> io::Result<SocketAddr> {
 /// How long the manager waits for [`Notifier::watchdog`] before it takes the service for hung
 /// (`WATCHDOG_USEC`, where `WATCHDOG_PID` is this process or not set); half of it is a good period
 /// for a ticker. `None` where it does not watch.
+///
+/// ```
+/// # use std::time::Duration;
+/// use tightloop::systemd::{Notifier, watchdog_interval};
+///
+/// /// What `on_tick` of one loop may do: a loop that hangs does not.
+/// fn feed(notifier: &Notifier) -> Option<Duration> {
+///     let interval = watchdog_interval()?;
+///     if let Err(error) = notifier.watchdog() {
+///         eprintln!("systemd does not hear: {error}");
+///     }
+///     Some(interval / 2)
+/// }
+/// ```
 pub fn watchdog_interval() -> Option<Duration> {
     let [interval, pid] = ["WATCHDOG_USEC", "WATCHDOG_PID"].map(|name| env::var(name).ok());
     interval_of(interval.as_deref(), pid.as_deref(), std::process::id())

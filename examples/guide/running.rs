@@ -75,7 +75,7 @@ fn stop_when(asked: &AtomicBool, server: &ServerHandle) {
     println!("draining {} connections", server.connections());
     server.stop_accepting();
     let until = Instant::now() + PATIENCE;
-    while server.connections() > 0 && Instant::now() < until && !asked.load(Ordering::Relaxed) {
+    while !server.is_drained() && Instant::now() < until && !asked.load(Ordering::Relaxed) {
         thread::sleep(LOOK_EVERY);
     }
     println!("stopping {} connections", server.connections());
