@@ -571,15 +571,15 @@ def slow_takers():
                     time.sleep(0.01)
                 check(label(f"{name} that is taken byte by byte ends by a reset"), gone, "it goes on")
         http.end()
-    with server("--answer-timeout-ms", "1000") as http, slow_client(http) as peer:
-        peer.sendall(get(b"Connection: close", line=b"GET /bytes/20000000 HTTP/1.1"))
+    with server("--answer-timeout-ms", "2000") as http, slow_client(http) as peer:
+        peer.sendall(get(b"Connection: close", line=b"GET /bytes/30000000 HTTP/1.1"))
         received, started = bytearray(), time.monotonic()
         while some := peer.recv(64 * 1024):
             received += some
             time.sleep(0.01)
         took = time.monotonic() - started
-        check(label("one that is taken steadily takes its time"), took > 1.5, took)
-        equal(label("and comes whole"), received.endswith(b"\r\n\r\n" + pattern(20_000_000)), True)
+        check(label("one that is taken steadily takes its time"), took > 2.5, took)
+        equal(label("and comes whole"), received.endswith(b"\r\n\r\n" + pattern(30_000_000)), True)
         http.end()
 
 
