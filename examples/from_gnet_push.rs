@@ -18,11 +18,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use bytes::Bytes;
 use clap::Parser;
 use tightloop::{
-    Action, Balance, CloseReason, Conn, ConnHandle, ConnId, Context, Handler, Input, Keepalive,
-    WorkerOptions, WorkerPool,
+    Action, Balance, Bytes, CloseReason, Conn, ConnHandle, ConnId, Context, Handler, Input,
+    Keepalive, WorkerOptions, WorkerPool,
 };
 
 const MAX_PENDING: usize = 64 * 1024; // a client that does not read misses lines

@@ -119,6 +119,7 @@ pub use addr::{
 };
 pub use balance::{Balance, Balancer};
 pub use buf::writer::Writer;
+pub use bytes::Bytes;
 pub use client::{Client, ClientHandle, RunningClient};
 pub use codec::{Codec, FrameConn, FrameHandler, Framed};
 pub use conn::Conn;

@@ -21,6 +21,9 @@ pub use config::{
     PemError, StartTls, TlsAcceptor, TlsConnector, certificates_from_pem_file,
     private_key_from_pem_file,
 };
+/// The version whose types the functions of this library take and give.
+#[cfg(feature = "tls")]
+pub use rustls;
 
 /// One TLS session, of either side. An error is final; the alert that tells the peer of it is
 /// then among what `take_wire` gives.

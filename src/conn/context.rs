@@ -16,6 +16,7 @@ use crate::control::ServerHandle;
 use crate::driver::Sockets;
 use crate::error::Result;
 use crate::handler::Handler;
+use crate::workers::WorkerPool;
 
 /// The users' states, side by side with the connections: so a callback can hold its own state
 /// and write to other connections.
@@ -120,6 +121,31 @@ impl<'a, H: Handler> Context<'a, H> {
     #[doc(alias = "EventLoop")]
     pub fn loops(&self) -> &'a [LoopHandle<H>] {
         self.loops
+    }
+
+    /// The worker pool of the server, which [`Conn::spawn`] uses too, for work that waits or takes
+    /// long. What it has found comes back by [`LoopHandle::execute`] or a
+    /// [`ConnHandle`](crate::ConnHandle).
+    ///
+    /// ```
+    /// # use tightloop::{Context, Handler};
+    /// # trait Rates { fn set(&mut self, rates: String); }
+    /// /// Reads a file without holding the loop up; called by `on_tick`.
+    /// fn reload<H: Handler + Rates>(cx: &Context<'_, H>) {
+    ///     let this_loop = cx.loops()[cx.loop_index()].clone();
+    ///     let spawned = cx.workers().try_spawn(move || {
+    ///         if let Ok(rates) = std::fs::read_to_string("rates") {
+    ///             // Refused only by a loop that has ended, or whose mailbox is full.
+    ///             let _ = this_loop.execute(move |handler, _| handler.set(rates));
+    ///         }
+    ///     });
+    ///     if spawned.is_err() {
+    ///         log::warn!("the workers are busy: the rates stay as they are");
+    ///     }
+    /// }
+    /// ```
+    pub fn workers(&self) -> &WorkerPool {
+        &self.core.workers
     }
 
     /// The server, to be handed to other threads.
