@@ -221,11 +221,12 @@ def udp_echo(server, dice):
     for client in clients:
         client.settimeout(PATIENCE_SECONDS)
         client.connect(server.address)
-    for size in (1, 64, 64, 512, 1472, 9000, 60_000):
+    # No more in flight than half of a socket's buffer holds: a server that does not get a core for a while
+    # loses what is beyond, and is right.
+    for size, in_flight in ((1, 8), (64, 8), (64, 8), (512, 4), (1472, 2), (9000, 4), (60_000, 1)):
         if size > server.largest_datagram:
             continue
         sent = {}
-        in_flight = 8 if size < 10_000 else 1
         for client in clients[: 20 if size < 2000 else 1]:
             sent[client] = [dice.randbytes(size) for _ in range(in_flight)]
             for datagram in sent[client]:
