@@ -127,7 +127,7 @@ impl ServerHandle {
     /// Makes a socket that was connected elsewhere a connection of a loop, and answers its handle,
     /// whose [`id`](ConnHandle::id) tells which one it is. There `on_open` is called for it, the options
     /// of the server hold for it, and what comes is offered as to any other. Limits on how many are
-    /// accepted do not hold, and it is plaintext until [`Conn::start_tls`](crate::Conn::start_tls). From any thread, also from a callback, whose loop may take it itself.
+    /// accepted do not hold, and it is plaintext until `Conn::start_tls`. From any thread, also from a callback, whose loop may take it itself.
     ///
     /// Where the loop refuses it later ([`on_connection_socket`](crate::Server::on_connection_socket)) or is
     /// stopped before it has taken it, the socket is closed, `on_open` is never called, and the handle says that
