@@ -11,7 +11,7 @@ use std::sync::Arc;
 use closures::{Script, TCP};
 use tightloop::{
     Action, Address, Adopt, Balancer, CloseReason, Connect, Direction, Error, HandleError,
-    RunningServer, Server, SockRef, Socket,
+    RunningServer, Server, Socket,
 };
 
 /// What a handler sees of a connection that opens: its loop, what was given along, its direction.
@@ -95,43 +95,43 @@ every_driver! {
         common::stop(server);
     }
 
+    // The flags of a descriptor are told by /proc.
+    #[cfg(target_os = "linux")]
     fn a_unix_stream_and_a_bare_descriptor_too(driver) {
-        // The flags of a descriptor are told by /proc.
-        #[cfg(target_os = "linux")]
-        {
-            use std::os::fd::{AsRawFd, OwnedFd};
-            use std::os::unix::net::UnixStream;
+        use std::os::fd::{AsRawFd, OwnedFd};
+        use std::os::unix::net::UnixStream;
 
-            let (seen, flags) = common::events();
-            let server = common::server(driver).loops(2).on_connection_socket(move |socket| {
-                let info = format!("/proc/self/fdinfo/{}", socket.as_raw_fd());
-                let info = std::fs::read_to_string(info)?;
-                let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
-                let flags = u32::from_str_radix(flags.unwrap().trim(), 8).unwrap();
-                // O_NONBLOCK and O_CLOEXEC.
-                let is_ours = flags & 0o4000 != 0 && flags & 0o2_000_000 != 0;
-                seen.send((is_ours, socket.as_raw_fd())).unwrap();
-                Ok(())
-            });
-            let (server, events) = telling(server);
-            let (mut ours, theirs) = UnixStream::pair().unwrap();
-            ours.set_read_timeout(Some(common::DEADLINE)).unwrap();
-            server.handle().adopt(Adopt::new(theirs).on_loop(1)).unwrap();
-            assert_eq!(events.next().0, 1);
-            assert!(flags.next().0, "it may block the loop, or leak to a child");
-            ours.write_all(b"hello").unwrap();
-            assert_eq!(common::read(&mut ours, 5), b"hello");
+        use tightloop::SockRef;
 
-            let (mut ours, theirs) = tcp_pair();
-            let descriptor = OwnedFd::from(theirs);
-            let number = descriptor.as_raw_fd();
-            // As a library in another language may have made it.
-            SockRef::from(&descriptor).set_cloexec(false).unwrap();
-            server.handle().adopt(Adopt::new(descriptor)).unwrap();
-            assert_eq!(flags.next(), (true, number));
-            assert_eq!(common::exchange(&mut ours, b"hello"), b"hello");
-            common::stop(server);
-        }
+        let (seen, flags) = common::events();
+        let server = common::server(driver).loops(2).on_connection_socket(move |socket| {
+            let info = format!("/proc/self/fdinfo/{}", socket.as_raw_fd());
+            let info = std::fs::read_to_string(info)?;
+            let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+            let flags = u32::from_str_radix(flags.unwrap().trim(), 8).unwrap();
+            // O_NONBLOCK and O_CLOEXEC.
+            let is_ours = flags & 0o4000 != 0 && flags & 0o2_000_000 != 0;
+            seen.send((is_ours, socket.as_raw_fd())).unwrap();
+            Ok(())
+        });
+        let (server, events) = telling(server);
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_read_timeout(Some(common::DEADLINE)).unwrap();
+        server.handle().adopt(Adopt::new(theirs).on_loop(1)).unwrap();
+        assert_eq!(events.next().0, 1);
+        assert!(flags.next().0, "it may block the loop, or leak to a child");
+        ours.write_all(b"hello").unwrap();
+        assert_eq!(common::read(&mut ours, 5), b"hello");
+
+        let (mut ours, theirs) = tcp_pair();
+        let descriptor = OwnedFd::from(theirs);
+        let number = descriptor.as_raw_fd();
+        // As a library in another language may have made it.
+        SockRef::from(&descriptor).set_cloexec(false).unwrap();
+        server.handle().adopt(Adopt::new(descriptor)).unwrap();
+        assert_eq!(flags.next(), (true, number));
+        assert_eq!(common::exchange(&mut ours, b"hello"), b"hello");
+        common::stop(server);
     }
 
     fn what_came_before_it_was_adopted_is_offered_even_if_the_peer_has_gone(driver) {
