@@ -22,6 +22,10 @@ import re
 import subprocess
 import sys
 
+sys.dont_write_bytecode = True
+import checks
+from checks import check
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 REGISTRY = "registry+https://github.com/rust-lang/crates.io-index"
 # None asks for more than that its text goes along with copies.
@@ -29,18 +33,6 @@ SHIPPED = {"MIT", "Apache-2.0", "ISC", "BSD-3-Clause", "Zlib"}
 # Besides, for tests and tools: the data of Unicode's tables.
 ALLOWED = SHIPPED | {"Unicode-3.0"}
 LINUX = "x86_64-unknown-linux-gnu"
-
-failures = 0
-
-
-def check(name, offences):
-    """One line where there are no offences, and one for each."""
-    global failures
-    failures += bool(offences)
-    print(f"{'FAIL' if offences else 'ok   '} {name}", flush=True)
-    for offence in offences:
-        print(f"      {offence}")
-
 
 def metadata(*arguments):
     command = ["cargo", "metadata", "--locked", "--format-version", "1", *arguments]
@@ -229,4 +221,4 @@ check_readme(ours["tightloop"])
 check_public()
 for package in ours.values():
     check_used(package)
-sys.exit(1 if failures else 0)
+sys.exit(checks.exit_code())

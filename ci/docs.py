@@ -14,6 +14,10 @@ import pathlib
 import subprocess
 import sys
 
+sys.dont_write_bytecode = True
+import checks
+from checks import check
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 
@@ -48,17 +52,6 @@ EXEMPT = {
     "tls::private_key_from_pem_file": "one call; shown by the example programs",
 }
 ASKED = {"trait", "struct", "function"}
-
-failures = 0
-
-
-def check(name, offences):
-    global failures
-    failures += bool(offences)
-    print(f"{'FAIL' if offences else 'ok   '} {name}", flush=True)
-    for offence in offences:
-        print(f"      {offence}")
-
 
 def rustdoc(*arguments):
     command = ["cargo", "rustdoc", "--quiet", "--locked", "--lib", "--all-features"]
@@ -118,4 +111,4 @@ if len(sys.argv) > 1:
     sys.exit(__doc__)
 check_coverage()
 check_examples()
-sys.exit(1 if failures else 0)
+sys.exit(checks.exit_code())

@@ -17,6 +17,10 @@ import subprocess
 import sys
 import tarfile
 
+sys.dont_write_bytecode = True
+import checks
+from checks import check
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MOST_BYTES = 700_000  # compressed; crates.io takes ten times that
 ALLOWED = [
@@ -30,17 +34,6 @@ ALLOWED = [
 NEEDED = "src/lib.rs README.md CHANGELOG.md SECURITY.md LICENSE-APACHE LICENSE-MIT".split()
 # Measured data and tools, and files for people who work on the library.
 OUTSIDE = r"(docs/performance|bench|benches|ci|tests|fuzz|\.github)/.*|docs/api\.txt"
-
-failures = 0
-
-
-def check(name, offences):
-    global failures
-    failures += bool(offences)
-    print(f"{'FAIL' if offences else 'ok   '} {name}", flush=True)
-    for offence in offences:
-        print(f"      {offence}")
-
 
 def cargo(*arguments, **options):
     return subprocess.run(["cargo", *arguments], **options).returncode == 0
@@ -103,7 +96,7 @@ def main():
     command = ["check", "--quiet", "--locked", "--all-features", "--examples"]
     built = cargo(*command, "--target-dir", target, cwd=root)
     check("its examples compile", [] if built else ["see above"])
-    sys.exit(1 if failures else 0)
+    sys.exit(checks.exit_code())
 
 
 main()

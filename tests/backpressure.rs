@@ -49,6 +49,29 @@ fn start_amplifier(
     (server, events, said)
 }
 
+/// Starts a handler that answers each byte with so many times 4 KiB, and tells when they have drained.
+fn start_drainer(
+    driver: common::Driver,
+) -> (RunningServer<Script>, common::Events<Event>, Receiver<usize>) {
+    let (report, events) = common::events();
+    let (say, drained) = channel();
+    let server = common::start(narrow(driver), move |_| {
+        let say = say.clone();
+        Script::<()>::new()
+            .report(&report)
+            .traffic(|conn, (), input| {
+                let kibibytes = usize::from(input.take(1).unwrap()[0]) << 2;
+                conn.write(&common::pattern(kibibytes << 10));
+                Action::Continue
+            })
+            .drain(move |conn, ()| {
+                say.send(conn.pending()).unwrap();
+                Action::Continue
+            })
+    });
+    (server, events, drained)
+}
+
 /// The answers to these requests.
 fn answers(requests: &[u8]) -> Vec<u8> {
     requests.iter().flat_map(|byte| vec![*byte; ANSWER]).collect()
@@ -163,22 +186,7 @@ every_driver! {
     }
 
     fn drain_is_told_once_for_each_time_that_the_high_watermark_was_passed(driver) {
-        let (report, events) = common::events();
-        let (say, drained) = channel();
-        let server = common::start(narrow(driver), move |_| {
-            let say = say.clone();
-            Script::<()>::new()
-                .report(&report)
-                .traffic(|conn, (), input| {
-                    let kibibytes = usize::from(input.take(1).unwrap()[0]) << 2;
-                    conn.write(&common::pattern(kibibytes << 10));
-                    Action::Continue
-                })
-                .drain(move |conn, ()| {
-                    say.send(conn.pending()).unwrap();
-                    Action::Continue
-                })
-        });
+        let (server, events, drained) = start_drainer(driver);
         let mut client = connect_narrow(common::address(&server, 0), 32 << 10);
         opened(&events);
         // 200 KiB are below the high watermark, also while they wait.
@@ -201,25 +209,10 @@ every_driver! {
     }
 
     fn what_a_peer_loses_by_its_reset_is_not_told_as_drained(driver) {
-        let (report, events) = common::events();
-        let (say, drained) = channel();
-        let server = common::start(narrow(driver), move |_| {
-            let say = say.clone();
-            Script::<()>::new()
-                .report(&report)
-                .traffic(|conn, (), input| {
-                    input.take_all();
-                    conn.write(&common::pattern(4 << 20));
-                    Action::Continue
-                })
-                .drain(move |conn, ()| {
-                    say.send(conn.pending()).unwrap();
-                    Action::Continue
-                })
-        });
+        let (server, events, drained) = start_drainer(driver);
         let mut client = connect_narrow(common::address(&server, 0), 32 << 10);
         opened(&events);
-        client.write_all(b"much").unwrap();
+        client.write_all(&[250]).unwrap();
         common::eventually("it blocks", || server.handle().stats().partial_writes > 0);
         reset(client);
         closed(&events);

@@ -10,30 +10,20 @@ use crate::options::Options;
 use crate::options::driver::{self, DriverFallback};
 use crate::sys::socket::{Listener, Stream};
 
-#[cfg(all(
-    target_os = "linux",
-    feature = "io-uring",
-    any(
-        target_arch = "x86_64",
-        target_arch = "aarch64",
-        target_arch = "riscv64",
-        target_arch = "loongarch64",
-        target_arch = "powerpc64"
-    )
-))]
-mod uring;
-#[cfg(not(all(
-    target_os = "linux",
-    feature = "io-uring",
-    any(
-        target_arch = "x86_64",
-        target_arch = "aarch64",
-        target_arch = "riscv64",
-        target_arch = "loongarch64",
-        target_arch = "powerpc64"
-    )
-)))]
-#[path = "choice/no_uring.rs"]
+#[cfg_attr(
+    not(all(
+        target_os = "linux",
+        feature = "io-uring",
+        any(
+            target_arch = "x86_64",
+            target_arch = "aarch64",
+            target_arch = "riscv64",
+            target_arch = "loongarch64",
+            target_arch = "powerpc64"
+        )
+    )),
+    path = "choice/no_uring.rs"
+)]
 mod uring;
 
 /// What was chosen.

@@ -9,20 +9,8 @@ use socket2::Socket;
 /// such option.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(super) fn choose_at_connect(socket: &Socket) -> io::Result<()> {
-    use std::os::fd::AsRawFd;
     let on: libc::c_int = 1;
-    // SAFETY: the descriptor is open as long as `socket` is borrowed, and the kernel reads the four
-    // bytes of `on`, whose size is given.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_IP,
-            libc::IP_BIND_ADDRESS_NO_PORT,
-            (&raw const on).cast(),
-            size_of_val(&on) as libc::socklen_t,
-        )
-    };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    super::raw_option::set(socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, on)
 }
 
 /// Asks the system to choose the port at connect and not at bind. Does nothing where there is no

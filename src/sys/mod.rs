@@ -18,6 +18,13 @@ pub(crate) mod hang_up;
 pub(crate) mod inherit;
 pub(crate) mod interface;
 pub(crate) mod multicast;
+#[cfg(any(
+    target_os = "linux",
+    target_os = "android",
+    target_vendor = "apple",
+    target_os = "freebsd"
+))]
+mod raw_option;
 pub(crate) mod route;
 pub(crate) mod send_queue;
 pub(crate) mod socket;

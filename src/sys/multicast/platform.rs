@@ -87,13 +87,13 @@ fn by_address_only() -> io::Error {
     target_os = "freebsd"
 ))]
 mod senders {
-    use std::mem::{MaybeUninit, size_of};
+    use std::mem::MaybeUninit;
     use std::net::SocketAddr;
-    use std::os::fd::AsRawFd;
 
     use socket2::SockAddr;
 
     use super::*;
+    use crate::sys::raw_option;
 
     /// Joins by the one option that takes both families and a number.
     pub(super) fn join(
@@ -113,18 +113,7 @@ mod senders {
             gsr_source: storage(source),
         };
         let level = if group.is_ipv4() { libc::IPPROTO_IP } else { libc::IPPROTO_IPV6 };
-        // SAFETY: the descriptor is open as long as `socket` is borrowed, and the kernel reads
-        // `request`, whose size is given.
-        let result = unsafe {
-            libc::setsockopt(
-                socket.as_raw_fd(),
-                level,
-                libc::MCAST_JOIN_SOURCE_GROUP,
-                (&raw const request).cast(),
-                size_of::<libc::group_source_req>() as libc::socklen_t,
-            )
-        };
-        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        raw_option::set(socket, level, libc::MCAST_JOIN_SOURCE_GROUP, request)
     }
 
     /// The address as the system writes it, without a port.
@@ -189,28 +178,15 @@ mod senders {
     target_os = "freebsd"
 ))]
 mod sending {
-    use std::mem::size_of;
-    use std::os::fd::AsRawFd;
-
     use super::*;
+    use crate::sys::raw_option;
 
     /// Datagrams to IPv4 groups leave by the interface with this number.
     pub(in super::super) fn send_by_v4(socket: &Socket, index: u32) -> io::Result<()> {
         let any = libc::in_addr { s_addr: 0 };
         let request =
             libc::ip_mreqn { imr_multiaddr: any, imr_address: any, imr_ifindex: index as _ };
-        // SAFETY: the descriptor is open as long as `socket` is borrowed, and the kernel reads
-        // `request`, whose size is given.
-        let result = unsafe {
-            libc::setsockopt(
-                socket.as_raw_fd(),
-                libc::IPPROTO_IP,
-                libc::IP_MULTICAST_IF,
-                (&raw const request).cast(),
-                size_of::<libc::ip_mreqn>() as libc::socklen_t,
-            )
-        };
-        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        raw_option::set(socket, libc::IPPROTO_IP, libc::IP_MULTICAST_IF, request)
     }
 }
 

@@ -17,6 +17,7 @@ use super::MAX_PAYLOAD;
 use super::runs::BATCH;
 use super::wire::{Control, Name};
 use crate::addr::canonical;
+use crate::sys::raw_option::set;
 
 mod inbox;
 mod sender;
@@ -61,7 +62,8 @@ impl Abilities {
         // Joined datagrams fill a message; where there is no room for the longest, each comes
         // alone and is cut alone, whatever a socket that was brought along has set.
         let wanted = inbox.takes_the_longest();
-        let joins = set(socket, libc::SOL_UDP, libc::UDP_GRO, wanted.into()).is_ok() && wanted;
+        let joins =
+            set(socket, libc::SOL_UDP, libc::UDP_GRO, libc::c_int::from(wanted)).is_ok() && wanted;
         let cuts = set(socket, libc::SOL_UDP, libc::UDP_SEGMENT, 0).is_ok();
         let is_connected = socket.peer_addr().is_ok();
         let tells_errors = get(socket, libc::IPPROTO_IP, libc::IP_RECVERR)
@@ -154,28 +156,6 @@ pub(crate) fn join(socket: &Socket) {
     if let Err(error) = set(socket, libc::SOL_UDP, libc::UDP_GRO, 1) {
         log::debug!("datagrams come and leave one by one: {error}");
     }
-}
-
-pub(super) fn set(
-    socket: &Socket,
-    level: libc::c_int,
-    option: libc::c_int,
-    value: libc::c_int,
-) -> io::Result<()> {
-    // SAFETY: the pointer leads to `value`, and the length is that of `value`.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            option,
-            ptr::from_ref(&value).cast(),
-            size_of::<libc::c_int>() as libc::socklen_t,
-        )
-    };
-    if result != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
 }
 
 /// Whether an option of the socket is on; one that it does not have is not.

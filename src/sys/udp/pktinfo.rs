@@ -13,6 +13,7 @@ use std::ptr;
 use socket2::{SockAddr, Socket};
 
 use super::Received;
+use crate::sys::raw_option;
 
 /// Room for one control message, of 40 bytes at most.
 const CONTROL_LENGTH: usize = 64;
@@ -40,20 +41,7 @@ pub(super) fn enable_local_address(socket: &Socket, is_v6: bool) -> io::Result<(
         (libc::IPPROTO_IP, libc::IP_PKTINFO)
     };
     let on: libc::c_int = 1;
-    // SAFETY: the pointer leads to `on`, and the length is that of `on`.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            option,
-            ptr::from_ref(&on).cast(),
-            size_of::<libc::c_int>() as libc::socklen_t,
-        )
-    };
-    if result != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
+    raw_option::set(socket, level, option, on)
 }
 
 pub(super) fn receive(

@@ -198,7 +198,7 @@ mod many {
     //! Batches, on the systems that have them.
 
     use super::*;
-    use crate::sys::udp::many::set;
+    use crate::sys::raw_option::set;
 
     struct Batches {
         end: End,
