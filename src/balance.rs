@@ -1,7 +1,7 @@
 //! Which loop gets a new connection, where one acceptor serves several loops.
 //!
-//! A balancer is plain state: it sees the peer's address and each loop's number of open
-//! connections, and answers with a loop's index.
+//! A balancer is plain state: it sees the peer's address and each loop's number of connections,
+//! and answers with a loop's index.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -17,7 +17,7 @@ pub enum Balance {
     /// Each loop in turn. The default.
     #[default]
     RoundRobin,
-    /// The loop with the fewest open connections; on a tie, the one after the last chosen.
+    /// The loop with the fewest connections, as [`Balancer::pick`] counts them; on a tie, the one after the last chosen.
     LeastConnections,
     /// By a hash of the peer's IP address (without the port): all connections of one host are on
     /// one loop. Peers without an IP address (Unix sockets) take turns.
@@ -47,8 +47,9 @@ pub enum Balance {
 /// ```
 pub trait Balancer: Send + 'static {
     /// The index of the loop that gets the connection from `peer`. `connections` holds each
-    /// loop's number of open connections. Called on the acceptor's thread; an index out of range
-    /// is taken modulo the number of loops.
+    /// loop's number of connections: those that are open, on their way to the loop, or in their
+    /// TLS handshake. Called on the acceptor's thread; an index out of range is taken modulo the
+    /// number of loops.
     fn pick(&mut self, peer: &Address, connections: &[usize]) -> usize;
 }
 

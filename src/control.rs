@@ -37,6 +37,9 @@ pub(crate) struct LoopShared {
     pub(crate) handed: Counter,
     /// Connections taken over from the acceptor; the loop alone writes this.
     pub(crate) taken: Counter,
+    /// Connections taken over that are not open yet, as a TLS handshake or a PROXY header comes
+    /// first; the loop alone writes this.
+    pub(crate) opening: Counter,
     /// Connections that other threads have asked for and that are not open yet.
     pub(crate) promised: AtomicUsize,
     /// Listeners of the loop from which connections may still come, and one more as long as it was
@@ -57,6 +60,7 @@ impl LoopShared {
             ended: AtomicBool::new(false),
             handed: Counter::default(),
             taken: Counter::default(),
+            opening: Counter::default(),
             promised: AtomicUsize::new(0),
             accepting: Counter::default(),
             held: Counter::default(),
@@ -100,7 +104,8 @@ impl LoopShared {
     pub(crate) fn load(&self) -> usize {
         let open = self.metrics.opened.get().saturating_sub(self.metrics.closed.get());
         let on_the_way = self.handed.get().saturating_sub(self.taken.get());
-        (open + on_the_way) as usize + self.promised.load(Ordering::Relaxed)
+        let opening = self.opening.get() + on_the_way;
+        (open + opening) as usize + self.promised.load(Ordering::Relaxed)
     }
 }
 

@@ -10,11 +10,50 @@ use std::sync::Arc;
 
 use certificates::{Authority, BOTH};
 use closures::Script;
+use rustls::StreamOwned;
 use tightloop::tls::TlsVersion;
-use tightloop::{Action, CloseReason};
+use tightloop::{Action, Address, Balancer, CloseReason};
 use tls_client::{TLS, TLS12, TLS13, client};
 
+/// Sends a connection where the fewest are, as the numbers say, and of those to the first.
+struct Fewest;
+
+impl Balancer for Fewest {
+    fn pick(&mut self, _: &Address, connections: &[usize]) -> usize {
+        (0..connections.len()).min_by_key(|i| connections[*i]).unwrap()
+    }
+}
+
 every_driver! {
+    fn a_balancer_counts_those_in_their_handshake_too(driver) {
+        let authority = Authority::new();
+        let server = common::server(driver).loops(3).balancer(|| Fewest);
+        let server = server.listen(TLS).tls(authority.server(BOTH));
+        let server = common::start(server, |info| {
+            Script::new().open(move |conn| {
+                conn.write(&[info.index as u8]);
+            })
+        });
+        let to = common::address(&server, 0);
+        let begin = |_| {
+            let mut session = tls_client::session(authority.client(BOTH), "localhost");
+            let mut stream = common::connect(to);
+            stream.write_all(&tls_client::wire(&mut session)).unwrap();
+            // It has been taken over: there is an answer.
+            assert_eq!(stream.peek(&mut [0]).unwrap(), 1);
+            StreamOwned::new(session, stream)
+        };
+        let clients: Vec<_> = (0..6).map(begin).collect();
+        let mut counts = [0; 3];
+        for mut client in clients {
+            let mut index = [0];
+            client.read_exact(&mut index).unwrap();
+            counts[usize::from(index[0])] += 1;
+        }
+        assert_eq!(counts, [2, 2, 2]);
+        common::stop(server);
+    }
+
     fn what_comes_in_encrypted_goes_out_encrypted(driver) {
         for (versions, version) in [(TLS12, TlsVersion::Tls12), (TLS13, TlsVersion::Tls13)] {
             let authority = Authority::new();

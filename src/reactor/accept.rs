@@ -169,7 +169,12 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Gives a connection to its loop.
     fn place(&mut self, arrival: Arrival<D::Stream>, ticket: Option<Ticket>) {
         let socket_of = match &self.placement {
-            Placement::Here => return self.adopt(arrival, ticket),
+            Placement::Here => {
+                if let Some(token) = self.adopt(arrival, ticket) {
+                    self.begin_opening(token);
+                }
+                return;
+            }
             Placement::Balanced { socket_of, .. } => *socket_of,
         };
         let Some(index) = self.pick_loop(&arrival.peer) else { return };
@@ -204,13 +209,15 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.rest_for(listener, ACCEPT_REST);
     }
 
-    /// Makes an accepted stream a connection of this loop.
-    pub(super) fn adopt(&mut self, arrival: Arrival<D::Stream>, ticket: Option<Ticket>) {
+    /// Makes an accepted stream a connection of this loop, which is to be opened.
+    pub(super) fn adopt(
+        &mut self,
+        arrival: Arrival<D::Stream>,
+        ticket: Option<Ticket>,
+    ) -> Option<Token> {
         let is_tcp = matches!(arrival.peer, Address::Ip(_));
-        let Some(token) = self.place_here(arrival, is_tcp, !(ACCEPTED_INHERITS_OPTIONS && is_tcp))
-        else {
-            return;
-        };
+        let all_options = !(ACCEPTED_INHERITS_OPTIONS && is_tcp);
+        let token = self.place_here(arrival, is_tcp, all_options)?;
         if let Some(conn) = self.core.table.get_mut(token) {
             conn.auto_pause = self.core.options.auto_pause;
         }
@@ -220,7 +227,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                 *place = ticket;
             }
         }
-        self.begin_opening(token);
+        Some(token)
     }
 
     /// The same for a socket that another thread has brought. Without a connection the promise is
@@ -307,6 +314,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Calls on_open for a connection that the driver has opened.
     pub(super) fn opened(&mut self, token: Token) {
         self.core.shared.metrics.opened.add(1);
+        self.ends_opening(token);
         self.states.ensure(token.index);
         self.start_timers(token);
         let mut has_attachment = false;

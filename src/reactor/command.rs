@@ -55,10 +55,14 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             }
             Command::Accepted { stream, peer, listener, ticket } => {
                 let stream = stream.into();
-                self.adopt(Arrival { stream, peer, listener, socket: 0 }, ticket);
-                // Behind it: until then it counts as handed over.
+                let arrival = Arrival { stream, peer, listener, socket: 0 };
+                let token = self.adopt(arrival, ticket);
+                // It is held now. Before on_open, whose bytes tell the peer that it was taken.
                 let taken = &self.core.shared.taken;
                 taken.publish(taken.get() + 1);
+                if let Some(token) = token {
+                    self.begin_opening(token);
+                }
             }
             Command::Resolved { token, result } => self.resolved(token, result),
             Command::Admit => self.admit_waiting(),
