@@ -50,39 +50,44 @@ impl Conn<'_> {
     /// [`memory_budget`](crate::Server::memory_budget) counts.
     ///
     /// ```
-    /// # use tightloop::{Action, Conn, Connect, Direction, Handler, Input};
-    /// /// Passes all connections on to one upstream.
-    /// struct Tunnel { upstream: Endpoint }
+    /// # use tightloop::{Action, CloseReason, Conn, ConnId, Endpoint, Handler, Input};
+    /// /// Passes everybody on to one upstream.
+    /// struct Tunnel {
+    ///     upstream: Endpoint,
+    /// }
     ///
     /// impl Handler for Tunnel {
-    ///     type State = ();
-    ///     fn on_open(&mut self, conn: &mut Conn<'_>) {
-    ///         match conn.initiator() {
-    ///             None => {
-    ///                 conn.pause_reading();
-    ///                 if conn.connect(self.upstream.clone()).is_err() {
-    ///                     conn.abort();
-    ///                 }
-    ///             }
-    ///             Some(client) => {
-    ///                 let upstream = conn.id();
-    ///                 if !conn.relay_to(client) {
-    ///                     return conn.abort();
-    ///                 }
-    ///                 if let Some(mut client) = conn.peer(client) {
-    ///                     client.relay_to(upstream);
-    ///                     client.resume_reading();
-    ///                 }
-    ///             }
+    ///     type State = Option<ConnId>; // the other side
+    ///
+    ///     fn on_open(&mut self, conn: &mut Conn<'_>) -> Option<ConnId> {
+    ///         // Either its client has asked for it, or it is a client.
+    ///         let other = conn.initiator().or_else(|| conn.connect(&self.upstream).ok());
+    ///         if !other.is_some_and(|other| conn.relay_to(other)) {
+    ///             conn.abort();
+    ///         }
+    ///         other
+    ///     }
+    /// #   fn on_traffic(
+    /// #       &mut self,
+    /// #       _: &mut Conn<'_>,
+    /// #       _: &mut Option<ConnId>,
+    /// #       _: &mut Input<'_>,
+    /// #   ) -> Action {
+    /// #       Action::Close // the other side is gone
+    /// #   }
+    ///
+    ///     fn on_close(&mut self, conn: &mut Conn<'_>, other: Option<ConnId>, _: CloseReason) {
+    ///         println!("{} bytes were relayed", conn.relayed());
+    ///         if let Some(mut other) = other.and_then(|other| conn.peer(other)) {
+    ///             other.close(); // delivers what it was written
     ///         }
     ///     }
-    /// #   fn on_traffic(&mut self, _: &mut Conn<'_>, _: &mut (), _: &mut Input<'_>) -> Action {
-    /// #       Action::Continue
-    /// #   }
-    ///     // on_eof and on_close pass the end on; see the example `proxy`.
     /// }
     /// ```
+    ///
+    /// See the example `proxy` for half-close and for upstreams that cannot be reached.
     #[doc(alias = "splice")]
+    #[must_use = "`false`: nothing is relayed"]
     pub fn relay_to(&mut self, other: ConnId) -> bool {
         let to = other.token();
         let takes = |conn: &ConnCore| conn.takes_commands() && !conn.datagrams;

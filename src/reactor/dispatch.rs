@@ -112,10 +112,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             return self.received_out_of_turn(token, buffer);
         }
         if conn.inbound.is_empty() {
-            return match self.relay_received(token, buffer) {
-                Some(buffer) => self.offer_received(token, buffer),
-                None => {}
-            };
+            if let Some(buffer) = self.relay_received(token, buffer) {
+                self.offer_received(token, buffer);
+            }
+            return;
         }
         // Something was left over before.
         conn.inbound.append(self.driver.bytes(&buffer), &mut self.core.pool);
