@@ -96,7 +96,6 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             Moved::Unable => {
                 self.driver.set_moving(token, false);
             }
-            Moved::Ended => self.ended(token),
             Moved::Failed(error) => self.end(token, CloseReason::from_io(error)),
             Moved::Refused { bytes, error } => {
                 self.note_moved(token, to, bytes);

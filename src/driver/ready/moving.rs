@@ -81,10 +81,10 @@ impl Ready {
     pub(super) fn move_between(&mut self, from: Token, to: Token, most: usize) -> Moved {
         let Some(pipe) = self.pipes.take() else { return Moved::Unable };
         match self.fill(&pipe, from, most) {
+            // The end, or the mark of urgent data with the end somewhere behind it: a receive can tell.
             Ok(0) => {
                 self.pipes.give_back(pipe);
-                self.source_ended(from);
-                Moved::Ended
+                Moved::Unable
             }
             Ok(bytes) => {
                 self.spare = self.spare.saturating_sub(bytes / BYTES_PER_PLACE);
@@ -101,12 +101,6 @@ impl Ready {
         match self.stream(from).and_then(|entry| entry.socket.as_ref()) {
             Some(socket) => pipe.fill(&socket.as_socket(), most),
             None => Err(io::ErrorKind::NotConnected.into()),
-        }
-    }
-
-    fn source_ended(&mut self, from: Token) {
-        if let Some(entry) = self.stream_mut(from) {
-            (entry.readable, entry.receiving, entry.moves) = (false, false, false);
         }
     }
 
