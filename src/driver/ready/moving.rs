@@ -2,7 +2,8 @@
 //!
 //! One pipe serves all streams, one after the other, as long as each target takes all that its source
 //! had. What a target did not take stays in the pipe, which is that target's until it has: its stream
-//! `owes`, and its send counts as blocked. So a slow target costs a pipe, and a quick one nothing.
+//! `owes`, and its send counts as blocked. So a slow target costs a pipe, and a quick one nothing; of
+//! slow ones there are so many at a time, as what lies in pipes is nobody's to count.
 
 use std::collections::HashMap;
 use std::io;
@@ -14,6 +15,11 @@ use crate::sys::pipe::Pipe;
 
 /// Pipes that are kept for the next.
 const SPARE_PIPES: usize = 4;
+
+/// Streams that may owe at a time. A pipe costs two descriptors, which are then not there for
+/// connections, and holds up to a megabyte. Whose targets are slow beyond these is received from, and
+/// what comes of that counts for limits and the memory budget.
+const MOST_OWED: usize = 128;
 
 #[derive(Debug, Default)]
 pub(super) struct Pipes {
@@ -33,7 +39,7 @@ struct Owed {
 
 impl Pipes {
     fn take(&mut self) -> Option<Pipe> {
-        if self.unable {
+        if self.unable || self.owed.len() >= MOST_OWED {
             return None;
         }
         if let Some(pipe) = self.spare.pop() {
@@ -178,6 +184,10 @@ fn drain(entry: &mut StreamEntry, pipe: &Pipe, left: &mut usize) -> io::Result<(
         *left -= sent.bytes;
         if sent.blocked {
             break;
+        }
+        if sent.bytes == 0 {
+            // It never does; to ask for ever would be worse than an error.
+            return Err(io::ErrorKind::WriteZero.into());
         }
     }
     Ok(())
