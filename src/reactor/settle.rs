@@ -197,6 +197,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             return conn.end(reason);
         }
         conn.rare.set(Rare::OUTPUT_LOST, true);
+        // Nothing is left that a Writable would be for.
+        conn.send_blocked = false;
         conn.note_first_reason(reason);
         conn.outbound.clear(pool);
         self.drop_wire(token);
