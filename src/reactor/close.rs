@@ -162,6 +162,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.ends_opening(token);
         self.wake_resting(token);
         let core = &mut self.core;
+        core.ends_rest(token);
         let Some(conn) = core.table.get_mut(token) else { return };
         conn.inbound.clear(&mut core.pool);
         conn.outbound.clear(&mut core.pool);

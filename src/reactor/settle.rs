@@ -257,10 +257,12 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             conn.auto_paused = false;
             // What was lost is no room for more: who is told to write again would do so for ever.
             conn.want_drain = !conn.rare.has(Rare::OUTPUT_LOST);
-            self.target_drained(token);
-        } else if conn.auto_pause && !conn.auto_paused && pending > high {
+        } else if conn.pauses_itself(high) && !conn.auto_paused {
             conn.auto_paused = true;
             self.core.shared.metrics.pauses.add(1);
+        }
+        if pending <= low && !conn.send_blocked {
+            self.wake_resting(token);
         }
     }
 
