@@ -110,6 +110,7 @@ fn who_is_held_back_is_read_idle_though_its_reading_rested_before() {
 fn whoever_pre_write_has_brought_above_the_high_mark_gets_its_on_drain() {
     run_scene(|_, options, plan| {
         (options.high_watermark, options.low_watermark) = (1_000, 1_000);
+        options.max_pending_output = options.max_pending_output.max(1_000);
         (plan.acts, plan.write, plan.budget) = (700, 5_000, 100_000);
     });
 }
