@@ -192,3 +192,20 @@ fn drain(entry: &mut StreamEntry, pipe: &Pipe, left: &mut usize) -> io::Result<(
     }
     Ok(())
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_than_so_many_pipes_are_with_slow_targets() {
+        let mut pipes = Pipes::default();
+        for index in 0..MOST_OWED as u32 {
+            let pipe = pipes.take().unwrap();
+            pipes.owed.insert(index, Owed { pipe, bytes: 1 });
+        }
+        assert!(pipes.take().is_none() && !pipes.unable);
+        pipes.forget(3);
+        assert!(pipes.take().is_some());
+    }
+}
