@@ -193,10 +193,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     pub(super) fn output_lost(&mut self, token: Token, reason: CloseReason) {
         let Core { table, pool, .. } = &mut self.core;
         let Some(conn) = table.get_mut(token) else { return };
+        conn.rare.set(Rare::OUTPUT_LOST, true);
         if conn.phase != Phase::Open || conn.is_ending() || conn.paused || conn.eof {
             return conn.end(reason);
         }
-        conn.rare.set(Rare::OUTPUT_LOST, true);
         // Nothing is left that a Writable would be for.
         conn.send_blocked = false;
         conn.note_first_reason(reason);
