@@ -104,7 +104,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                 (!is_known).then_some("an attempt for nobody")
             }
             Phase::Opening => conn.watch.is_none().then_some("it may open for ever"),
-            Phase::Closing if conn.outbound.is_empty() => Some("all is delivered, but not closed"),
+            // A pipe's content may be on its way yet.
+            Phase::Closing if conn.outbound.is_empty() && !conn.send_blocked => {
+                Some("all is delivered, but not closed")
+            }
             Phase::Closing if rests && !conn.send_blocked => Some("its last output is forgotten"),
             Phase::Closing => conn.watch.is_none().then_some("it may deliver for ever"),
             Phase::Lingering if !conn.inbound.is_empty() || !conn.outbound.is_empty() => {
@@ -151,6 +154,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let pending = conn.outbound.len();
         let takes_input = conn.takes_input();
         let done = pending == 0;
+        let shuts = conn.want_shutdown_write && done;
         // Signed: a watch that is due and not looked at yet lies in the past.
         let watched_in = conn.watch_due.wrapping_sub(self.core.now_ms) as i32;
         let watched_too_late = match conn.silence(self.core.now_ms, self.core.patience) {
@@ -168,7 +172,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             (conn.want_drain, "on_drain is forgotten"),
             (conn.want_offer && takes_input, "leftover input is forgotten"),
             (conn.want_eof && takes_input, "the peer's FIN is forgotten"),
-            (conn.want_shutdown_write && done && !conn.write_shut, "its FIN is forgotten"),
+            (shuts && !conn.write_shut && !conn.send_blocked, "its FIN is forgotten"),
             (conn.write_shut && conn.eof && !conn.want_eof, "both have closed, and it is open"),
             (conn.above_high && pending <= options.low_watermark, "it waits for a drain"),
             (conn.auto_paused && pending <= options.low_watermark, "its reading rests for nothing"),

@@ -59,9 +59,20 @@ impl Subject {
         Action::Close
     }
 
-    pub(super) fn any_link(&mut self) -> Option<(ConnId, usize)> {
+    fn any_link(&mut self) -> Option<(ConnId, usize)> {
         let pick = self.network.borrow_mut().random.below(self.links.len() as u64);
         self.links.iter().nth(pick as usize).map(|(id, link)| (*id, *link))
+    }
+
+    /// To be relayed to: now and then it is the same.
+    pub(super) fn any_other_link(&mut self, link: usize) -> Option<(ConnId, usize)> {
+        let mut other = self.any_link()?;
+        for _ in 0..4 {
+            if other.1 == link {
+                other = self.any_link()?;
+            }
+        }
+        Some(other)
     }
 
     /// One thing done to a connection, its own or another.
@@ -94,12 +105,14 @@ impl Subject {
 
     /// Relays to another one, or no more.
     fn change_relay(&mut self, conn: &mut Conn<'_>, link: usize) {
-        let stops = self.network.borrow_mut().random.chance(300);
-        if stops {
+        let choice = self.network.borrow_mut().random.below(10);
+        if choice < 5 && self.relays.contains_key(&link) {
+            // It goes on, for else little would be relayed.
+        } else if choice < 7 {
             self.relays.remove(&link);
             self.network.borrow_mut().stops_relaying(link, conn.relayed() as usize);
             conn.stop_relaying();
-        } else if let Some((other, to)) = self.any_link() {
+        } else if let Some((other, to)) = self.any_other_link(link) {
             self.relay(conn, link, other, to);
         }
     }

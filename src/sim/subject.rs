@@ -125,8 +125,8 @@ impl Subject {
     fn relay_at_once(&mut self, conn: &mut Conn<'_>, link: usize, answer: Answer) {
         let other = match answer {
             Answer::Forward(other) => other.and_then(|id| Some((id, *self.links.get(&id)?))),
-            Answer::Echo => self.any_link(),
-            _ => None,
+            Answer::Nothing => None,
+            _ => self.any_other_link(link),
         };
         if let Some((other, to)) = other {
             self.relay(conn, link, other, to);

@@ -132,7 +132,9 @@ fn who_was_held_back_is_let_go_when_there_is_memory_again() {
 fn what_is_relayed_arrives_whole_and_nobody_rests_for_ever() {
     run_scene(|weather, options, plan| {
         (weather.relayed, weather.peer_bytes) = (900, 300_000);
-        (weather.window, weather.pace) = (64 << 10, 2_000);
+        (weather.window, weather.pace, weather.short) = (64 << 10, 2_000, 100);
+        options.high_watermark = options.high_watermark.max(1_000);
+        options.max_pending_output = options.high_watermark + (64 << 20);
         options.max_connections = usize::MAX;
         options.max_connections_per_ip = usize::MAX;
         options.accept_rate = None;
@@ -152,6 +154,9 @@ fn found(sabotage: Sabotage) -> Vec<String> {
         }
         if sabotage == Sabotage::LosePipe {
             (weather.relayed, weather.peer_bytes, weather.window) = (900, 300_000, 64 << 10);
+        }
+        if sabotage == Sabotage::LoseDatagram {
+            (weather.datagrams, plan.datagram_sockets) = (60, 1);
         }
         weather.sabotage = Some(sabotage);
         weather.peers = weather.peers.max(5);
@@ -186,7 +191,7 @@ fn a_sent_byte_that_is_lost_is_noticed() {
 
 #[test]
 fn what_is_lost_between_two_sockets_is_noticed() {
-    assert_found(Sabotage::LosePipe, "of");
+    assert_found(Sabotage::LosePipe, "the peer read");
 }
 
 #[test]

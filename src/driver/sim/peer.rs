@@ -35,6 +35,8 @@ pub(crate) enum Appetite {
 pub(crate) struct Peer {
     /// What it sends may be relayed, and is of this kind; see `relays.rs`.
     pub(crate) kind: Option<usize>,
+    /// It sends much, as much as it can at once: only such input is moved.
+    pub(crate) in_bulk: bool,
     pub(crate) sent: usize,
     to_send: usize,
     chunk: usize,
@@ -61,7 +63,11 @@ pub(crate) struct Peer {
 impl Peer {
     pub(crate) fn by_chance(random: &mut Random, weather: &Weather, window: usize) -> Self {
         // A megabyte through a window of a byte would be a matter of hours.
-        let left = random.size(weather.peer_bytes.min(window * 60) + 1) - 1;
+        let most = weather.peer_bytes.min(window * 60);
+        let relayed = random.chance(weather.relayed);
+        let kind = relayed.then(|| random.between(0, KINDS - 1));
+        let in_bulk = relayed && random.chance(600);
+        let left = if in_bulk { most } else { random.size(most + 1) - 1 };
         let appetite = match random.below(10) {
             0 => Appetite::Never,
             1..=3 => Appetite::Slow(random.size(window).max(window / 200)),
@@ -74,10 +80,9 @@ impl Peer {
         };
         let chunk = random.pick(&[1, 50, 1_000, 100_000]).max(left / 500);
         let pace = 1 + random.below(weather.pace);
-        let relayed = random.chance(weather.relayed);
-        let kind = relayed.then(|| random.between(0, KINDS - 1));
         Peer {
             kind,
+            in_bulk,
             sent: 0,
             to_send: left,
             chunk,
@@ -95,6 +100,13 @@ impl Peer {
             reset_sent: false,
             vanished: false,
         }
+    }
+}
+
+impl Peer {
+    /// All that it sends.
+    pub(super) fn amount(&self) -> usize {
+        self.sent + self.to_send
     }
 }
 
@@ -176,7 +188,8 @@ impl Network {
         if peer.fin_sent || peer.got_reset {
             return false;
         }
-        let length = self.random.size(peer.chunk).min(peer.to_send).min(room);
+        let chunk = if peer.in_bulk { room } else { self.random.size(peer.chunk) };
+        let length = chunk.min(peer.to_send).min(room);
         if length == 0 {
             return false;
         }

@@ -30,7 +30,9 @@ impl Network {
     pub(crate) fn may_relay(&self, link: usize, to: usize) -> bool {
         let connection = &self.links[link];
         let lives = connection.book.opened > 0 && connection.book.closed == 0;
-        lives
+        // A megabyte through a window of a byte would be a matter of hours.
+        let is_wide = connection.peer.amount() <= self.links[to].window.saturating_mul(300);
+        (lives && is_wide)
             && connection.peer.kind.is_some_and(|kind| {
                 let source = self.links[to].book.inflows[kind].source;
                 source.is_none_or(|source| source == link)
