@@ -90,7 +90,8 @@ every_driver! {
     }
 
     fn a_target_that_has_more_to_send_than_a_turn_sends_wakes_who_rests(driver) {
-        let (server, ids, _) = teller(watermarks(common::server(driver).listen(TCP)));
+        let server = watermarks(common::server(driver).listen(TCP)).write_bytes_per_turn(4096);
+        let (server, ids, _) = teller(server);
         let [(source, source_id), (mut target, target_id)] = slow_pair(&server, &ids);
         let message = common::pattern(16 * MIB);
         let writer = common::write_in_background(&source, message.clone(), false);
@@ -98,7 +99,7 @@ every_driver! {
         settle(&server, 0);
         let before = with_conn(&server, source_id, |conn| conn.relayed()) as usize;
         // More than a turn sends, and not above the high mark.
-        let between = vec![9; HIGH - (64 << 10)];
+        let between = vec![9; 2 * LOW];
         let wrote = between.clone();
         with_conn(&server, target_id, move |conn| {
             conn.write(&wrote);
