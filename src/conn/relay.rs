@@ -43,15 +43,15 @@ impl Conn<'_> {
     /// Reading rests by itself while `other` has more pending output than the high watermark, and goes
     /// on at the low one. What is pending on this connection does not hold it up, whatever
     /// [`auto_pause`](crate::Server::auto_pause) says: two directions do not wait for each other. The end of the input is told by `on_eof` as ever, behind everything that
-    /// came before it: `other` gets no end but by [`shutdown_write`](Conn::shutdown_write). When
-    /// `other` is gone, relaying has ended: `on_traffic` is called again. What else is written to
+    /// came before it: `other` gets no end but by [`shutdown_write`](Conn::shutdown_write), behind which
+    /// what is relayed is dropped, as all that is written then. When `other` is gone, relaying has ended: `on_traffic` is called again. What else is written to
     /// `other` takes its place between what is relayed; TLS is taken off and put on.
     ///
     /// Where it can, the kernel moves bulk data from socket to socket, without copying it into the
     /// process (`splice`; on Linux, by the readiness driver, between a TCP connection and one over
     /// TCP or a Unix socket, neither with TLS). `pre_write` is not called for that, and what has left one
     /// socket and not reached the other, up to a pipe's size, is no part of what
-    /// [`memory_budget`](crate::Server::memory_budget) counts.
+    /// [`memory_budget`](crate::Server::memory_budget) counts; a loop has 128 such pipes at most.
     ///
     /// ```
     /// # use tightloop::{Action, CloseReason, Conn, ConnId, Endpoint, Handler, Input};
