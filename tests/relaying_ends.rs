@@ -30,10 +30,10 @@ fn slow_pair(server: &RunningServer<Teller>, ids: &Events<ConnId>) -> [(TcpStrea
 /// Writes until nothing more is taken, the loop being at rest.
 fn fill(stream: &mut TcpStream, server: &RunningServer<Teller>) {
     stream.set_nonblocking(true).unwrap();
-    let mut in_vain = 0;
+    let mut in_vain = 0_usize;
     while in_vain < 5 {
         match stream.write(&[7; 64 << 10]) {
-            Ok(_) => in_vain = 0,
+            Ok(taken) => in_vain = usize::from(taken == 0),
             Err(error) => {
                 assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
                 in_vain += 1;

@@ -126,14 +126,7 @@ impl Simulation {
             plan::calm(&mut random, &mut options, &mut plan);
         }
         change(&mut weather, &mut options, &mut plan);
-        options.on_panic = match plan.panics {
-            // One that is not meant is to be seen.
-            0 => PanicPolicy::StopServer,
-            _ => PanicPolicy::CloseConnection,
-        };
-        options.check().map_err(|error| error.to_string())?;
-        // Less than may be asked for: the simulated peers are few.
-        options.memory_budget = plan.memory_budget;
+        fit_options(&mut options, &plan)?;
         let mut network = Network::new(random, weather, trace);
         network.ledger = Ledger::new(&options);
         network.limits = Limits::new(&options);
@@ -226,6 +219,19 @@ impl Simulation {
             reasons: network.ledger.reasons,
         })
     }
+}
+
+/// What follows from the plan.
+fn fit_options(options: &mut Options, plan: &Plan) -> Result<(), String> {
+    options.on_panic = match plan.panics {
+        // One that is not meant is to be seen.
+        0 => PanicPolicy::StopServer,
+        _ => PanicPolicy::CloseConnection,
+    };
+    options.check().map_err(|error| error.to_string())?;
+    // Less than may be asked for: the simulated peers are few.
+    options.memory_budget = plan.memory_budget;
+    Ok(())
 }
 
 fn server_shared(options: &Arc<Options>, shared: &Arc<LoopShared>, start: Instant) -> ServerShared {
