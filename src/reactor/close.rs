@@ -160,6 +160,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     pub(super) fn let_go_of_memory(&mut self, token: Token) {
         self.end_tls(token);
         self.ends_opening(token);
+        self.wake_resting(token);
         let core = &mut self.core;
         let Some(conn) = core.table.get_mut(token) else { return };
         conn.inbound.clear(&mut core.pool);

@@ -10,7 +10,6 @@
 //! received meanwhile lies in `inbound`, and what is left over when it opens is offered as input.
 
 use crate::conn::extra::Proxied;
-use crate::conn::rare::Rare;
 use crate::conn::state::{ConnCore, NO_LISTENER, Phase};
 use crate::driver::{Buffer, CloseMode, Driver, Token};
 use crate::error::CloseReason;
@@ -52,8 +51,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             return self.opened(token);
         }
         conn.phase = Phase::Opening;
-        let is_promised = conn.extra.as_ref().is_some_and(|extra| extra.promise.is_some());
-        if !is_promised && !conn.rare.set(Rare::COUNTS_AS_OPENING, true) {
+        let extra = conn.extra_mut();
+        if extra.promise.is_none() {
+            extra.counts_as_opening = true;
             let opening = &self.core.shared.opening;
             opening.set(opening.get() as usize + 1);
         }
@@ -64,8 +64,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     /// It is open, or will never be: it no longer counts as being opened.
     pub(super) fn ends_opening(&mut self, token: Token) {
-        let Some(conn) = self.core.table.get_mut(token) else { return };
-        if conn.rare.set(Rare::COUNTS_AS_OPENING, false) {
+        let extra = self.core.table.get_mut(token).and_then(|conn| conn.extra.as_mut());
+        if extra.is_some_and(|extra| std::mem::take(&mut extra.counts_as_opening)) {
             let opening = &self.core.shared.opening;
             opening.set(opening.get() as usize - 1);
         }
