@@ -60,6 +60,9 @@ const SYSTEMD_FIRST: RawFd = 3;
 pub struct Inherited {
     sockets: Vec<InheritedSocket>,
     predecessor: Option<UnixStream>,
+    /// The paths of the predecessor's Unix sockets, which are its own until this process is ready: if
+    /// this one fails before, the other serves on.
+    paths: Vec<Arc<PathClaim>>,
 }
 
 /// One of them.
@@ -122,12 +125,13 @@ impl Inherited {
     /// The system's: `BrokenPipe` if the predecessor waits no longer. It goes on to serve then, so
     /// this process had better end.
     pub fn ready(&mut self) -> io::Result<()> {
+        self.paths.drain(..).for_each(|path| path.take());
         self.predecessor.take().map_or(Ok(()), |mut predecessor| predecessor.write_all(&[READY]))
     }
 
     /// All that is left.
     pub(crate) fn take_sockets(&mut self) -> Inherited {
-        Inherited { sockets: std::mem::take(&mut self.sockets), predecessor: None }
+        Inherited { sockets: std::mem::take(&mut self.sockets), ..Inherited::default() }
     }
 
     /// Takes out the sockets of the listener that had this URL, or else those with its address. A
@@ -190,7 +194,8 @@ fn invalid(message: impl Into<String>) -> io::Error {
 }
 
 fn from_predecessor(told: &str) -> io::Result<Inherited> {
-    let mut lines = told.lines();
+    // Not `lines`, which would take a carriage return from the end of a name.
+    let mut lines = told.split('\n');
     let number = |text: Option<&str>| {
         let number = text.and_then(|text| text.parse::<u64>().ok());
         number.ok_or_else(|| invalid(format!("it cannot be understood: {told:?}")))
@@ -200,7 +205,7 @@ fn from_predecessor(told: &str) -> io::Result<Inherited> {
         RawFd::try_from(number).map_err(|_| invalid(format!("{number} is no descriptor")))
     };
     let predecessor = UnixStream::from(inherit::take(descriptor(lines.next())?)?);
-    let mut inherited = Inherited { sockets: Vec::new(), predecessor: Some(predecessor) };
+    let mut inherited = Inherited { predecessor: Some(predecessor), ..Inherited::default() };
     for line in lines {
         let mut words = line.splitn(5, ' ');
         let listener = number(words.next())? as usize;
@@ -221,6 +226,7 @@ fn from_predecessor(told: &str) -> io::Result<Inherited> {
             }
             _ => None,
         };
+        inherited.paths.extend(path.clone());
         let address = absolute(address);
         inherited.sockets.push(InheritedSocket {
             socket,
