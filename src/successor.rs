@@ -50,8 +50,9 @@ impl ServerHandle {
     /// by [`Inherited::take`](crate::Inherited::take). This server goes on to serve: until one of
     /// them releases the listeners, both accept. Then:
     ///
-    /// 1. [`Successor::wait_until_ready`]: if that fails, nothing has happened, and this server
-    ///    stays;
+    /// 1. [`Successor::wait_until_ready`]: if that fails, this server goes on as if nothing had been.
+    ///    (Whom the other one had accepted before it failed is lost: see
+    ///    [`Inherited::ready`](crate::Inherited::ready));
     /// 2. [`release_listeners`](ServerHandle::release_listeners): this server accepts no more;
     /// 3. wait for [`is_drained`](ServerHandle::is_drained), as long as your patience goes, and tell
     ///    the clients to come again, if the protocol has a way to (`Connection: close`);
