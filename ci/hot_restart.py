@@ -111,10 +111,12 @@ def descriptors(process):
     numbers = [int(name) for name in os.listdir(f"/proc/{process}/fd") if int(name) > 2]
     inherited = []
     for number in numbers:
-        with open(f"/proc/{process}/fdinfo/{number}", encoding="ascii") as info:
-            flags = next(int(line.split()[1], 8) for line in info if line.startswith("flags:"))
-        if not flags & os.O_CLOEXEC:
-            inherited.append(os.readlink(f"/proc/{process}/fd/{number}"))
+        # Some may be closed while we look.
+        with contextlib.suppress(FileNotFoundError):
+            with open(f"/proc/{process}/fdinfo/{number}", encoding="ascii") as info:
+                flags = next(int(line.split()[1], 8) for line in info if line.startswith("flags:"))
+            if not flags & os.O_CLOEXEC:
+                inherited.append(os.readlink(f"/proc/{process}/fd/{number}"))
     return len(numbers), inherited
 
 
