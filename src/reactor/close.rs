@@ -161,6 +161,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     pub(super) fn let_go_of_memory(&mut self, token: Token) {
         self.end_tls(token);
         let core = &mut self.core;
+        core.ends_rest(token);
         let Some(conn) = core.table.get_mut(token) else { return };
         conn.inbound.clear(&mut core.pool);
         conn.outbound.clear(&mut core.pool);
