@@ -27,7 +27,7 @@ every_driver! {
             let (server, path) = on_all(way, &directory);
             let old = common::start(server, |_| echo());
             let (tcp, udp) = (common::address(&old, 0), common::address(&old, 2));
-            let clients = Clients::start(tcp, &path);
+            let clients = Clients::start(tcp, &path, udp);
             clients.are_served(20);
             let role = format!("{n} {}", path.display());
             let mut new = successor(&old.handle(), driver, &role);
