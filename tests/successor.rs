@@ -106,7 +106,7 @@ every_driver! {
         let test = "how_a_successor_ends_is_told";
         if std::env::var_os("HANDOVER_ROLE").is_some() {
             drop(Inherited::take().unwrap());
-            // As a program that closes everything before it says what is wrong.
+            // sleep-ok: it closes everything a while before it ends, as programs do that say what is wrong.
             std::thread::sleep(Duration::from_millis(100));
             std::process::exit(7);
         }
