@@ -268,7 +268,8 @@ def chapter_4_threads():
     the_chapter_says(4, *answers, "operator: back in a minute")
 
 
-def chapter_5_limits():
+@examples.patiently
+def chapter_5_limits(_):
     with Program("limits", TCP) as server, contextlib.ExitStack() as stack:
         silent, since = stack.enter_context(server.connected()), time.monotonic()
         with server.connected() as peer:
@@ -301,8 +302,9 @@ def memory(server):
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def chapter_6_time():
-    with Program("time", TCP, "300") as server:
+@examples.patiently
+def chapter_6_time(slower):
+    with Program("time", TCP, str(300 * slower)) as server:
         with server.connected() as well, server.connected() as gone:
             for _ in range(5):  # more than may be missed
                 equal("time: a ping", receive_line(well), b"ping\n")
@@ -460,7 +462,8 @@ def behind_haproxy(server):
             proxy.kill()
 
 
-def chapter_10_tuning():
+@examples.patiently
+def chapter_10_tuning(_):
     with Program("tuning", TCP, "2", "poll") as server:
         with server.connected() as peer:
             asks("tuning", peer, b"hello\n", b"hello\n")

@@ -41,6 +41,7 @@ pub(crate) mod pieces;
 mod proxied;
 pub(crate) mod rare;
 mod reason;
+pub(crate) mod relay;
 mod secure;
 mod socket;
 mod spawn;

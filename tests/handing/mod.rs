@@ -30,9 +30,18 @@ impl Clients {
             let (stop, served, unix) = (stop.clone(), served.clone(), unix.to_owned());
             std::thread::spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
+                    // Whoever is forgotten fails, and does not wait for ever.
                     match n % 3 {
-                        0 => ask(TcpStream::connect(tcp)?)?,
-                        1 => ask(UnixStream::connect(&unix)?)?,
+                        0 => {
+                            let stream = TcpStream::connect(tcp)?;
+                            stream.set_read_timeout(Some(common::DEADLINE))?;
+                            ask(stream)?;
+                        }
+                        1 => {
+                            let stream = UnixStream::connect(&unix)?;
+                            stream.set_read_timeout(Some(common::DEADLINE))?;
+                            ask(stream)?;
+                        }
                         _ => ask_by_datagram(udp)?,
                     }
                     served.fetch_add(1, Ordering::Relaxed);

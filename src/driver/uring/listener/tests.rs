@@ -1,13 +1,10 @@
 //! Tests of listeners and their accepts, beside what they look into.
 
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use super::*;
-use crate::addr::Address;
 use crate::driver::Driver;
-use crate::driver::uring::tag::Kind;
 use crate::driver::uring::tests::{fill, settle};
 
 /// A driver, where this system has io_uring, with a listener.
@@ -228,19 +225,16 @@ fn a_listener_that_closes_tells_of_those_it_has_accepted_and_frees_its_port() {
     assert!(driver.next_event().is_none() && driver.listeners[0].is_none());
 }
 
+/// The kernel has woken accepts for them, and nobody of those who have a duplicate.
 #[test]
-fn whom_only_a_cancelled_accept_was_woken_for_is_accepted_where_the_socket_lives_on() {
+fn those_whose_accepts_were_cancelled_just_then_are_told_of_where_the_socket_lives_on() {
     let Some((mut driver, address)) = listening() else { return };
-    let number = driver.listeners[0].as_ref().and_then(ListenerEntry::fd).unwrap();
-    // SAFETY: a number goes in and one comes out.
-    let elsewhere = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
-    // SAFETY: a new descriptor that nobody else owns.
-    let _elsewhere = unsafe { OwnedFd::from_raw_fd(elsewhere) };
     driver.wait(Some(Duration::ZERO)).unwrap();
-    // They come behind the look before the cancels: what wakes an accept is not carried out yet.
     let clients: Vec<_> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
-    driver.listeners[0].as_mut().unwrap().end(true);
-    driver.cancel_accepts(0).unwrap();
+    // As if they had come behind the look that `close_listener` takes before it cancels.
+    let Uring { listeners, ring, .. } = &mut driver;
+    listeners[0].as_ref().unwrap().cancel(0, ring).unwrap();
+    driver.close_listener(0, true);
     for client in &clients {
         assert_accepts(&mut driver, client);
     }
