@@ -27,7 +27,7 @@ every_driver! {
             let (server, path) = on_all(way, &directory);
             let old = common::start(server, |_| echo());
             let (tcp, udp) = (common::address(&old, 0), common::address(&old, 2));
-            let clients = Clients::start(tcp, &path);
+            let clients = Clients::start(tcp, &path, udp);
             clients.are_served(20);
             let role = format!("{n} {}", path.display());
             let mut new = successor(&old.handle(), driver, &role);
@@ -106,7 +106,7 @@ every_driver! {
         let test = "how_a_successor_ends_is_told";
         if std::env::var_os("HANDOVER_ROLE").is_some() {
             drop(Inherited::take().unwrap());
-            // As a program that closes everything before it says what is wrong.
+            // sleep-ok: it closes everything a while before it ends, as programs do that say what is wrong.
             std::thread::sleep(Duration::from_millis(100));
             std::process::exit(7);
         }
