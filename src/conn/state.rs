@@ -256,6 +256,7 @@ impl ConnCore {
     #[inline]
     pub(crate) fn takes_input(&self) -> bool {
         let rests = self.paused | self.auto_paused | self.want_tls;
+        let rests = rests | self.rare.has(Rare::RELAY_RESTS);
         self.phase == Phase::Open && !rests && !self.is_ending()
     }
 

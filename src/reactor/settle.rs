@@ -200,6 +200,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         conn.note_first_reason(reason);
         conn.outbound.clear(pool);
         self.drop_wire(token);
+        self.wake_resting(token);
         self.tell_output_lost(token);
     }
 
@@ -254,6 +255,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             conn.auto_paused = false;
             // What was lost is no room for more: who is told to write again would do so for ever.
             conn.want_drain = !conn.rare.has(Rare::OUTPUT_LOST);
+            self.target_drained(token);
         } else if conn.auto_pause && !conn.auto_paused && pending > high {
             conn.auto_paused = true;
             self.core.shared.metrics.pauses.add(1);

@@ -30,9 +30,18 @@ impl Clients {
             let (stop, served, unix) = (stop.clone(), served.clone(), unix.to_owned());
             std::thread::spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
+                    // Whoever is forgotten fails, and does not wait for ever.
                     match n % 2 {
-                        0 => ask(TcpStream::connect(tcp)?)?,
-                        _ => ask(UnixStream::connect(&unix)?)?,
+                        0 => {
+                            let stream = TcpStream::connect(tcp)?;
+                            stream.set_read_timeout(Some(common::DEADLINE))?;
+                            ask(stream)?;
+                        }
+                        _ => {
+                            let stream = UnixStream::connect(&unix)?;
+                            stream.set_read_timeout(Some(common::DEADLINE))?;
+                            ask(stream)?;
+                        }
                     }
                     served.fetch_add(1, Ordering::Relaxed);
                 }
