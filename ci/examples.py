@@ -410,7 +410,7 @@ HOST = b"Host: a"
 
 
 def answer(status, body, extra=b"", kind=b"text/plain", head=False, connection=b""):
-    lines = b"HTTP/1.1 %s\r\nServer: tightloop\r\nDate: %s\r\nContent-Type: %s\r\n%s"
+    lines = b"HTTP/1.1 %s\r\nDate: %s\r\nContent-Type: %s\r\n%s"
     lines %= status, DATE, kind, extra
     lines += b"Content-Length: %d\r\n%s\r\n" % (len(body), connection)
     return lines + (b"" if head else body)
@@ -648,6 +648,49 @@ def from_gnet_pushes():
         push.end()
 
 
+def from_gnet_passes_over_the_slow():
+    """Whose answers wait, as he asks and does not read, misses lines; nobody else does."""
+    with Example("from_gnet_push", "--tick", "20ms", "--loops", "2") as push:
+        with push.connect() as slow, push.connect() as quick:
+            sent = 0
+
+            def ask():
+                nonlocal sent
+                with contextlib.suppress(OSError):  # closed at the end
+                    while True:
+                        sent += slow.send(b"\n" * 10_000)
+
+            threading.Thread(target=ask, daemon=True).start()
+            receive_line(quick)
+            before, seen = -1, [ticks_of(quick, 1)[0]]
+            # Until the server asks him no more: a megabyte waits for him then.
+            end = time.monotonic() + DEADLINE
+            while before != sent and time.monotonic() < end:
+                before = sent
+                seen += ticks_of(quick, 20)
+            missed = ticks_of(quick, 5)
+            seen += missed
+            # Jobs overtake each other, so the last ones may still be on their way.
+            lost = set(range(min(seen), max(seen) - 5)) - set(seen)
+            check("from_gnet_push: who reads misses no line", not lost and before == sent, lost)
+            got = []
+            for line in slow.makefile("rb"):
+                if line.startswith(b"tick "):
+                    got.append(int(line[5:].split(b":")[0]))
+                    if got[-1] > max(missed):
+                        break
+            check(
+                "from_gnet_push: who does not read misses lines, and gets others again",
+                not set(missed) & set(got) and got[-1] > max(missed),
+                (missed, got[-5:]),
+            )
+        push.end()
+
+
+def ticks_of(peer, count):
+    return [int(receive_line(peer)[5:].split(b":")[0]) for _ in range(count)]
+
+
 def from_gnet_limits():
     with Example("from_gnet_push") as push:
         with push.connect() as peer:
@@ -882,6 +925,7 @@ GROUPS = [
     push_at_its_pace,
     push_on_two_loops,
     from_gnet_pushes,
+    from_gnet_passes_over_the_slow,
     from_gnet_limits,
     blocking_overlaps,
     blocking_refuses,
