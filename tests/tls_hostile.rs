@@ -134,7 +134,16 @@ every_driver! {
             stream.read_to_end(&mut Vec::new()).unwrap();
             let end = ends.next();
             assert!(matches!(end, NeverOpen(CloseReason::PeerClosed)), "{count}: {end:?}");
+        }
+        common::stop(server);
+    }
 
+    fn a_reset_half_way_through_the_handshake_is_told_of_as_that(driver) {
+        let authority = Authority::new();
+        let (server, ends) = echo(common::server(driver), &authority);
+        let mut session = tls_client::session(authority.client(BOTH), "localhost");
+        let hello = tls_client::wire(&mut session);
+        for count in [0, 1, hello.len()] {
             let mut stream = common::connect(common::address(&server, 0));
             stream.write_all(&hello[..count]).unwrap();
             if count == hello.len() {
