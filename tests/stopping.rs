@@ -94,11 +94,11 @@ every_driver! {
     }
 
     fn the_time_of_a_stop_counts_from_the_stop_and_not_from_the_turn_before_it(driver) {
-        let server = common::server(driver).stop_timeout(Duration::from_millis(400)).listen(TCP);
+        let server = common::server(driver).stop_timeout(Duration::from_millis(1_500)).listen(TCP);
         let server = common::start(server, |_| {
             Script::new().traffic(|conn, input| {
                 input.take_all();
-                be_busy(Duration::from_millis(600));
+                be_busy(Duration::from_millis(2_000));
                 conn.write_bytes(PATTERN.slice(..8 << 20));
                 Action::Shutdown
             })
