@@ -94,11 +94,13 @@ every_driver! {
     }
 
     fn the_time_of_a_stop_counts_from_the_stop_and_not_from_the_turn_before_it(driver) {
-        let server = common::server(driver).stop_timeout(Duration::from_millis(1_500)).listen(TCP);
-        let server = common::start(server, |_| {
-            Script::new().traffic(|conn, input| {
+        // Enough to send it all in, wherever the tests run.
+        let time = common::DEADLINE / 10;
+        let server = common::server(driver).stop_timeout(time).listen(TCP);
+        let server = common::start(server, move |_| {
+            Script::new().traffic(move |conn, input| {
                 input.take_all();
-                be_busy(Duration::from_millis(2_000));
+                be_busy(time * 5 / 4);
                 conn.write_bytes(PATTERN.slice(..8 << 20));
                 Action::Shutdown
             })
