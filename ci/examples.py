@@ -14,7 +14,9 @@ or io-uring has the examples use that driver. EXAMPLE_SANITIZED says that a sani
 import contextlib
 import datetime
 import email.utils
+import functools
 import os
+import random
 import re
 import select
 import shutil
@@ -28,19 +30,60 @@ import time
 import traceback
 
 DEADLINE = 30.0  # seconds
+ATTEMPTS = 3
 MIB = 1 << 20
 
 directory = "target/debug/examples"
 temporary = ""
 passed, failed = 0, 0
+held_back = None  # what a group finds that may be repeated
 is_sanitized = bool(os.environ.get("EXAMPLE_SANITIZED"))
 
 
 def check(name, ok, detail=""):
     """One line, one count."""
     global passed, failed
+    if held_back is not None:
+        return held_back.append((name, ok, detail))
     passed, failed = (passed + 1, failed) if ok else (passed, failed + 1)
     print(f"ok    {name}" if ok else f"FAIL  {name}: {detail}", flush=True)
+
+
+def patiently(group):
+    """For groups that a machine can spoil by standing still, as a virtual one does while others have its
+    processors. What they find counts if it is good, or at the third attempt. Each of the attempts has
+    twice as much time for everything: what the group takes is what its times are to be multiplied by."""
+
+    @functools.wraps(group)
+    def repeated():
+        global held_back
+        for attempt in range(ATTEMPTS):
+            held_back = found = []
+            try:
+                group(1 << attempt)
+            except Exception as error:
+                traceback.print_exc()
+                check(group.__name__, False, error)
+            finally:
+                held_back = None
+            bad = [(name, detail) for name, ok, detail in found if not ok]
+            if not bad or attempt == ATTEMPTS - 1:
+                break
+            print(f"again {group.__name__}, with twice the time: {bad}", flush=True)
+        for name, ok, detail in found:
+            check(name, ok, detail)
+
+    return repeated
+
+
+def free_port():
+    """A port that nobody has, below those that the system gives to whoever asks for any."""
+    for _ in range(1000):
+        port = random.randrange(12_000, 32_000)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError("no port is free")
 
 
 def check_memory(name, ok, detail=""):
@@ -367,7 +410,7 @@ HOST = b"Host: a"
 
 
 def answer(status, body, extra=b"", kind=b"text/plain", head=False, connection=b""):
-    lines = b"HTTP/1.1 %s\r\nServer: tightloop\r\nDate: %s\r\nContent-Type: %s\r\n%s"
+    lines = b"HTTP/1.1 %s\r\nDate: %s\r\nContent-Type: %s\r\n%s"
     lines %= status, DATE, kind, extra
     lines += b"Content-Length: %d\r\n%s\r\n" % (len(body), connection)
     return lines + (b"" if head else body)
@@ -605,6 +648,49 @@ def from_gnet_pushes():
         push.end()
 
 
+def from_gnet_passes_over_the_slow():
+    """Whose answers wait, as he asks and does not read, misses lines; nobody else does."""
+    with Example("from_gnet_push", "--tick", "20ms", "--loops", "2") as push:
+        with push.connect() as slow, push.connect() as quick:
+            sent = 0
+
+            def ask():
+                nonlocal sent
+                with contextlib.suppress(OSError):  # closed at the end
+                    while True:
+                        sent += slow.send(b"\n" * 10_000)
+
+            threading.Thread(target=ask, daemon=True).start()
+            receive_line(quick)
+            before, seen = -1, [ticks_of(quick, 1)[0]]
+            # Until the server asks him no more: a megabyte waits for him then.
+            end = time.monotonic() + DEADLINE
+            while before != sent and time.monotonic() < end:
+                before = sent
+                seen += ticks_of(quick, 20)
+            missed = ticks_of(quick, 5)
+            seen += missed
+            # Jobs overtake each other, so the last ones may still be on their way.
+            lost = set(range(min(seen), max(seen) - 5)) - set(seen)
+            check("from_gnet_push: who reads misses no line", not lost and before == sent, lost)
+            got = []
+            for line in slow.makefile("rb"):
+                if line.startswith(b"tick "):
+                    got.append(int(line[5:].split(b":")[0]))
+                    if got[-1] > max(missed):
+                        break
+            check(
+                "from_gnet_push: who does not read misses lines, and gets others again",
+                not set(missed) & set(got) and got[-1] > max(missed),
+                (missed, got[-5:]),
+            )
+        push.end()
+
+
+def ticks_of(peer, count):
+    return [int(receive_line(peer)[5:].split(b":")[0]) for _ in range(count)]
+
+
 def from_gnet_limits():
     with Example("from_gnet_push") as push:
         with push.connect() as peer:
@@ -622,23 +708,25 @@ def from_gnet_limits():
 # ---- blocking -------------------------------------------------------------------------------
 
 
-def blocking_overlaps():
+@patiently
+def blocking_overlaps(slower):
+    nap, long = 300 * slower, 2000 * slower
     with Example("blocking") as blocking:
         with blocking.connect() as sleeper, blocking.connect() as other:
             started = time.monotonic()
-            sleeper.sendall(b"300\n" * 10)
-            expected = b"slept 300\n" * 10
-            equal("blocking: 10 requests of 300 ms", receive(sleeper, len(expected)), expected)
+            sleeper.sendall(b"%d\n" % nap * 10)
+            expected = b"slept %d\n" % nap * 10
+            equal(f"blocking: 10 requests of {nap} ms", receive(sleeper, len(expected)), expected)
             took = time.monotonic() - started
-            check("blocking: they overlap", 0.3 <= took < 2.0, f"{took:.2f} s")
-            sleeper.sendall(b"2000\n" * 10)
+            check("blocking: they overlap", nap <= 1000 * took < 7 * nap, f"{took:.2f} s")
+            sleeper.sendall(b"%d\n" % long * 10)
             for text, expected in (b"0\n", b"slept 0\n"), (b"1\r\n", b"slept 1\n"):
                 other.sendall(text)
                 equal("blocking: another client is served", receive_line(other), expected)
             check("blocking: while the first still sleep", is_silent(sleeper), "they answered")
-            other.sendall(b"400\n1\n")
+            other.sendall(b"%d\n1\n" % nap)
             answers = receive_line(other) + receive_line(other)
-            equal("blocking: the quick overtakes the slow", answers, b"slept 1\nslept 400\n")
+            equal("blocking: the quick overtakes the slow", answers, b"slept 1\nslept %d\n" % nap)
         # The sleepers are still at work, and their connection is gone.
         blocking.end()
 
@@ -661,12 +749,14 @@ def blocking_refuses():
         blocking.end(signal.SIGTERM)
 
 
-def blocking_when_full():
+@patiently
+def blocking_when_full(slower):
+    nap = 300 * slower
     with Example("blocking", "--workers", "1", "--queue", "1") as blocking:
         with blocking.connect() as peer:
-            peer.sendall(b"300\n" * 10)
+            peer.sendall(b"%d\n" % nap * 10)
             answers = [receive_line(peer) for _ in range(10)]
-            known = set(answers) == {b"busy\n", b"slept 300\n"}
+            known = set(answers) == {b"busy\n", b"slept %d\n" % nap}
             check("blocking: a full pool says busy", known, answers)
             busy = answers.count(b"busy\n")
             at_once = busy >= 7 and answers[:busy] == [b"busy\n"] * busy
@@ -835,6 +925,7 @@ GROUPS = [
     push_at_its_pace,
     push_on_two_loops,
     from_gnet_pushes,
+    from_gnet_passes_over_the_slow,
     from_gnet_limits,
     blocking_overlaps,
     blocking_refuses,

@@ -7,8 +7,9 @@ As ci/examples.py, with which it shares its tools. 200 clients ask without a pau
 socket, with connections that are kept until the server says otherwise, and with one a request. A request
 fails if its connection is refused or reset, if it ends early, or if its answer is not one. Before each
 restart the program's file is replaced, as an upgrade does it. The second of three restarts is tried
-first with a program that does not come up. Done on each driver that the system has, with one acceptor
-and with a socket a loop. HOT_RESTART_SECONDS stretches the load between restarts (default 0.5).
+first with a program that does not come up. No descriptor is left over by all that. Done on each driver
+that the system has, with one acceptor and with a socket a loop. HOT_RESTART_SECONDS stretches the load
+between restarts (default 0.5). Then the old process is killed while the new one is on its way.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ import ctypes
 import os
 import shutil
 import signal
+import socket
 import sys
 import time
 
@@ -104,6 +106,20 @@ def replace(program, source):
     os.replace(program + ".new", program)
 
 
+def descriptors(process):
+    """How many it has open, but for the standard ones, and which of them its children would inherit."""
+    numbers = [int(name) for name in os.listdir(f"/proc/{process}/fd") if int(name) > 2]
+    inherited = []
+    for number in numbers:
+        # Some may be closed while we look.
+        with contextlib.suppress(FileNotFoundError):
+            with open(f"/proc/{process}/fdinfo/{number}", encoding="ascii") as info:
+                flags = next(int(line.split()[1], 8) for line in info if line.startswith("flags:"))
+            if not flags & os.O_CLOEXEC:
+                inherited.append(os.readlink(f"/proc/{process}/fd/{number}"))
+    return len(numbers), inherited
+
+
 async def restarts(load, program, source, first, label):
     """Replaces the server again and again; answers the last one."""
     current = first
@@ -141,6 +157,7 @@ async def run(driver, flags, label):
     listen = ("tcp://127.0.0.1:0", f"unix://{unix}")
     with Example(program, "--driver", driver, *flags, listen=listen) as server:
         load = Load(server.address(0), unix)
+        before = descriptors(server.process.pid)
         clients = [asyncio.create_task(load.client(number)) for number in range(CLIENTS)]
         first = server.process.pid
         await load.until("everybody is served", lambda: load.served >= CLIENTS)
@@ -150,6 +167,7 @@ async def run(driver, flags, label):
         finally:
             load.stopping = True
             await asyncio.gather(*clients)
+            await load.until("no connection is left", lambda: descriptors(last) == before)
             left = [process for process in load.by_process if not has_ended(process)]
             for process in left:
                 with contextlib.suppress(ProcessLookupError):
@@ -162,6 +180,48 @@ async def run(driver, flags, label):
     equal(f"{label}: processes left before the end", left, [last])
     check(f"{label}: the last one removes the path", not os.path.exists(unix))
     print(f"      {load.served} requests, by process: {sorted(load.by_process.values())}")
+
+
+def ask_once(address, kind):
+    """Who answers."""
+    with socket.socket(kind) as peer:
+        peer.settimeout(DEADLINE)
+        peer.connect(address)
+        peer.sendall(CLOSE)
+        answer = b"".join(iter(lambda: peer.recv(4096), b""))
+    return int(answer.rpartition(b"\r\n\r\n")[2])
+
+
+def killed_in_the_middle():
+    """The old process dies before the new one is ready: nobody else is left to serve."""
+    program = os.path.join(examples.temporary, "hot_restart")
+    source = os.path.abspath(os.path.join(examples.directory, "hot_restart"))
+    unix, go_on = (os.path.join(examples.temporary, name) for name in ("killed.sock", "go_on"))
+    os.mkfifo(go_on)
+    shutil.copy2(source, program)
+    listen = ("tcp://127.0.0.1:0", f"unix://{unix}")
+    with Example(program, listen=listen) as server:
+        tcp, old = server.address(0), server.process.pid
+        # The new one reads from a pipe before it starts.
+        with open(program + ".new", "w", encoding="utf-8") as file:
+            file.write(f'#!/bin/sh\nread line <{go_on}\nexec {source} "$@"\n')
+        os.chmod(program + ".new", 0o755)
+        os.replace(program + ".new", program)
+        os.kill(old, signal.SIGHUP)
+        with open(go_on, "w", encoding="utf-8") as pipe:
+            server.process.kill()
+            server.process.wait()
+            pipe.write("now\n")
+        new = ask_once(tcp, socket.AF_INET)
+        try:
+            check("hot_restart, killed in the middle: another one serves", new != old)
+            equal("hot_restart, killed in the middle: on the path too", ask_once(unix, socket.AF_UNIX), new)
+        finally:
+            os.kill(new, signal.SIGTERM)
+        # Our child, as those who have started it have gone.
+        status = os.waitstatus_to_exitcode(os.waitpid(new, 0)[1])
+        equal("hot_restart, killed in the middle: it serves until it is told to end", status, 0)
+        check("hot_restart, killed in the middle: its path is removed", not os.path.exists(unix))
 
 
 def has_io_uring():
@@ -187,6 +247,7 @@ def main():
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     drivers = ["poll", "io-uring"] if has_io_uring() else ["poll"]
     examples.GROUPS = [group(driver, *way) for driver in drivers for way in WAYS]
+    examples.GROUPS.append(killed_in_the_middle)
     examples.main()
 
 

@@ -533,19 +533,21 @@ def send_until_stuck(peer, text, first, piece):
     return sent
 
 
-def what_is_not_read_is_not_late():
+@examples.patiently
+def what_is_not_read_is_not_late(slower):
     """Half a request behind answers that nobody takes: its time begins when it is read again."""
     # Their answers do not fit the kernel's buffers.
     head = get(b"a: " + b"b" * 200) * 200
     body = head + post(b"Content-Length: 1000", body=pattern(1000))
     # What is cut where, so that nearly all of the answers stand before the half.
     cases = ("a head", head, len(head) - 100, 200), ("a body", body, len(body) - 500, 201)
-    with server("--request-timeout-ms", "500", "--body-timeout-ms", "500") as http:
+    time_ms = str(500 * slower)
+    with server("--request-timeout-ms", time_ms, "--body-timeout-ms", time_ms) as http:
         for name, unit, first, count in cases:
             text = unit * 500
             with slow_client(http) as peer:
                 sent = send_until_stuck(peer, memoryview(text), first, len(unit))
-                time.sleep(1.5)
+                time.sleep(1.5 * slower)
                 sender = threading.Thread(target=lambda: peer.sendall(text[sent:] + PROBE), daemon=True)
                 sender.start()
                 received = receive(peer, 100 * MIB)
@@ -554,7 +556,8 @@ def what_is_not_read_is_not_late():
         http.end()
 
 
-def slow_takers():
+@examples.patiently
+def slow_takers(slower):
     """A byte at a time is no way to take a long answer; slowly, but steadily, is one."""
     body = pattern(8 * MIB)
     closing = post(b"Content-Length: %d" % len(body), b"Connection: close", body=body)
@@ -571,14 +574,14 @@ def slow_takers():
                     time.sleep(0.01)
                 check(label(f"{name} that is taken byte by byte ends by a reset"), gone, "it goes on")
         http.end()
-    with server("--answer-timeout-ms", "2000") as http, slow_client(http) as peer:
+    with server("--answer-timeout-ms", str(2000 * slower)) as http, slow_client(http) as peer:
         peer.sendall(get(b"Connection: close", line=b"GET /bytes/30000000 HTTP/1.1"))
         received, started = bytearray(), time.monotonic()
         while some := peer.recv(64 * 1024):
             received += some
-            time.sleep(0.01)
+            time.sleep(0.01 * slower)
         took = time.monotonic() - started
-        check(label("one that is taken steadily takes its time"), took > 2.5, took)
+        check(label("one that is taken steadily takes its time"), took > 2.5 * slower, took)
         equal(label("and comes whole"), received.endswith(b"\r\n\r\n" + pattern(30_000_000)), True)
         http.end()
 
@@ -588,8 +591,8 @@ def limits_of_a_connection():
         wrong = run_case(http.address(), ("", b"", "200 200 200 close"), [GET * 5])
         check(label("--max-requests"), wrong is None, wrong)
         with http.connect() as peer:
-            equal(label("a request"), ask(peer, GET)[0], "200")
             started = time.monotonic()
+            equal(label("a request"), ask(peer, GET)[0], "200")
             check_end(label("--idle-timeout-ms"), peer)
             took = time.monotonic() - started
             check(label("in time"), 0.25 < took < 5, took)
@@ -598,22 +601,23 @@ def limits_of_a_connection():
     check("http: --max-requests 0 is refused", code == 2 and "max-requests" in errors, errors)
 
 
-def slow_requests():
-    flags = "--request-timeout-ms", "600", "--body-timeout-ms", "1000"
+@examples.patiently
+def slow_requests(slower):
+    flags = "--request-timeout-ms", str(600 * slower), "--body-timeout-ms", str(1000 * slower)
     head, body = get(b"a: " + b"b" * 1000), chunked(b"400\r\n")
     # What is sent at once, what then trickles in, and when it is enough.
     cases = [
-        ("a head", head[:1], b"", 0.6),
-        ("a head byte by byte", head[:1], head[1:], 0.6),
-        ("a body", body, b"", 1.0),
-        ("a body byte by byte", body, b"x" * 1000, 1.0),
+        ("a head", head[:1], b"", 0.6 * slower),
+        ("a head byte by byte", head[:1], head[1:], 0.6 * slower),
+        ("a body", body, b"", 1.0 * slower),
+        ("a body byte by byte", body, b"x" * 1000, 1.0 * slower),
     ]
     with server(*flags) as http:
         for name, begin, rest, limit in cases:
             parts = [begin, *(rest[at : at + 1] for at in range(len(rest)))]
             started = time.monotonic()
             with http.connect() as silent:
-                received, error = deliver(http.address(), parts, 0.02)
+                received, error = deliver(http.address(), parts, 0.02 * slower)
                 took = time.monotonic() - started
                 wrong = error or judge("408 close", received)
                 check(label(f"{name} that takes too long"), not wrong, wrong)
@@ -623,7 +627,7 @@ def slow_requests():
         with http.connect() as peer:
             for _ in range(4):
                 peer.sendall(GET[:20])
-                time.sleep(0.25)
+                time.sleep(0.25 * slower)
                 equal(label("the time is a request's own"), ask(peer, GET[20:])[0], "200")
         http.end()
 
@@ -631,14 +635,16 @@ def slow_requests():
 SLOW_CLIENTS = 1000
 
 
-def half_sent_by_many():
+@examples.patiently
+def half_sent_by_many(slower):
     # A descriptor for each on either side; the example inherits the limit.
     least, most = SLOW_CLIENTS + 200, resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if most != resource.RLIM_INFINITY and most < least:
         return check(label("descriptors for slow clients"), False, most)
     resource.setrlimit(resource.RLIMIT_NOFILE, (least, most))
     halves = [b"GET / HT", b"GET / HTTP/1.1\r\nA: b\r\n", GET[:-1], length(b"99", b"half"), chunked(b"5\r\nhel")]
-    with server("--request-timeout-ms", "2500", "--body-timeout-ms", "2500") as http:
+    time_ms = str(2500 * slower)
+    with server("--request-timeout-ms", time_ms, "--body-timeout-ms", time_ms) as http:
         with contextlib.ExitStack() as stack:
             slow = [stack.enter_context(http.connect()) for _ in range(SLOW_CLIENTS)]
             for count, peer in enumerate(slow):

@@ -99,7 +99,10 @@ mod service {
         let mut signals = Signals::new([SIGHUP, SIGUSR2, SIGINT, SIGTERM])?;
         common::announce(server.local_addrs());
         // From here on the predecessor leaves. It tells systemd of us, as it is the main process.
-        inherited.ready()?;
+        if let Err(error) = inherited.ready() {
+            // It was killed meanwhile, so this process is the only one that serves.
+            eprintln!("the predecessor has gone: {error}");
+        }
         if !is_successor {
             tell(&notifier, Notifier::ready);
         }

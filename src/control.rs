@@ -241,8 +241,9 @@ impl ServerHandle {
     /// may still connect; UDP sockets still receive. Returns at once.
     ///
     /// This is the first half of a stop that waits for the connections to end by themselves: then
-    /// wait until [`connections`](ServerHandle::connections) is zero, as long as your patience
-    /// goes, and [`stop`](ServerHandle::stop).
+    /// wait until [`is_drained`](ServerHandle::is_drained), as long as your patience goes, and
+    /// [`stop`](ServerHandle::stop). (No open [`connections`](ServerHandle::connections) is less: some
+    /// may be on their way.)
     /// Where a successor has the listeners too, it is
     /// [`release_listeners`](ServerHandle::release_listeners) that loses nobody.
     pub fn stop_accepting(&self) {

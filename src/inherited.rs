@@ -49,7 +49,10 @@ const SYSTEMD_FIRST: RawFd = 3;
 ///     let mut inherited = Inherited::take()?;
 ///     let server = Server::new().inherit(&mut inherited).listen("tcp://:9000");
 ///     let server = server.start(|_loop| Echo)?;
-///     inherited.ready()?; // the predecessor, if there is one, can go now
+///     // The predecessor, if there is one, can go now. Where it was killed, this one serves on.
+///     if let Err(error) = inherited.ready() {
+///         eprintln!("the predecessor has gone: {error}");
+///     }
 ///     server.join()?;
 ///     Ok(())
 /// }
@@ -60,6 +63,9 @@ const SYSTEMD_FIRST: RawFd = 3;
 pub struct Inherited {
     sockets: Vec<InheritedSocket>,
     predecessor: Option<UnixStream>,
+    /// The paths of the predecessor's Unix sockets, which are its own until this process is ready: if
+    /// this one fails before, the other serves on.
+    paths: Vec<Arc<PathClaim>>,
 }
 
 /// One of them.
@@ -87,8 +93,9 @@ impl Inherited {
     /// # Errors
     /// [`Error::Listen`], if the variables cannot be understood, or name what is not there, is no
     /// socket to listen on, was taken before, or, by its identity, is not what was handed over: as in
-    /// a process that was started by a successor and got the variable `TIGHTLOOP_LISTENERS` by
-    /// mistake.
+    /// a process that was started by a successor and got the variable `TIGHTLOOP_LISTENERS` from it.
+    /// Where a server starts other servers, it removes that variable from their environment
+    /// (`Command::env_remove`).
     pub fn take() -> Result<Inherited> {
         if let Some(told) = env::var_os(VARIABLE) {
             let told = told.to_str().ok_or_else(|| invalid("it is no UTF-8"));
@@ -115,19 +122,26 @@ impl Inherited {
         self.extract(|socket| socket.name == name).into_iter().map(|found| found.socket).collect()
     }
 
-    /// Tells the predecessor that this process serves now. Without one it does nothing; a second time
-    /// neither.
+    /// Tells the predecessor that this process serves now, and that the paths of Unix sockets are its
+    /// own. Without a predecessor it does nothing; a second time neither.
+    ///
+    /// To be called as soon as the server has started: from the start on this one accepts too, and
+    /// whom it has accepted is lost if the predecessor loses its patience and ends it. What may take
+    /// long or fail comes before the start.
     ///
     /// # Errors
-    /// The system's: `BrokenPipe` if the predecessor waits no longer. It goes on to serve then, so
-    /// this process had better end.
+    /// The system's: `BrokenPipe` if the predecessor waits no longer. It has died then, as one that
+    /// gives its successor up ends it first (or it serves on, where it made the process one of its
+    /// children by [`Successor::into_child`](crate::Successor::into_child)). This process may go on
+    /// all the same, and had better: there may be nobody else.
     pub fn ready(&mut self) -> io::Result<()> {
+        self.paths.drain(..).for_each(|path| path.take());
         self.predecessor.take().map_or(Ok(()), |mut predecessor| predecessor.write_all(&[READY]))
     }
 
     /// All that is left.
     pub(crate) fn take_sockets(&mut self) -> Inherited {
-        Inherited { sockets: std::mem::take(&mut self.sockets), predecessor: None }
+        Inherited { sockets: std::mem::take(&mut self.sockets), ..Inherited::default() }
     }
 
     /// Takes out the sockets of the listener that had this URL, or else those with its address. A
@@ -190,7 +204,8 @@ fn invalid(message: impl Into<String>) -> io::Error {
 }
 
 fn from_predecessor(told: &str) -> io::Result<Inherited> {
-    let mut lines = told.lines();
+    // Not `lines`, which would take a carriage return from the end of a name.
+    let mut lines = told.split('\n');
     let number = |text: Option<&str>| {
         let number = text.and_then(|text| text.parse::<u64>().ok());
         number.ok_or_else(|| invalid(format!("it cannot be understood: {told:?}")))
@@ -200,7 +215,7 @@ fn from_predecessor(told: &str) -> io::Result<Inherited> {
         RawFd::try_from(number).map_err(|_| invalid(format!("{number} is no descriptor")))
     };
     let predecessor = UnixStream::from(inherit::take(descriptor(lines.next())?)?);
-    let mut inherited = Inherited { sockets: Vec::new(), predecessor: Some(predecessor) };
+    let mut inherited = Inherited { predecessor: Some(predecessor), ..Inherited::default() };
     for line in lines {
         let mut words = line.splitn(5, ' ');
         let listener = number(words.next())? as usize;
@@ -221,6 +236,7 @@ fn from_predecessor(told: &str) -> io::Result<Inherited> {
             }
             _ => None,
         };
+        inherited.paths.extend(path.clone());
         let address = absolute(address);
         inherited.sockets.push(InheritedSocket {
             socket,

@@ -111,6 +111,8 @@ counters! {
     bytes_in: Counter,
     /// Bytes that sockets took from connections.
     bytes_out: Counter,
+    /// Of both, bytes that the kernel moved from one socket to another (`Conn::relay_to`).
+    bytes_moved: Counter,
     /// Writes to a socket that could not take everything at once.
     partial_writes: Counter,
     /// Times that a connection's reading paused because its pending output was above the high

@@ -12,6 +12,12 @@ use crate::inherited::{READY, SYSTEMD, VARIABLE};
 use crate::listen_socket::{Listened, closed};
 use crate::sys::inherit;
 
+/// How long a process that will not get ready may take to end by itself.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Between looks at something that ought to happen at once.
+const LAST_LOOK: Duration = Duration::from_millis(1);
+
 /// A process that was started by [`ServerHandle::start_successor`] and has not taken over yet.
 ///
 /// Dropping it ends the process, unless it has said that it serves.
@@ -44,8 +50,9 @@ impl ServerHandle {
     /// by [`Inherited::take`](crate::Inherited::take). This server goes on to serve: until one of
     /// them releases the listeners, both accept. Then:
     ///
-    /// 1. [`Successor::wait_until_ready`]: if that fails, nothing has happened, and this server
-    ///    stays;
+    /// 1. [`Successor::wait_until_ready`]: if that fails, this server goes on as if nothing had been.
+    ///    (Whom the other one had accepted before it failed is lost: see
+    ///    [`Inherited::ready`](crate::Inherited::ready));
     /// 2. [`release_listeners`](ServerHandle::release_listeners): this server accepts no more;
     /// 3. wait for [`is_drained`](ServerHandle::is_drained), as long as your patience goes, and tell
     ///    the clients to come again, if the protocol has a way to (`Connection: close`);
@@ -110,7 +117,7 @@ fn tell(
 }
 
 impl Successor {
-    /// The process.
+    /// The process's number; 0 once it was ended because it did not get ready.
     pub fn id(&self) -> u32 {
         self.child.as_ref().map_or(0, Child::id)
     }
@@ -119,38 +126,41 @@ impl Successor {
     /// **Blocks**: not for the thread of an event loop.
     ///
     /// # Errors
-    /// `TimedOut` if it does not say so within `patience`, `BrokenPipe` if it has ended, with how.
-    /// It is then ended, and waited for, so that none is left that half serves.
+    /// `TimedOut` if it does not say so within `patience`, `BrokenPipe` if it has ended, with how, or
+    /// can say nothing any more. It is ended then (after a second, if it may be about to end by
+    /// itself), and waited for, so that none is left that half serves.
     pub fn wait_until_ready(&mut self, patience: Duration) -> io::Result<()> {
         if self.serves {
             return Ok(());
         }
-        let error = match self.hear(Instant::now() + patience) {
+        // None is so far away that it cannot be told.
+        let error = match self.hear(Instant::now().checked_add(patience)) {
             Ok(()) => {
                 self.serves = true;
                 return Ok(());
             }
             Err(error) => error,
         };
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            self.let_it_end();
+        }
         let ended = self.end();
         let ended = ended.map_or(String::new(), |status| format!(" ({status})"));
         Err(io::Error::new(error.kind(), format!("{error}{ended}")))
     }
 
-    /// The process itself, which goes on: whoever wants to know how it ends asks it.
+    /// The process itself, which goes on, ready or not: whoever wants to know how it ends asks it.
+    /// `None` if it was ended because it did not get ready.
     pub fn into_child(mut self) -> Option<Child> {
         self.child.take()
     }
 
-    fn hear(&mut self, end: Instant) -> io::Result<()> {
+    fn hear(&mut self, end: Option<Instant>) -> io::Result<()> {
         let mut said = [0];
         loop {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                let message = "the successor did not get ready in time";
-                return Err(io::Error::new(io::ErrorKind::TimedOut, message));
-            }
-            self.ready.set_read_timeout(Some(left))?;
+            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+            // Zero would be no bound at all.
+            self.ready.set_read_timeout(left.map(|left| left.max(LAST_LOOK)))?;
             match self.ready.read(&mut said) {
                 Ok(1) if said[0] == READY => return Ok(()),
                 Ok(_) => {
@@ -166,13 +176,28 @@ impl Successor {
                     ) => {}
                 Err(error) => return Err(error),
             }
+            // Behind the look: one that has said so just in time serves.
+            if left.is_some_and(|left| left.is_zero()) {
+                let message = "the successor did not get ready in time";
+                return Err(io::Error::new(io::ErrorKind::TimedOut, message));
+            }
+        }
+    }
+
+    /// A process that has closed its end is about to say what is wrong, and to end with a status:
+    /// both are worth a moment.
+    fn let_it_end(&mut self) {
+        let Some(child) = &mut self.child else { return };
+        let end = Instant::now() + LAST_WORDS;
+        // There is no wait with a bound.
+        while matches!(child.try_wait(), Ok(None)) && Instant::now() < end {
+            std::thread::sleep(LAST_LOOK);
         }
     }
 
     /// Ends the process, if it has not ended yet, and answers how it has.
     fn end(&mut self) -> Option<std::process::ExitStatus> {
         let mut child = self.child.take()?;
-        // It may have closed its end a moment before it ends: its own status says more.
         let ended = child.try_wait().ok().flatten();
         ended.or_else(|| {
             child.kill().ok()?;

@@ -39,7 +39,8 @@ impl Notifier {
     /// its abstract name (Linux). `None` where the variable is not set: nobody wants to know.
     ///
     /// # Errors
-    /// `InvalidInput` if the variable is neither of the two; the system's.
+    /// `Unsupported` if it names a vsock, by which the manager of a virtual machine tells its host;
+    /// `InvalidInput` if it is none of all these, or is too long for an address.
     pub fn from_env() -> io::Result<Option<Notifier>> {
         match env::var_os("NOTIFY_SOCKET") {
             Some(name) => Notifier::to(name.as_encoded_bytes()).map(Some),
@@ -48,17 +49,25 @@ impl Notifier {
     }
 
     fn to(name: &[u8]) -> io::Result<Notifier> {
+        let refuse = |kind, why: &str| {
+            let message = format!("NOTIFY_SOCKET ({}) {why}", name.escape_ascii());
+            io::Error::new(kind, message)
+        };
         let manager = match name {
-            [b'/', ..] => {
+            [b'/', _, ..] => {
                 use std::os::unix::ffi::OsStrExt;
-                SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(name))?
+                SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(name))
             }
-            [b'@', name @ ..] => abstract_address(name)?,
+            [b'@', name @ ..] if !name.is_empty() => abstract_address(name),
+            [b'v', b's', b'o', b'c', b'k', b':' | b'-', ..] => {
+                return Err(refuse(io::ErrorKind::Unsupported, "is a vsock"));
+            }
             _ => {
-                let message = "NOTIFY_SOCKET is neither an absolute path nor an abstract name";
-                return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+                let why = "is neither an absolute path nor an abstract name";
+                return Err(refuse(io::ErrorKind::InvalidInput, why));
             }
         };
+        let manager = manager.map_err(|error| refuse(error.kind(), &error.to_string()))?;
         Ok(Notifier { socket: UnixDatagram::unbound()?, manager })
     }
 
@@ -139,7 +148,7 @@ fn abstract_address(_name: &[u8]) -> io::Result<SocketAddr> {
 
 /// How long the manager waits for [`Notifier::watchdog`] before it takes the service for hung
 /// (`WATCHDOG_USEC`, where `WATCHDOG_PID` is this process or not set); half of it is a good period
-/// for a ticker. `None` where it does not watch.
+/// for a ticker. `None` where it does not watch, or where the variables are no numbers.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -161,8 +170,10 @@ pub fn watchdog_interval() -> Option<Duration> {
 
 fn interval_of(interval: Option<&str>, pid: Option<&str>, own: u32) -> Option<Duration> {
     let is_ours = pid.is_none_or(|pid| pid.parse() == Ok(own));
-    let microseconds = interval.filter(|_| is_ours)?.parse().ok()?;
-    Some(Duration::from_micros(microseconds)).filter(|interval| !interval.is_zero())
+    let microseconds: u64 = interval.filter(|_| is_ours)?.parse().ok()?;
+    // The greatest number is systemd's word for never.
+    let is_time = microseconds != 0 && microseconds != u64::MAX;
+    is_time.then_some(Duration::from_micros(microseconds))
 }
 
 #[cfg(test)]
@@ -178,6 +189,8 @@ mod tests {
             (Some("1000000"), Some("8"), None),
             (Some("1000000"), Some("x"), None),
             (Some("0"), None, None),
+            (Some("18446744073709551615"), None, None),
+            (Some("18446744073709551616"), None, None),
             (Some("-1"), None, None),
             (Some(""), None, None),
             (None, Some("7"), None),
@@ -188,13 +201,22 @@ mod tests {
 
     #[test]
     fn a_name_that_is_no_socket_is_refused() {
-        for name in ["", "relative", "@", "vsock:2:9"] {
-            let refused = Notifier::to(name.as_bytes());
-            if name != "@" {
-                assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::InvalidInput, "{name}");
-            }
+        for (name, kind) in [
+            ("", io::ErrorKind::InvalidInput),
+            ("relative", io::ErrorKind::InvalidInput),
+            ("/", io::ErrorKind::InvalidInput),
+            ("@", io::ErrorKind::InvalidInput),
+            ("vsock:2:9", io::ErrorKind::Unsupported),
+            ("vsock-stream:2:9", io::ErrorKind::Unsupported),
+        ] {
+            let error = Notifier::to(name.as_bytes()).unwrap_err();
+            assert_eq!(error.kind(), kind, "{name}: {error}");
+            assert!(error.to_string().contains("NOTIFY_SOCKET"), "{error}");
         }
-        let long = format!("/{}", "x".repeat(200));
-        assert!(Notifier::to(long.as_bytes()).is_err());
+        for first in ["/", "@"] {
+            let long = format!("{first}{}", "x".repeat(200));
+            let error = Notifier::to(long.as_bytes()).unwrap_err();
+            assert!(error.to_string().contains("NOTIFY_SOCKET"), "{error}");
+        }
     }
 }

@@ -155,9 +155,10 @@ fn run_short(path: &str) {
     let used = server.cpu_time() - used;
     let tries = server.ask()[0] - before;
     let seconds = start.elapsed().as_secs() + 1;
-    assert!(tries > 0, "it has given up to accept");
     assert!(tries <= 15 * seconds, "tried to accept {tries} times in {seconds} s");
-    assert!(used < Duration::from_millis(100), "used {used:?} while it could do nothing");
+    let most = Duration::from_millis(100 * seconds);
+    assert!(used < most, "used {used:?} in {seconds} s in which it could do nothing");
+    common::eventually("it tries to accept again", || server.ask()[0] > before);
     assert_eq!(server.ask()[1], 1, "a shortage is logged once");
 
     let mut waiting = clients.split_off(served);

@@ -368,7 +368,7 @@ every_driver! {
         assert_eq!(events.next(), ("open", Some(7)));
         server.handle().connect(to(there)).unwrap();
         assert_eq!(events.next(), ("open", None));
-        let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let gone = common::closed_port();
         server.loops()[0].execute(move |_, cx| drop(cx.connect(to(gone).attach(8_u64)))).unwrap();
         assert_eq!(events.next(), ("failed", Some(8)));
         common::stop(server);

@@ -5,9 +5,13 @@ mod common;
 mod scripted;
 
 use std::io::Write;
+use std::sync::Mutex;
 
 use scripted::{Script, reset};
 use tightloop::Action;
+
+/// Counting is for one test at a time.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// Open descriptors of this process; `None` where they cannot be counted.
 fn descriptors() -> Option<usize> {
@@ -20,6 +24,7 @@ fn descriptors() -> Option<usize> {
 
 every_driver! {
     fn two_thousand_short_connections_leave_no_descriptor_and_no_connection(driver) {
+        let _alone = ALONE.lock();
         let server = common::server(driver).listen("tcp://127.0.0.1:0").loops(2);
         let server = common::start(server, |_| Script::<()>::new().traffic(|conn, (), input| {
             let bytes = input.take_all();

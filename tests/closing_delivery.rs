@@ -275,7 +275,9 @@ every_driver! {
     #[cfg(unix)]
     fn unix_streams_deliver_their_last_bytes_too(driver) {
         use std::os::unix::net::UnixStream;
-        let path = std::env::temp_dir().join(format!("tl-delivery-{}.sock", std::process::id()));
+        // Each driver's test has one of its own.
+        let name = format!("tl-delivery-{}-{driver:?}.sock", std::process::id());
+        let path = std::env::temp_dir().join(name);
         let (report, events) = common::events();
         let url = format!("unix://{}", path.display());
         let server = common::start(common::server(driver).listen(url), move |_| {

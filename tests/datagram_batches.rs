@@ -6,7 +6,6 @@ mod common;
 mod packets;
 
 use std::net::{SocketAddr, UdpSocket};
-use std::time::Duration;
 
 use closures::{Script, TCP, ended, joined};
 use packets::{LARGEST, UDP, client, counted, has_nothing, held, number_of, numbered, receive};
@@ -265,7 +264,7 @@ every_driver! {
         for number in 0..=3 {
             assert_eq!(number_of(&receive(&client).0), number);
         }
-        assert!(ended(server) < Duration::from_secs(5));
+        ended(server);
     }
 
     fn datagrams_that_the_kernel_has_joined_are_told_one_by_one(driver) {

@@ -66,28 +66,34 @@ fn answering(driver: Driver, count: u32) -> RunningServer<Script> {
 
 every_driver! {
     fn what_waits_for_a_full_socket_is_sent_once_and_in_order(driver) {
+        // To each of two: more in all than the server's socket holds, and no more than a client's.
+        const EACH: u32 = 150;
         if !on_a_slow_interface(driver, "what_waits_for_a_full_socket_is_sent_once_and_in_order") {
             return;
         }
-        let server = answering(driver, 300);
-        let clients = [client("127.0.0.1:0"), client("127.0.0.1:0")];
-        for client in &clients {
-            client.send_to(b"go", common::address(&server, 0)).unwrap();
-        }
-        assert_eq!(number_of(&receive(&clients[0]).0), 0);
-        assert!(server.handle().stats().datagrams_out < 600, "the socket was never full");
-        // In turn, so that neither client's own buffer overflows.
-        for number in 0..300 {
-            let size = 1_000 - number as usize % 2;
-            if number > 0 {
-                assert!(receive(&clients[0]).0 == numbered(number, size), "{number}");
+        // Whether the socket is full can be seen only until all has left.
+        common::at_best(|| {
+            let server = answering(driver, EACH);
+            let clients = [client("127.0.0.1:0"), client("127.0.0.1:0")];
+            for client in &clients {
+                // Room for all that it gets, however late it reads them.
+                socket2::SockRef::from(client).set_recv_buffer_size(1 << 20).unwrap();
+                client.send_to(b"go", common::address(&server, 0)).unwrap();
             }
-            assert!(receive(&clients[1]).0 == numbered(number, 1_000), "{number}");
-        }
-        assert!(clients.iter().all(packets::has_nothing));
-        counted(&server, "all", |stats| stats.datagrams_out == 600);
-        assert_eq!(server.handle().stats().datagrams_dropped, 0);
-        common::stop(server);
+            assert_eq!(number_of(&receive(&clients[0]).0), 0);
+            assert!(server.handle().stats().datagrams_out < 2 * u64::from(EACH), "the socket was never full");
+            for number in 0..EACH {
+                let size = 1_000 - number as usize % 2;
+                if number > 0 {
+                    assert!(receive(&clients[0]).0 == numbered(number, size), "{number}");
+                }
+                assert!(receive(&clients[1]).0 == numbered(number, 1_000), "{number}");
+            }
+            assert!(clients.iter().all(packets::has_nothing));
+            counted(&server, "all", |stats| stats.datagrams_out == 2 * u64::from(EACH));
+            assert_eq!(server.handle().stats().datagrams_dropped, 0);
+            common::stop(server);
+        });
     }
 
     fn what_a_full_socket_has_no_room_for_is_dropped_and_counted(driver) {

@@ -7,6 +7,7 @@ mod scripted;
 use std::io::Write;
 use std::net::TcpStream;
 use std::sync::mpsc::channel;
+use std::time::Duration;
 
 use bytes::Bytes;
 use scripted::{Event, Script, block, closed, next, opened, settle};
@@ -225,7 +226,9 @@ every_driver! {
 
     fn a_broadcast_shares_its_payload_among_the_connections(driver) {
         const SIZE: usize = 20 << 20;
-        let (server, _events, mut clients) = with_clients(tcp(driver).loops(2), 6);
+        // A reset that a busy machine has lost is found out by the next probe, or by this.
+        let server = tcp(driver).loops(2).write_stall_timeout(Duration::from_secs(15));
+        let (server, _events, mut clients) = with_clients(server, 6);
         let payload = Bytes::from(common::pattern(SIZE));
         let copies = payload.clone();
         server.handle().broadcast(payload).unwrap();

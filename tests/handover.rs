@@ -23,7 +23,7 @@ every_driver! {
             let (server, path) = on_all(way, &directory);
             let first = common::start(server, |_| echo());
             let (tcp, udp) = (common::address(&first, 0), common::address(&first, 2));
-            let clients = Clients::start(tcp, &path);
+            let clients = Clients::start(tcp, &path, udp);
             clients.are_served(50);
             let mut old = first;
             for _ in 0..3 {

@@ -36,35 +36,39 @@ fn descriptors() -> usize {
 
 every_driver! {
     fn one_that_does_not_answer_makes_way_after_a_moment(driver) {
-        let (deaf, living) = (Deaf::new(), TcpListener::bind("127.0.0.1:0").unwrap());
-        let living_at = living.local_addr().unwrap();
-        let (server, events, attempts) = reporting_attempts(common::server(driver));
-        let start = Instant::now();
-        let id = connect_as(&server, to(&[deaf.address(), living_at]));
-        assert_eq!(opened(&events, id), living_at.to_string());
-        let took = start.elapsed();
-        assert!(took >= DELAY, "the first one was given no time: {took:?}");
-        assert!(took < 4 * DELAY * 2, "{took:?}");
-        let mut stream = living.accept().unwrap().0;
-        assert_eq!(common::read(&mut stream, 8), b"greeting");
-        common::eventually("the other attempt is given up", || attempts.living_are(1));
-        assert_eq!(attempts.begun(), 2);
-        drop(stream);
-        assert!(matches!(events.next(), Told::Closed(closed) if closed == id));
-        common::stop(server);
+        common::at_best(|| {
+            let (deaf, living) = (Deaf::new(), TcpListener::bind("127.0.0.1:0").unwrap());
+            let living_at = living.local_addr().unwrap();
+            let (server, events, attempts) = reporting_attempts(common::server(driver));
+            let start = Instant::now();
+            let id = connect_as(&server, to(&[deaf.address(), living_at]));
+            assert_eq!(opened(&events, id), living_at.to_string());
+            let took = start.elapsed();
+            assert!(took >= DELAY, "the first one was given no time: {took:?}");
+            assert!(took < 4 * DELAY * 2, "{took:?}");
+            let mut stream = living.accept().unwrap().0;
+            assert_eq!(common::read(&mut stream, 8), b"greeting");
+            common::eventually("the other attempt is given up", || attempts.living_are(1));
+            assert_eq!(attempts.begun(), 2);
+            drop(stream);
+            assert!(matches!(events.next(), Told::Closed(closed) if closed == id));
+            common::stop(server);
+        });
     }
 
     fn those_that_refuse_make_way_at_once(driver) {
-        let living = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut addresses: Vec<_> = (0..10).map(|_| closed_port()).collect();
-        addresses.push(living.local_addr().unwrap());
-        let (server, events) = reporting(common::server(driver));
-        let start = Instant::now();
-        let id = connect_as(&server, to(&addresses));
-        assert_eq!(opened(&events, id), addresses[10].to_string());
-        let took = start.elapsed();
-        assert!(took < 4 * DELAY, "ten that refuse took {took:?}");
-        common::stop(server);
+        common::at_best(|| {
+            let living = TcpListener::bind("127.0.0.1:0").unwrap();
+            let mut addresses: Vec<_> = (0..10).map(|_| closed_port()).collect();
+            addresses.push(living.local_addr().unwrap());
+            let (server, events) = reporting(common::server(driver));
+            let start = Instant::now();
+            let id = connect_as(&server, to(&addresses));
+            assert_eq!(opened(&events, id), addresses[10].to_string());
+            let took = start.elapsed();
+            assert!(took < 4 * DELAY, "ten that refuse took {took:?}");
+            common::stop(server);
+        });
     }
 
     fn one_dead_family_does_not_matter(driver) {
@@ -101,51 +105,56 @@ every_driver! {
     }
 
     fn all_are_tried_and_the_time_is_that_of_the_whole(driver) {
-        let deaf: Vec<_> = (0..3).map(|_| Deaf::new()).collect();
-        let mut addresses: Vec<_> = deaf.iter().map(Deaf::address).collect();
-        addresses.insert(1, closed_port());
-        let (server, events, attempts) = reporting_attempts(common::server(driver));
-        let patience = 8 * DELAY;
-        let start = Instant::now();
-        let id = connect_as(&server, to(&addresses).timeout(patience));
-        match failure(&events, id) {
-            CloseReason::ConnectFailed(error) => assert_eq!(error.kind(), ErrorKind::TimedOut),
-            other => panic!("{other}"),
-        }
-        let took = start.elapsed();
-        assert!(took >= patience && took < 2 * patience, "{took:?}");
-        assert_eq!(attempts.begun(), 4);
-        common::eventually("all are given up", || attempts.living_are(0));
-        let refused = connect_as(&server, to(&[closed_port(), closed_port()]));
-        match failure(&events, refused) {
-            CloseReason::ConnectFailed(error) => {
-                assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+        common::at_best(|| {
+            let deaf: Vec<_> = (0..3).map(|_| Deaf::new()).collect();
+            let mut addresses: Vec<_> = deaf.iter().map(Deaf::address).collect();
+            addresses.insert(1, closed_port());
+            let (server, events, attempts) = reporting_attempts(common::server(driver));
+            let patience = 8 * DELAY;
+            let start = Instant::now();
+            let id = connect_as(&server, to(&addresses).timeout(patience));
+            match failure(&events, id) {
+                CloseReason::ConnectFailed(error) => assert_eq!(error.kind(), ErrorKind::TimedOut),
+                other => panic!("{other}"),
             }
-            other => panic!("{other}"),
-        }
-        common::stop(server);
-        assert!(events.drain().is_empty(), "told of more than once");
+            let took = start.elapsed();
+            assert!(took >= patience && took < 2 * patience, "{took:?}");
+            assert_eq!(attempts.begun(), 4);
+            common::eventually("all are given up", || attempts.living_are(0));
+            let refused = connect_as(&server, to(&[closed_port(), closed_port()]));
+            match failure(&events, refused) {
+                CloseReason::ConnectFailed(error) => {
+                    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+                }
+                other => panic!("{other}"),
+            }
+            common::stop(server);
+            assert!(events.drain().is_empty(), "told of more than once");
+        });
     }
 
     fn attempts_in_parallel_are_bounded(driver) {
-        let deaf: Vec<_> = (0..10).map(|_| Deaf::new()).collect();
-        let addresses: Vec<_> = deaf.iter().map(Deaf::address).collect();
-        let (server, events, attempts) = reporting_attempts(common::server(driver));
-        let id = connect_as(&server, to(&addresses).timeout(16 * DELAY));
-        assert!(matches!(failure(&events, id), CloseReason::ConnectFailed(_)));
-        assert_eq!(attempts.begun(), 8);
-        common::stop(server);
+        common::at_best(|| {
+            let deaf: Vec<_> = (0..10).map(|_| Deaf::new()).collect();
+            let addresses: Vec<_> = deaf.iter().map(Deaf::address).collect();
+            let (server, events, attempts) = reporting_attempts(common::server(driver));
+            let id = connect_as(&server, to(&addresses).timeout(16 * DELAY));
+            assert!(matches!(failure(&events, id), CloseReason::ConnectFailed(_)));
+            assert_eq!(attempts.begun(), 8);
+            common::stop(server);
+        });
     }
 
     fn a_stop_in_the_middle_gives_all_attempts_up(driver) {
         let deaf = [Deaf::new(), Deaf::new()];
-        let (server, events, attempts) = reporting_attempts(common::server(driver));
+        let hour = Duration::from_secs(3600);
+        let (server, events, attempts) =
+            reporting_attempts(common::server(driver).connect_timeout(hour));
         let id = connect_as(&server, to(&deaf.each_ref().map(Deaf::address)));
         common::eventually("both are asked", || attempts.begun() == 2);
-        server.stop();
+        server.stop_within(hour);
         assert!(matches!(failure(&events, id), CloseReason::ServerStopped));
-        let took = closures::ended(server);
-        assert!(took < 8 * DELAY, "the stop waits for them: {took:?}");
+        closures::ended(server);
         assert!(attempts.living_are(0));
     }
 

@@ -91,33 +91,38 @@ every_driver! {
     }
 
     fn a_connection_that_only_sends_is_not_idle(driver) {
-        let (got, events) = common::events();
-        let server = common::server(driver).idle_timeout(ms(200)).listen(TCP);
-        let server = common::start(server, move |_| {
-            let got = got.clone();
-            Script::new().traffic(move |_, input| {
-                got.send(input.take_all().len()).unwrap();
-                Action::Continue
-            })
+        // The machine must not be silent for as long.
+        common::patiently(ms(200), |time| {
+            let (got, events) = common::events();
+            let server = common::server(driver).idle_timeout(time).listen(TCP);
+            let server = common::start(server, move |_| {
+                let got = got.clone();
+                Script::new().traffic(move |_, input| {
+                    got.send(input.take_all().len()).unwrap();
+                    Action::Continue
+                })
+            });
+            // Another server's metronome connects to this one and never gets an answer.
+            let to: Endpoint = common::address(&server, 0).to_string().parse().unwrap();
+            let sender = common::start(Server::new(), move |_| {
+                let (to, mut started) = (to.clone(), false);
+                Script::new().tick(move |cx| {
+                    if !std::mem::replace(&mut started, true) {
+                        cx.connect(&to).unwrap();
+                    }
+                    cx.broadcast("x");
+                    Some(ms(20))
+                })
+            });
+            let start = Instant::now();
+            while start.elapsed() < 3 * time {
+                events.next();
+            }
+            let stats = server.handle().stats();
+            assert_eq!((stats.opened, stats.closed), (1, 0));
+            common::stop(sender);
+            common::stop(server);
         });
-        // Another server's metronome connects to this one and never gets an answer.
-        let to: Endpoint = common::address(&server, 0).to_string().parse().unwrap();
-        let sender = common::start(Server::new(), move |_| {
-            let (to, mut started) = (to.clone(), false);
-            Script::new().tick(move |cx| {
-                if !std::mem::replace(&mut started, true) {
-                    cx.connect(&to).unwrap();
-                }
-                cx.broadcast("x");
-                Some(ms(20))
-            })
-        });
-        let received: usize = (0..30).map(|_| events.next()).sum();
-        assert!(received >= 30);
-        let stats = server.handle().stats();
-        assert_eq!((stats.opened, stats.closed), (1, 0));
-        common::stop(sender);
-        common::stop(server);
     }
 
     fn a_connection_that_only_receives_is_not_idle(driver) {
@@ -136,27 +141,30 @@ every_driver! {
     }
 
     fn a_long_callback_does_not_count_as_silence(driver) {
-        let server = common::server(driver).idle_timeout(ms(200)).listen(TCP);
-        let server = common::start(server, |_| {
-            Script::new()
-                .open(|conn| {
-                    be_busy(ms(300));
-                    conn.write(b"hello");
-                })
-                .traffic(|conn, input| {
-                    be_busy(ms(300));
-                    conn.write(input.take_all());
-                    Action::Continue
-                })
+        // In this time the client has to answer.
+        common::patiently(ms(200), |time| {
+            let server = common::server(driver).idle_timeout(time).listen(TCP);
+            let server = common::start(server, move |_| {
+                Script::new()
+                    .open(move |conn| {
+                        be_busy(time + time / 2);
+                        conn.write(b"hello");
+                    })
+                    .traffic(move |conn, input| {
+                        be_busy(time + time / 2);
+                        conn.write(input.take_all());
+                        Action::Continue
+                    })
+            });
+            let mut client = common::connect(common::address(&server, 0));
+            assert_eq!(common::read(&mut client, 5), b"hello");
+            // Now it has this time from its last byte, and uses them to answer at once.
+            for _ in 0..3 {
+                assert_eq!(common::exchange(&mut client, b"at once"), b"at once");
+            }
+            drop(client);
+            common::stop(server);
         });
-        let mut client = common::connect(common::address(&server, 0));
-        assert_eq!(common::read(&mut client, 5), b"hello");
-        // Now it has 200 ms from its last byte, and uses them to answer at once.
-        for _ in 0..3 {
-            assert_eq!(common::exchange(&mut client, b"at once"), b"at once");
-        }
-        drop(client);
-        common::stop(server);
     }
 
     #[cfg(unix)]
@@ -164,37 +172,41 @@ every_driver! {
         const SIZE: usize = 1 << 20;
         // Made before: in a debug build that takes longer than the timeout.
         let pattern = Bytes::from(common::pattern(SIZE));
-        let answer = pattern.clone();
-        let (clock, mut tick) = metronome();
-        let (closed, events) = common::events();
-        // Over a Unix socket, where progress is not at the mercy of TCP's probing a full window.
-        let directory = Directory::new();
-        let (path, url) = directory.socket("socket");
-        let server = common::server(driver).idle_timeout(ms(500)).socket_send_buffer(32 << 10);
-        let server = common::start(server.listen(url), move |_| {
-            let (closed, answer) = (closed.clone(), answer.clone());
-            Script::new()
-                .open(move |conn| {
-                    conn.write_bytes(answer.clone());
-                })
-                .close(move |_, reason| closed.send(reason).unwrap())
+        // The reader itself must not be silent for as long.
+        common::patiently(ms(500), |time| {
+            let answer = pattern.clone();
+            let a_little = (16 << 10) * 500 / time.as_millis() as usize;
+            let (clock, mut tick) = metronome();
+            let (closed, events) = common::events();
+            // Over a Unix socket, where progress is not at the mercy of TCP's probing a full window.
+            let directory = Directory::new();
+            let (path, url) = directory.socket("socket");
+            let server = common::server(driver).idle_timeout(time).socket_send_buffer(32 << 10);
+            let server = common::start(server.listen(url), move |_| {
+                let (closed, answer) = (closed.clone(), answer.clone());
+                Script::new()
+                    .open(move |conn| {
+                        conn.write_bytes(answer.clone());
+                    })
+                    .close(move |_, reason| closed.send(reason).unwrap())
+            });
+            let mut client = UnixStream::connect(&path).unwrap();
+            client.set_read_timeout(Some(common::DEADLINE)).unwrap();
+            let start = Instant::now();
+            let mut got = Vec::new();
+            while got.len() < SIZE {
+                common::read(&mut tick, 1);
+                let next = (SIZE - got.len()).min(a_little);
+                got.extend(common::read(&mut client, next));
+            }
+            assert!(got == pattern);
+            assert!(start.elapsed() > 2 * time, "it was not slow enough to test anything");
+            assert!(events.drain().is_empty(), "it was closed meanwhile");
+            drop(client);
+            common::stop(server);
+            drop(tick);
+            common::stop(clock);
         });
-        let mut client = UnixStream::connect(&path).unwrap();
-        client.set_read_timeout(Some(common::DEADLINE)).unwrap();
-        let start = Instant::now();
-        let mut got = Vec::new();
-        while got.len() < SIZE {
-            common::read(&mut tick, 1);
-            let next = (SIZE - got.len()).min(16 << 10);
-            got.extend(common::read(&mut client, next));
-        }
-        assert!(got == pattern);
-        assert!(start.elapsed() > ms(1_000), "it was not slow enough to test anything");
-        assert!(events.drain().is_empty(), "it was closed meanwhile");
-        drop(client);
-        common::stop(server);
-        drop(tick);
-        common::stop(clock);
     }
 
     fn how_long_a_connection_was_idle_can_be_asked(driver) {

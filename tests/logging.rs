@@ -5,7 +5,7 @@ mod common;
 mod packets;
 
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{TcpStream, UdpSocket};
 use std::process::{Command, Output};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -112,7 +112,7 @@ fn faults_of_peers(server: &RunningServer<Script>) {
     // The long one was cut, and the long answer to the short one refused.
     assert_eq!(packets::receive(&datagrams).0, common::pattern(8));
     drop(UdpSocket::bind("127.0.0.1:0").unwrap());
-    let gone: SocketAddr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let gone = common::closed_port();
     let to = Connect::to(&format!("tcp://{gone}").parse().unwrap());
     server.handle().connect(to).unwrap();
     let stats = || server.handle().stats();

@@ -179,7 +179,7 @@ every_driver! {
     }
 
     fn without_a_back_end_the_client_is_told(driver) {
-        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let closed = common::closed_port();
         let server = proxy(common::server(driver).loops(2), &closed.to_string());
         for _ in 0..10 {
             let mut client = common::connect(common::address(&server, 0));

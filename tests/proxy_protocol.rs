@@ -348,7 +348,7 @@ every_driver! {
 
     #[cfg(unix)]
     fn a_unix_listener_is_behind_a_proxy_too(driver) {
-        let path = std::env::temp_dir().join(format!("tl-proxied-{}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("tl-proxied-{}-{driver:?}", std::process::id()));
         let url = format!("unix://{}", path.display());
         let trusting = ProxyProtocol::required().trusting([network("0.0.0.0/0"), network("::/0")]);
         for (policy, is_served) in [(ProxyProtocol::required(), true), (trusting, false)] {

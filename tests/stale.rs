@@ -133,30 +133,33 @@ every_driver! {
     }
 
     fn timers_of_the_old_one_do_not_strike_the_new_one(driver) {
-        let (report, events) = common::events();
-        let (say, said) = channel();
-        let server = common::start(common::server(driver).listen("tcp://127.0.0.1:0"), move |_| {
-            let (say, mut count) = (say.clone(), 0);
-            Script::new()
-                .report(&report)
-                .open(move |conn| {
-                    count += 1;
-                    let delay = Duration::from_millis(if count == 1 { 60 } else { 200 });
-                    conn.set_timer(delay);
-                    if count == 1 {
-                        conn.set_idle_timeout(delay);
-                    }
-                })
-                .timer(move |conn, ()| {
-                    say.send(conn.id()).unwrap();
-                    Action::Continue
-                })
+        // The first one has to be gone before its timer is due.
+        common::patiently(Duration::from_millis(60), |time| {
+            let (report, events) = common::events();
+            let (say, said) = channel();
+            let server = common::start(common::server(driver).listen("tcp://127.0.0.1:0"), move |_| {
+                let (say, mut count) = (say.clone(), 0);
+                Script::new()
+                    .report(&report)
+                    .open(move |conn| {
+                        count += 1;
+                        let delay = if count == 1 { time } else { 3 * time };
+                        conn.set_timer(delay);
+                        if count == 1 {
+                            conn.set_idle_timeout(delay);
+                        }
+                    })
+                    .timer(move |conn, ()| {
+                        say.send(conn.id()).unwrap();
+                        Action::Continue
+                    })
+            });
+            let (_, _client, new) = successor(&server, &events);
+            assert_eq!(next(&said), new.id().unwrap());
+            assert!(said.try_recv().is_err(), "one timer, one call");
+            assert!(new.is_open(), "closed by the old one's idle timeout");
+            common::stop(server);
         });
-        let (_, _client, new) = successor(&server, &events);
-        assert_eq!(next(&said), new.id().unwrap());
-        assert!(said.try_recv().is_err(), "one timer, one call");
-        assert!(new.is_open(), "closed by the old one's idle timeout");
-        common::stop(server);
     }
 
     fn the_end_of_a_job_of_the_old_one_does_not_reach_the_new_one(driver) {

@@ -54,16 +54,20 @@ every_driver! {
         // Another driver's test may have set it.
         let _ = log::set_logger(&Warnings);
         log::set_max_level(log::LevelFilter::Warn);
-        let server = common::server(driver).stall_threshold(THRESHOLD);
-        let server = common::start(server.listen("tcp://127.0.0.1:0"), |_| Echo);
-        let mut client = common::connect(common::address(&server, 0));
-        common::exchange(&mut client, b"quick");
-        assert_eq!(server.handle().stats().stalls, 0);
-        common::exchange(&mut client, b"block");
-        assert_eq!(server.handle().stats().stalls, 1);
-        let warnings = std::mem::take(&mut *WARNINGS.lock().unwrap());
-        assert_eq!(warnings.len(), 1, "{warnings:?}");
-        assert!(warnings[0].starts_with("on_traffic took "), "{warnings:?}");
-        common::stop(server);
+        // A machine that stands still holds up other callbacks too.
+        common::at_best(|| {
+            WARNINGS.lock().unwrap().clear();
+            let server = common::server(driver).stall_threshold(THRESHOLD);
+            let server = common::start(server.listen("tcp://127.0.0.1:0"), |_| Echo);
+            let mut client = common::connect(common::address(&server, 0));
+            common::exchange(&mut client, b"quick");
+            assert_eq!(server.handle().stats().stalls, 0);
+            common::exchange(&mut client, b"block");
+            assert_eq!(server.handle().stats().stalls, 1);
+            let warnings = std::mem::take(&mut *WARNINGS.lock().unwrap());
+            assert_eq!(warnings.len(), 1, "{warnings:?}");
+            assert!(warnings[0].starts_with("on_traffic took "), "{warnings:?}");
+            common::stop(server);
+        });
     }
 }

@@ -27,7 +27,7 @@ every_driver! {
             let (server, path) = on_all(way, &directory);
             let old = common::start(server, |_| echo());
             let (tcp, udp) = (common::address(&old, 0), common::address(&old, 2));
-            let clients = Clients::start(tcp, &path);
+            let clients = Clients::start(tcp, &path, udp);
             clients.are_served(20);
             let role = format!("{n} {}", path.display());
             let mut new = successor(&old.handle(), driver, &role);
@@ -70,15 +70,67 @@ every_driver! {
         assert!(!path.exists());
         assert!(TcpListener::bind(to).is_ok(), "nobody else has the listener");
     }
+
+    fn a_successor_that_cannot_serve_leaves_the_paths(driver) {
+        if let Ok(role) = std::env::var("HANDOVER_ROLE") {
+            let mut inherited = Inherited::take().unwrap();
+            let server = common::server(driver).inherit(&mut inherited).listen(TCP);
+            let server = server.listen(role);
+            // Started, but ended before it could say so; or not started, as the last URL fails.
+            match server.listen(std::env::var("LAST").unwrap()).start(|_| Echo) {
+                Ok(server) => common::stop(server),
+                Err(error) => assert!(matches!(error, tightloop::Error::Listen { .. })),
+            }
+            return;
+        }
+        let directory = Directory::new();
+        let (path, url) = directory.socket("socket");
+        let server = common::server(driver).listen(TCP).listen(&*url);
+        let server = common::start(server, |_| Echo);
+        let busy = TcpListener::bind("127.0.0.1:0").unwrap();
+        let busy = format!("tcp://{}", busy.local_addr().unwrap());
+        for last in [TCP, &*busy] {
+            let test = "a_successor_that_cannot_serve_leaves_the_paths";
+            let mut command = again(driver, test, &url);
+            command.env("LAST", last);
+            let mut new = server.handle().start_successor(command).unwrap();
+            let error = new.wait_until_ready(common::DEADLINE).unwrap_err();
+            assert!(error.to_string().contains("exit status: 0"), "{error}");
+            ask(UnixStream::connect(&path).unwrap()).unwrap();
+        }
+        common::stop(server);
+        assert!(!path.exists(), "it is the last one");
+    }
+
+    fn how_a_successor_ends_is_told(driver) {
+        let test = "how_a_successor_ends_is_told";
+        if std::env::var_os("HANDOVER_ROLE").is_some() {
+            drop(Inherited::take().unwrap());
+            // sleep-ok: it closes everything a while before it ends, as programs do that say what is wrong.
+            std::thread::sleep(Duration::from_millis(100));
+            std::process::exit(7);
+        }
+        let server = common::start(common::server(driver).listen(TCP), |_| Echo);
+        let mut new = server.handle().start_successor(again(driver, test, "")).unwrap();
+        let error = new.wait_until_ready(Duration::MAX).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+        assert!(error.to_string().contains("exit status: 7"), "{error}");
+        common::stop(server);
+    }
 }
 
 /// Starts the calling test once more, in a process that takes over.
 fn successor(old: &ServerHandle, driver: common::Driver, role: &str) -> Successor {
-    let path = test_path(driver, "a_process_takes_over_from_another_one_under_load");
+    let test = "a_process_takes_over_from_another_one_under_load";
+    old.start_successor(again(driver, test, role)).unwrap()
+}
+
+/// Another process of the same test.
+fn again(driver: common::Driver, test: &str, role: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", &path, "--nocapture", "--test-threads=1"]);
+    command.args(["--exact", &test_path(driver, test), "--nocapture", "--test-threads=1"]);
     command.env("HANDOVER_ROLE", role).stdin(Stdio::piped()).stdout(Stdio::null());
-    old.start_successor(command).unwrap()
+    command
 }
 
 /// The life of that process.

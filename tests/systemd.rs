@@ -6,7 +6,7 @@ mod closures;
 mod common;
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::process::{Child, Command, Stdio};
@@ -48,7 +48,8 @@ fn ask(mut stream: impl Read + Write) -> io::Result<()> {
 /// What the service says next; none within the deadline fails the test.
 fn hear(manager: &UnixDatagram) -> String {
     let mut text = [0; 500];
-    let length = manager.recv(&mut text).expect("the service tells something");
+    let length = common::uninterrupted(|| manager.recv(&mut text));
+    let length = length.expect("the service tells something");
     String::from_utf8(text[..length].to_vec()).unwrap()
 }
 
@@ -206,7 +207,6 @@ fn serve_by_name(driver: common::Driver, role: &str) {
     let server = common::start(server, |_| StopEcho);
     assert_eq!(common::address(&server, 0), to[1]);
     assert_eq!(common::address(&server, 1), to[0]);
-    assert!(TcpStream::connect(to[0]).is_ok());
     server.join().unwrap();
 }
 

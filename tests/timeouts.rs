@@ -1,5 +1,6 @@
 //! Each timeout ends those who are silent in its own sense, and nobody else.
 
+mod closures;
 mod common;
 
 use std::io::{Read, Write};
@@ -99,6 +100,11 @@ fn slow_reader(to: std::net::SocketAddr) -> std::net::TcpStream {
     client
 }
 
+/// What a slow reader takes every 20 ms, so that it is the same in all however long it has.
+fn a_little_of(time: Duration) -> usize {
+    ((16 << 10) * 200 / time.as_millis() as usize).max(1)
+}
+
 every_driver! {
     fn who_only_listens_is_read_idle(driver) {
         let server = common::server(driver).read_idle_timeout(ms(200));
@@ -110,10 +116,25 @@ every_driver! {
         scene.ends("ReadIdleTimeout");
     }
 
+    fn what_is_written_in_the_turn_of_a_timeout_arrives_and_the_end_is_in_order(driver) {
+        let server = common::server(driver).read_idle_timeout(ms(100));
+        let scene = Scene::new(server, 0, Some(ms(20)));
+        let mut client = scene.connect();
+        client.write_all(b"echo").unwrap();
+        while common::read(&mut client, 1) != b"o" {}
+        // Of a tick: the turn in which something came is over.
+        assert_eq!(common::read(&mut client, 1), b"x");
+        // Behind this both are due: what everybody is sent, and the timeout.
+        let hold = |_: &mut Peer, _: &mut Context<'_, Peer>| closures::be_busy(ms(200));
+        scene.server.loops()[0].execute(hold).unwrap();
+        assert_eq!(common::read_to_end(&mut client).last(), Some(&b'x'));
+        scene.ends("ReadIdleTimeout");
+    }
+
     fn who_is_only_listened_to_is_write_idle(driver) {
         let scene = Scene::new(common::server(driver).write_idle_timeout(ms(200)), 0, None);
-        let mut client = scene.connect();
         let start = Instant::now();
+        let mut client = scene.connect();
         client.set_read_timeout(Some(ms(20))).unwrap();
         while !common::is_closed(&mut client) {
             assert!(start.elapsed() < common::DEADLINE);
@@ -125,18 +146,21 @@ every_driver! {
     }
 
     fn who_never_says_anything_is_sent_away_and_who_does_may_be_silent_then(driver) {
-        let server = common::server(driver).first_byte_timeout(ms(200));
-        let scene = Scene::new(server, 5, None);
-        let (mut mute, mut speaks) = (scene.connect(), scene.connect());
-        speaks.write_all(b"-").unwrap();
-        assert_eq!(common::read_to_end(&mut mute).len(), 5);
-        let mut third = scene.connect();
-        assert_eq!(common::read_to_end(&mut third).len(), 5);
-        // Twice the timeout is over.
-        common::read(&mut speaks, 5);
-        assert_eq!(common::exchange(&mut speaks, b"echo"), b"echo");
-        assert!(matches!(scene.closed.next(), CloseReason::FirstByteTimeout));
-        scene.ends("FirstByteTimeout");
+        // Whoever speaks has to have spoken by then.
+        common::patiently(ms(200), |time| {
+            let server = common::server(driver).first_byte_timeout(time);
+            let scene = Scene::new(server, 5, None);
+            let (mut mute, mut speaks) = (scene.connect(), scene.connect());
+            speaks.write_all(b"-").unwrap();
+            assert_eq!(common::read_to_end(&mut mute).len(), 5);
+            let mut third = scene.connect();
+            assert_eq!(common::read_to_end(&mut third).len(), 5);
+            // Twice the timeout is over.
+            common::read(&mut speaks, 5);
+            assert_eq!(common::exchange(&mut speaks, b"echo"), b"echo");
+            assert!(matches!(scene.closed.next(), CloseReason::FirstByteTimeout));
+            scene.ends("FirstByteTimeout");
+        });
     }
 
     fn a_peer_is_not_read_idle_while_the_handler_does_not_read(driver) {
@@ -162,54 +186,59 @@ every_driver! {
     }
 
     fn output_that_a_peer_takes_slowly_does_not_stall(driver) {
-        let server = common::server(driver).write_stall_timeout(ms(200)).idle_timeout(ms(200));
-        let server = server.socket_send_buffer(SEND_BUFFER);
-        let scene = Scene::new(server, 16 << 20, None);
-        let clock = Scene::new(common::server(driver), 0, Some(ms(20)));
-        let mut tick = clock.connect();
-        let mut client = slow_reader(common::address(&scene.server, 0));
-        let start = Instant::now();
-        // Less in a second than the socket wants free before it reports room.
-        while start.elapsed() < ms(1_000) {
-            common::read(&mut tick, 1);
-            common::read(&mut client, 16 << 10);
-        }
-        assert!(scene.closed.drain().is_empty(), "a slow reader was taken for a dead one");
-        drop((tick, client));
-        common::stop(clock.server);
-        common::stop(scene.server);
+        // The reader itself must not be silent for as long.
+        common::patiently(ms(200), |time| {
+            let server = common::server(driver).write_stall_timeout(time).idle_timeout(time);
+            let server = server.socket_send_buffer(SEND_BUFFER);
+            let scene = Scene::new(server, 16 << 20, None);
+            let clock = Scene::new(common::server(driver), 0, Some(ms(20)));
+            let mut tick = clock.connect();
+            let mut client = slow_reader(common::address(&scene.server, 0));
+            let start = Instant::now();
+            // Less in all than the socket wants free before it reports room.
+            while start.elapsed() < 5 * time {
+                common::read(&mut tick, 1);
+                common::read(&mut client, a_little_of(time));
+            }
+            assert!(scene.closed.drain().is_empty(), "a slow reader was taken for a dead one");
+            drop((tick, client));
+            common::stop(clock.server);
+            common::stop(scene.server);
+        });
     }
 
     fn a_closing_connection_waits_for_a_slow_reader(driver) {
-        struct Farewell(bytes::Bytes);
-        impl Handler for Farewell {
-            type State = ();
-            fn on_open(&mut self, conn: &mut Conn<'_>) {
-                conn.write_bytes(self.0.clone());
-                conn.close();
+        common::patiently(ms(300), |time| {
+            struct Farewell(bytes::Bytes);
+            impl Handler for Farewell {
+                type State = ();
+                fn on_open(&mut self, conn: &mut Conn<'_>) {
+                    conn.write_bytes(self.0.clone());
+                    conn.close();
+                }
+                fn on_traffic(&mut self, _: &mut Conn<'_>, _: &mut (), _: &mut Input<'_>) -> Action {
+                    Action::Continue
+                }
             }
-            fn on_traffic(&mut self, _: &mut Conn<'_>, _: &mut (), _: &mut Input<'_>) -> Action {
-                Action::Continue
+            let server = common::server(driver).close_timeout(time).socket_send_buffer(SEND_BUFFER);
+            let farewell = bytes::Bytes::from(common::pattern(16 << 20));
+            let given = farewell.clone();
+            let server = server.listen("tcp://127.0.0.1:0");
+            let server = common::start(server, move |_| Farewell(given.clone()));
+            let clock = Scene::new(common::server(driver), 0, Some(ms(20)));
+            let mut tick = clock.connect();
+            let mut client = slow_reader(common::address(&server, 0));
+            let start = Instant::now();
+            let mut got = Vec::new();
+            while start.elapsed() < 4 * time {
+                common::read(&mut tick, 1);
+                got.extend(common::read(&mut client, a_little_of(time)));
             }
-        }
-        let server = common::server(driver).close_timeout(ms(300)).socket_send_buffer(SEND_BUFFER);
-        let farewell = bytes::Bytes::from(common::pattern(16 << 20));
-        let given = farewell.clone();
-        let server = server.listen("tcp://127.0.0.1:0");
-        let server = common::start(server, move |_| Farewell(given.clone()));
-        let clock = Scene::new(common::server(driver), 0, Some(ms(20)));
-        let mut tick = clock.connect();
-        let mut client = slow_reader(common::address(&server, 0));
-        let start = Instant::now();
-        let mut got = Vec::new();
-        while start.elapsed() < ms(1_200) {
-            common::read(&mut tick, 1);
-            got.extend(common::read(&mut client, 16 << 10));
-        }
-        got.extend(common::read_to_end(&mut client));
-        assert!(got == farewell, "{} bytes came", got.len());
-        drop(tick);
-        common::stop(clock.server);
-        common::stop(server);
+            got.extend(common::read_to_end(&mut client));
+            assert!(got == farewell, "{} bytes came", got.len());
+            drop(tick);
+            common::stop(clock.server);
+            common::stop(server);
+        });
     }
 }

@@ -55,18 +55,21 @@ fn with_short_lived_keys(authority: &Authority) -> ServerConfig {
 every_driver! {
     fn who_is_sent_away_by_a_timeout_gets_a_close_notify(driver) {
         let authority = Authority::new();
-        let (told, events) = common::events();
-        let server = common::server(driver).listen(TLS).tls(authority.server(BOTH));
-        let server = server.idle_timeout(Duration::from_millis(200));
-        let server = common::start(server, move |_| {
-            let told = told.clone();
-            Script::new().close(move |_, reason| told.send(reason).unwrap())
+        // The client has to say something by then.
+        common::patiently(Duration::from_millis(200), |time| {
+            let (told, events) = common::events();
+            let server = common::server(driver).listen(TLS).tls(authority.server(BOTH));
+            let server = server.idle_timeout(time);
+            let server = common::start(server, move |_| {
+                let told = told.clone();
+                Script::new().close(move |_, reason| told.send(reason).unwrap())
+            });
+            let mut client = tls_client::client(authority.client(BOTH), common::address(&server, 0));
+            assert_eq!(tls_client::exchange(&mut client, b"fine"), b"fine");
+            assert_eq!(client.read(&mut [0; 8]).unwrap(), 0, "without it this would be an error");
+            assert!(matches!(events.next(), CloseReason::IdleTimeout));
+            common::stop(server);
         });
-        let mut client = tls_client::client(authority.client(BOTH), common::address(&server, 0));
-        assert_eq!(tls_client::exchange(&mut client, b"fine"), b"fine");
-        assert_eq!(client.read(&mut [0; 8]).unwrap(), 0, "without it this would be an error");
-        assert!(matches!(events.next(), CloseReason::IdleTimeout));
-        common::stop(server);
     }
 
     fn a_stop_says_close_notify_to_those_who_are_open(driver) {
@@ -254,29 +257,32 @@ every_driver! {
 
     fn who_ends_its_handshake_and_says_nothing_owes_its_first_byte(driver) {
         let authority = Authority::new();
-        let (told, events) = common::events();
-        let server = common::server(driver).listen(TLS).tls(authority.server(BOTH));
-        let server = server.first_byte_timeout(Duration::from_millis(300));
-        let server = common::start(server, move |_| {
-            let told = told.clone();
-            Script::new().close(move |_, reason| told.send(reason).unwrap())
+        // Whoever speaks has to have spoken by then.
+        common::patiently(Duration::from_millis(300), |time| {
+            let (told, events) = common::events();
+            let server = common::server(driver).listen(TLS).tls(authority.server(BOTH));
+            let server = server.first_byte_timeout(time);
+            let server = common::start(server, move |_| {
+                let told = told.clone();
+                Script::new().close(move |_, reason| told.send(reason).unwrap())
+            });
+            let to = common::address(&server, 0);
+            for config in [authority.client(TLS13), authority.client(BOTH)] {
+                let config = Arc::new(config);
+                let mut speaks = tls_client::client(Arc::clone(&config), to);
+                assert_eq!(tls_client::exchange(&mut speaks, b"fine"), b"fine");
+                let mut silent = tls_client::client(config, to);
+                tls_client::shake(&mut silent);
+                assert_eq!(silent.read(&mut [0; 8]).unwrap(), 0);
+                let reason = events.next();
+                assert!(matches!(reason, CloseReason::FirstByteTimeout), "{reason}");
+                assert_eq!(tls_client::exchange(&mut speaks, b"fine"), b"fine");
+                drop(speaks);
+                let reason = events.next();
+                assert!(!matches!(reason, CloseReason::FirstByteTimeout), "{reason}");
+            }
+            common::stop(server);
         });
-        let to = common::address(&server, 0);
-        for config in [authority.client(TLS13), authority.client(BOTH)] {
-            let config = Arc::new(config);
-            let mut speaks = tls_client::client(Arc::clone(&config), to);
-            assert_eq!(tls_client::exchange(&mut speaks, b"fine"), b"fine");
-            let mut silent = tls_client::client(config, to);
-            tls_client::shake(&mut silent);
-            assert_eq!(silent.read(&mut [0; 8]).unwrap(), 0);
-            let reason = events.next();
-            assert!(matches!(reason, CloseReason::FirstByteTimeout), "{reason}");
-            assert_eq!(tls_client::exchange(&mut speaks, b"fine"), b"fine");
-            drop(speaks);
-            let reason = events.next();
-            assert!(!matches!(reason, CloseReason::FirstByteTimeout), "{reason}");
-        }
-        common::stop(server);
     }
 
     fn keys_that_are_used_up_end_the_connection_and_nothing_lost_is_told_as_sent(driver) {

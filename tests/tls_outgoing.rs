@@ -137,22 +137,23 @@ every_driver! {
 
     fn a_port_that_is_closed_or_speaks_no_tls_or_says_nothing_fails_as_such(driver) {
         let authority = Authority::new();
-        let start = |port: u16| {
+        let start = |port: u16, patience: Duration| {
             let to: Endpoint = format!("tls://127.0.0.1:{port}").parse().unwrap();
-            let client = common::server(driver).handshake_timeout(Duration::from_millis(300));
+            let client = common::server(driver).handshake_timeout(patience);
             connecting(client.tls_client(authority.client(BOTH)), Connect::to(&to))
         };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (client, events) = start(port);
+        let (client, events) = start(port, Duration::from_millis(300));
         assert!(matches!(events.next(), Told::Failed(CloseReason::HandshakeTimeout)));
         common::stop(client);
         drop(listener);
-        let (client, events) = start(port);
+        let patience = 2 * common::DEADLINE;
+        let (client, events) = start(port, patience);
         assert!(matches!(events.next(), Told::Failed(CloseReason::ConnectFailed(_))));
         common::stop(client);
         let plain = common::start(common::server(driver).listen(TCP), |_| Script::new());
-        let (client, events) = start(common::address(&plain, 0).port());
+        let (client, events) = start(common::address(&plain, 0).port(), patience);
         assert!(matches!(events.next(), Told::Failed(CloseReason::Tls(_))));
         common::stop(client);
         common::stop(plain);

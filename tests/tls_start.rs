@@ -6,6 +6,8 @@ mod common;
 mod tls_client;
 
 use std::io::Write;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 
 use certificates::{Authority, BOTH};
 use closures::{Script, TCP};
@@ -243,8 +245,10 @@ every_driver! {
     fn another_connections_callback_may_begin_it_and_nothing_is_offered_behind_that(driver) {
         let (authority, tls) = acceptor();
         let (told, events) = common::events();
+        let (go, go_on) = channel();
+        let go_on = Arc::new(Mutex::new(go_on));
         let server = common::start(common::server(driver).listen(TCP), move |_| {
-            let (tls, told) = (tls.clone(), told.clone());
+            let (tls, told, go_on) = (tls.clone(), told.clone(), Arc::clone(&go_on));
             let mut opened = Vec::new();
             Script::new()
                 .open(move |conn| {
@@ -256,7 +260,7 @@ every_driver! {
                 .traffic(move |conn, input| {
                     told.send((conn.tls().is_some(), input.len())).unwrap();
                     if input.as_slice() == b"wait" {
-                        closures::be_busy(std::time::Duration::from_millis(300));
+                        go_on.lock().unwrap().recv().unwrap();
                     }
                     conn.write(input.take_all());
                     Action::Continue
@@ -267,10 +271,11 @@ every_driver! {
         assert_eq!(common::exchange(&mut stream, b"plain"), b"plain");
         gate.write_all(b"wait").unwrap();
         assert_eq!([events.next(), events.next()], [(false, 5), (false, 4)]);
-        // Both come while the loop is busy: it meets the new connection first.
+        // Both come while the loop is held: it meets the new connection first.
         let _third = common::connect(to);
         let mut session = tls_client::session(authority.client(BOTH), "localhost");
         stream.write_all(&tls_client::wire(&mut session)).unwrap();
+        go.send(()).unwrap();
         let mut client = rustls::StreamOwned::new(session, stream);
         assert_eq!(tls_client::exchange(&mut client, b"secret"), b"secret");
         assert_eq!(events.drain(), [(true, 6)]);
@@ -279,32 +284,35 @@ every_driver! {
 
     fn a_handshake_that_is_never_begun_or_cut_off_ends_the_connection(driver) {
         let (_, tls) = acceptor();
-        let (told, events) = common::events();
-        let patience = std::time::Duration::from_millis(300);
-        let server = common::server(driver).listen(TCP).handshake_timeout(patience);
-        let server = common::start(server, move |_| {
-            let (tls, told) = (tls.clone(), told.clone());
-            Script::new()
-                .traffic(move |conn, input| {
-                    let answer = start_or_echo(&tls, conn, input);
-                    conn.write(b"waits for the handshake");
-                    answer
-                })
-                .close(move |_, reason| told.send(reason).unwrap())
-        });
-        let to = common::address(&server, 0);
-        let mut stream = common::connect(to);
-        stream.write_all(COMMAND).unwrap();
-        assert_eq!(common::read(&mut stream, READY.len()), READY);
-        assert!(common::is_closed(&mut stream), "nothing leaves in plaintext");
-        assert!(matches!(events.next(), CloseReason::HandshakeTimeout));
-        let mut stream = common::connect(to);
-        stream.write_all(COMMAND).unwrap();
-        assert_eq!(common::read(&mut stream, READY.len()), READY);
-        stream.shutdown(std::net::Shutdown::Write).unwrap();
-        assert!(common::is_closed(&mut stream), "nothing leaves in plaintext");
-        assert!(matches!(events.next(), CloseReason::Truncated));
-        common::stop(server);
+        let soon = std::time::Duration::from_millis(300);
+        for (patience, is_cut_off) in [(soon, false), (2 * common::DEADLINE, true)] {
+            let (told, events) = common::events();
+            let server = common::server(driver).listen(TCP).handshake_timeout(patience);
+            let tls = tls.clone();
+            let server = common::start(server, move |_| {
+                let (tls, told) = (tls.clone(), told.clone());
+                Script::new()
+                    .traffic(move |conn, input| {
+                        let answer = start_or_echo(&tls, conn, input);
+                        conn.write(b"waits for the handshake");
+                        answer
+                    })
+                    .close(move |_, reason| told.send(reason).unwrap())
+            });
+            let mut stream = common::connect(common::address(&server, 0));
+            stream.write_all(COMMAND).unwrap();
+            assert_eq!(common::read(&mut stream, READY.len()), READY);
+            if is_cut_off {
+                stream.shutdown(std::net::Shutdown::Write).unwrap();
+            }
+            assert!(common::is_closed(&mut stream), "nothing leaves in plaintext");
+            match events.next() {
+                CloseReason::HandshakeTimeout => assert!(!is_cut_off),
+                CloseReason::Truncated => assert!(is_cut_off),
+                other => panic!("{other}"),
+            }
+            common::stop(server);
+        }
     }
 
     fn what_is_shut_or_secured_already_is_refused(driver) {

@@ -210,23 +210,26 @@ every_driver! {
         assert!(common::read_to_end(&mut client).is_empty());
         drop(client);
         let took = ended(server);
-        assert!(took < std::time::Duration::from_secs(3), "the end waited for it: {took:?}");
+        assert!(took < common::DEADLINE / 2, "the end waited for it: {took:?}");
         gate.0.send(()).unwrap();
         assert!(workers.join(common::DEADLINE), "the job's thread does not end");
         assert_eq!(workers.snapshot().completed, 1);
     }
 
     fn a_job_that_is_nearly_done_is_waited_for(driver) {
-        let (server, gate, events) = jobs(common::server(driver));
-        let mut client = common::connect(common::address(&server, 0));
-        client.write_all(b"w").unwrap();
-        events.next();
-        let workers = server.workers().clone();
-        server.stop();
-        drop(client);
-        gate.0.send(()).unwrap();
-        ended(server);
-        assert_eq!((workers.snapshot().threads, workers.snapshot().completed), (0, 1));
+        // It has a second to end.
+        common::at_best(|| {
+            let (server, gate, events) = jobs(common::server(driver));
+            let mut client = common::connect(common::address(&server, 0));
+            client.write_all(b"w").unwrap();
+            events.next();
+            let workers = server.workers().clone();
+            server.stop();
+            drop(client);
+            gate.0.send(()).unwrap();
+            ended(server);
+            assert_eq!((workers.snapshot().threads, workers.snapshot().completed), (0, 1));
+        });
     }
 
     fn a_state_of_another_type_panics_and_says_so(driver) {

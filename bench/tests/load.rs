@@ -4,7 +4,7 @@
 mod common;
 
 use common::servers::{Broadcast, Http, Redis};
-use common::{Echo, load, load_with, serve};
+use common::{Echo, at_best, load, load_with, serve};
 use serde_json::Value;
 
 /// All fields of the result, by their path.
@@ -124,7 +124,8 @@ fn echo_works_over_udp() {
         "-c 2 -s 60000",
         "-c 4 -p 2 --rate 1000",
     ] {
-        load(&format!("{url} {arguments}")).success();
+        // None is lost because the machine stands still for a second.
+        load(&format!("{url} {arguments} --timeout 20s")).success();
     }
 }
 
@@ -196,16 +197,19 @@ fn a_broadcast_counts_deliveries() {
 fn a_rate_is_kept_and_shared_by_the_loops() {
     let (_server, url) = tcp();
     for arguments in ["-c 10 --rate 2000", "-c 10 --rate 3000 --loops 2 -p 4"] {
-        // Replies that a busy machine holds back at the very end are missing: once is enough.
-        let missed: Vec<f64> = (0..3).map(|_| missed_share(&url, arguments)).collect();
-        let least = missed.iter().copied().fold(f64::INFINITY, f64::min);
-        assert!(least < 0.02, "{arguments}: {missed:?}");
+        // Replies that a busy machine holds back at the very end are missing: once is enough, and of
+        // more they are a smaller part.
+        at_best(|attempt| {
+            let missed =
+                missed_share(&url, &format!("{arguments} --duration {}ms", 600 << attempt));
+            assert!(missed < 0.02, "{arguments}: {missed}");
+        });
     }
 }
 
 /// By how much the rate is missed.
 fn missed_share(url: &str, arguments: &str) -> f64 {
-    let json = load(&format!("{url} {arguments} --duration 600ms")).success();
+    let json = load(&format!("{url} {arguments}")).success();
     let number = |name: &str| json[name].as_f64().unwrap();
     (number("throughput") / number("rate") - 1.0).abs()
 }

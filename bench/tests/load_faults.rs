@@ -8,7 +8,7 @@ use std::net::{TcpListener, UdpSocket};
 use std::time::{Duration, Instant};
 
 use common::servers::{Broadcast, Fault, Faulty, Http};
-use common::{Echo, Outcome, finish, load, serve, start};
+use common::{Echo, Outcome, at_best, finish, load, serve, start};
 
 fn faulty(fault: Fault) -> (common::Running<Faulty>, String) {
     let server = serve("tcp://127.0.0.1:0", move || Faulty::new(fault));
@@ -105,23 +105,27 @@ fn a_server_that_never_answers_is_told() {
 
 #[test]
 fn an_echo_is_no_broadcast() {
-    let server = serve("tcp://127.0.0.1:0", || Echo);
-    let arguments =
-        format!("tcp://127.0.0.1:{} --work broadcast -c 5 --timeout 200ms", server.port());
-    assert_failed(&load(&arguments), 1, "1 of 5 connections have received the first message");
+    at_best(|_| {
+        let server = serve("tcp://127.0.0.1:0", || Echo);
+        let arguments =
+            format!("tcp://127.0.0.1:{} --work broadcast -c 5 --timeout 200ms", server.port());
+        assert_failed(&load(&arguments), 1, "1 of 5 connections have received the first message");
+    });
 }
 
 #[test]
 fn lost_datagrams_are_counted_and_the_load_goes_on() {
-    let (_server, url) = faulty_udp(Fault::LosesTenth);
-    for arguments in ["-c 2 -p 4", "-c 2 -p 4 --rate 500"] {
-        let outcome = load(&format!("{url} {arguments} --timeout 20ms --duration 500ms"));
-        assert_failed(&outcome, 1, "is lost: no reply for 20ms");
-        let (lost, operations) =
-            (errors(&outcome, "lost"), outcome.json()["operations"].as_u64().unwrap());
-        assert!(lost > 5 && operations > lost, "{lost} lost, {operations} done");
-        assert_eq!(errors(&outcome, "wrong_bytes"), 0, "{}", outcome.stderr);
-    }
+    at_best(|_| {
+        let (_server, url) = faulty_udp(Fault::LosesTenth);
+        for arguments in ["-c 2 -p 4", "-c 2 -p 4 --rate 500"] {
+            let outcome = load(&format!("{url} {arguments} --timeout 20ms --duration 500ms"));
+            assert_failed(&outcome, 1, "is lost: no reply for 20ms");
+            let (lost, operations) =
+                (errors(&outcome, "lost"), outcome.json()["operations"].as_u64().unwrap());
+            assert!(lost > 5 && operations > lost, "{lost} lost, {operations} done");
+            assert_eq!(errors(&outcome, "wrong_bytes"), 0, "{}", outcome.stderr);
+        }
+    });
 }
 
 #[test]

@@ -64,7 +64,7 @@ fn run(flags: &Flags, shared: &Arc<Shared>) -> Result<(), Box<dyn Error>> {
     flags.check()?;
     let server = common::server(&flags.common, &["tcp://:8000"])
         .half_close(true)
-        // Both sides are paused by hand: a client that does not read may still have to be read.
+        // What is relayed pauses its source: a client that does not read may still have to be read.
         .auto_pause(false)
         .watermarks(flags.buffer, flags.buffer / 4);
     let server = match flags.accepted_proxies() {

@@ -50,13 +50,13 @@ impl Side {
         }
     }
 
-    /// Counts bytes that came from this side.
-    pub fn count(&self, bytes: usize) {
+    /// Notes the bytes that came from this side.
+    pub fn count(&self, bytes: u64) {
         let counter = match self.role {
             Role::Client => &self.pair.sent,
             Role::Upstream => &self.pair.received,
         };
-        counter.set(counter.get() + bytes as u64);
+        counter.set(bytes);
     }
 
     /// This side sends no more.

@@ -1,5 +1,5 @@
-//! The handler: pairs are made when clients come, and bytes, ends and pauses pass between their
-//! two sides.
+//! The handler: pairs are made when clients come; their bytes are relayed, and their ends pass from
+//! one side to the other.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -24,7 +24,6 @@ pub struct Shared {
     pub upstreams: Arc<Upstreams>,
     connect_timeout: Duration,
     idle_timeout: Duration,
-    high_watermark: usize,
     proxy_protocol: Option<ProxyProtocol>,
     verbose: bool,
 }
@@ -36,7 +35,6 @@ impl Shared {
             upstreams: Arc::new(upstreams),
             connect_timeout: flags.connect_timeout,
             idle_timeout: flags.idle_timeout,
-            high_watermark: flags.buffer,
             proxy_protocol: flags.proxy_protocol,
             verbose: flags.verbose,
         }
@@ -138,12 +136,16 @@ impl Proxy {
             lease.health.succeeded();
             lease.connected.fetch_add(1, Ordering::Relaxed);
         }
-        match upstream.peer(client) {
-            Some(mut client) => {
-                client.set_timer(self.shared.idle_timeout);
-                client.resume_reading();
-            }
-            None => upstream.abort(),
+        let id = upstream.id();
+        let relays_back = upstream.relay_to(client);
+        let mut relays = false;
+        if let Some(mut client) = upstream.peer(client) {
+            client.set_timer(self.shared.idle_timeout);
+            relays = client.relay_to(id);
+            client.resume_reading();
+        }
+        if !(relays && relays_back) {
+            upstream.abort();
         }
         Side { role: Role::Upstream, pair }
     }
@@ -209,29 +211,10 @@ impl Handler for Proxy {
         self.leave(search.pair);
     }
 
-    fn on_traffic(
-        &mut self,
-        conn: &mut Conn<'_>,
-        side: &mut Side,
-        input: &mut Input<'_>,
-    ) -> Action {
-        let bytes = input.take_all();
-        // When the other side is gone, this one is already told to go too.
-        let Some(mut other) = side.other().and_then(|id| conn.peer(id)) else {
-            return Action::Continue;
-        };
-        let pending = other.write(bytes);
-        side.count(bytes.len());
-        if pending > self.shared.high_watermark {
-            conn.pause_reading();
-        }
-        Action::Continue
-    }
-
-    fn on_drain(&mut self, conn: &mut Conn<'_>, side: &mut Side) -> Action {
-        if let Some(mut other) = side.other().and_then(|id| conn.peer(id)) {
-            other.resume_reading();
-        }
+    /// All is relayed, as long as there is another side. When it is gone, this one is already told to
+    /// go too.
+    fn on_traffic(&mut self, _: &mut Conn<'_>, _: &mut Side, input: &mut Input<'_>) -> Action {
+        input.take_all();
         Action::Continue
     }
 
@@ -268,6 +251,7 @@ impl Handler for Proxy {
     }
 
     fn on_close(&mut self, conn: &mut Conn<'_>, side: Side, reason: CloseReason) {
+        side.count(conn.relayed());
         side.ended(&reason);
         if side.pair.upstream.get().is_none() {
             self.searches.remove(&conn.id());

@@ -22,7 +22,8 @@ use crate::sys::foreign;
 ///
 /// A `TcpStream`, a `UnixStream`, a `UdpSocket` that is connected, a `socket2::Socket` or, on Unix,
 /// an `OwnedFd` that is one of these. On a UDP socket each message is a datagram, as
-/// [`Connect::to`](crate::Connect::to) says.
+/// [`Connect::to`](crate::Connect::to) says. A socket that blocks does so no longer; as that is a
+/// property of the socket, duplicates of it that are kept elsewhere see it too.
 ///
 /// ```no_run
 /// use std::net::TcpStream;

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use crate::buf::pool::Pool;
 use crate::conn::lent::Lent;
 use crate::conn::outbox::Outbox;
+use crate::conn::rare::Rare;
 use crate::conn::state::{ConnCore, Phase};
 use crate::conn::table::Table;
 use crate::conn::timeouts::Patience;
@@ -164,8 +165,9 @@ impl Core {
         let Some(conn) = self.table.get_mut(token) else {
             return false;
         };
-        if conn.datagrams {
-            // The rest of a datagram must not be taken for the next one.
+        if conn.datagrams | conn.rare.has(Rare::RELAYS) {
+            // The rest of a datagram must not be taken for the next one; what is relayed is not the
+            // handler's.
             return false;
         }
         if conn.auto_pause && conn.outbound.len() + lent > high {

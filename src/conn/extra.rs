@@ -10,6 +10,7 @@ use crate::conn::handle::{Promise, Shared};
 use crate::conn::id::ConnId;
 use crate::conn::origin::Attachment;
 use crate::conn::pieces::Pieces;
+use crate::conn::relay::Relay;
 use crate::driver::Token;
 use crate::error::CloseReason;
 use crate::proxy_protocol::ProxyHeader;
@@ -34,6 +35,8 @@ pub(crate) struct Extra {
     pub(crate) dial: Option<Box<Dial>>,
     /// Valid in Attempt: the connection that it may become.
     pub(crate) attempt_for: Option<Token>,
+    /// The loop's load counts it as one that is being opened.
+    pub(crate) counts_as_opening: bool,
     /// The PROXY header that came.
     pub(crate) proxied: Option<Box<Proxied>>,
     /// A TLS session that is to be begun.
@@ -43,6 +46,8 @@ pub(crate) struct Extra {
     pub(crate) tls_at: u64,
     /// What the handshake has agreed on.
     pub(crate) tls_info: Option<Box<TlsInfo>>,
+    /// Its input goes to another connection, or has gone, or others' comes here.
+    pub(crate) relay: Option<Box<Relay>>,
     /// The reason of its end, where that is told by more than a byte (see `reason.rs`).
     pub(crate) reason: Option<CloseReason>,
 }
@@ -55,6 +60,11 @@ pub(crate) struct Proxied {
 }
 
 impl Extra {
+    /// Whether nobody is to be told of how the output gets on.
+    pub(crate) fn is_unobserved(&self) -> bool {
+        self.shared.is_none() && self.relay.as_ref().is_none_or(|relay| relay.resting.is_empty())
+    }
+
     /// Whether nothing is in it.
     pub(crate) fn is_empty(&self) -> bool {
         let Extra {
@@ -66,10 +76,12 @@ impl Extra {
             pieces,
             dial,
             attempt_for,
+            counts_as_opening: _,
             proxied,
             tls,
             tls_at: _,
             tls_info,
+            relay,
             reason,
         } = self;
         let is_made = promise.is_none() && dial.is_none() && attempt_for.is_none();
@@ -83,5 +95,6 @@ impl Extra {
             && proxied.is_none()
             && tls.is_none()
             && tls_info.is_none()
+            && relay.is_none()
     }
 }

@@ -65,7 +65,7 @@ impl Core {
 impl ConnCore {
     /// Whether output may leave straight from the receive buffer: nothing has to be sent before
     /// it, and nothing stands between the connection and its socket.
-    fn may_be_lent_output(&self) -> bool {
+    pub(crate) fn may_be_lent_output(&self) -> bool {
         self.phase == Phase::Open
             && self.outbound.is_empty()
             && !(self.send_blocked | self.secured | self.want_tls | self.datagrams)

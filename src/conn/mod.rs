@@ -41,6 +41,7 @@ pub(crate) mod pieces;
 mod proxied;
 pub(crate) mod rare;
 mod reason;
+pub(crate) mod relay;
 mod secure;
 mod socket;
 mod spawn;
@@ -83,7 +84,8 @@ impl<'a> Conn<'a> {
     }
 
     /// The peer's address. Known as long as there is a `Conn`, also in `on_close`. Behind a proxy
-    /// that has sent a PROXY header, the address of the proxy's client.
+    /// that has sent a PROXY header, the address of the proxy's client. Where the name of a host could
+    /// not be resolved, `on_open_failed` finds none: `Unix(None)`.
     #[doc(alias = "RemoteAddr")]
     pub fn peer_addr(&self) -> Address {
         self.core.table.get(self.token).map_or(Address::Unix(None), |conn| conn.peer.address())

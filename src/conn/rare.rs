@@ -18,8 +18,10 @@ impl Rare {
     pub(crate) const LINGER_SET: Rare = Rare(1 << 4);
     /// The user's timer was due before the connection was open: it fires behind on_open.
     pub(crate) const TIMER_WAS_DUE: Rare = Rare(1 << 5);
-    /// The loop's load counts it as one that is being opened.
-    pub(crate) const COUNTS_AS_OPENING: Rare = Rare(1 << 6);
+    /// Its input goes to another connection.
+    pub(crate) const RELAYS: Rare = Rare(1 << 6);
+    /// The connection that its input goes to is too full.
+    pub(crate) const RELAY_RESTS: Rare = Rare(1 << 7);
 
     #[inline]
     pub(crate) fn has(self, fact: Rare) -> bool {

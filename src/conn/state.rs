@@ -256,7 +256,13 @@ impl ConnCore {
     #[inline]
     pub(crate) fn takes_input(&self) -> bool {
         let rests = self.paused | self.auto_paused | self.want_tls;
+        let rests = rests | self.rare.has(Rare::RELAY_RESTS);
         self.phase == Phase::Open && !rests && !self.is_ending()
+    }
+
+    /// Whether its reading is to rest for its own output. What is relayed adds nothing to that.
+    pub(crate) fn pauses_itself(&self, high_watermark: usize) -> bool {
+        self.auto_pause && self.outbound.len() > high_watermark && !self.rare.has(Rare::RELAYS)
     }
 
     /// Whether others may still speak to it: it is open, or on the way to it, and not ending.
@@ -305,7 +311,7 @@ impl ConnCore {
             && self.receiving
             && !busy
             && self.outbound.is_empty()
-            && self.extra.as_ref().is_none_or(|extra| extra.shared.is_none())
+            && self.extra.as_ref().is_none_or(|extra| extra.is_unobserved())
     }
 
     /// Whether the driver should receive.

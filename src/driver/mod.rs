@@ -100,6 +100,22 @@ pub(crate) struct Sent {
     pub(crate) blocked: bool,
 }
 
+/// What came of moving bytes from one stream to another.
+#[derive(Debug)]
+pub(crate) enum Moved {
+    /// So many have left the one and are sent, for the other's part: as by `send`, which may be
+    /// `blocked` now.
+    Bytes { bytes: usize, blocked: bool },
+    /// There is nothing now; there will be another event.
+    Nothing,
+    /// They are to be received and sent, the usual way, and so is the end of the stream.
+    Unable,
+    /// As `Event::Failed`.
+    Failed(io::Error),
+    /// So many have left the one, and the other takes no more.
+    Refused { bytes: usize, error: io::Error },
+}
+
 /// How a stream is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CloseMode {
@@ -125,6 +141,9 @@ pub(crate) enum Event<S = Stream> {
     Ended { token: Token },
     /// The connection is broken.
     Failed { token: Token, error: io::Error },
+    /// There may be bytes to be moved to another stream: `move_bytes` does it, or `set_moving` says
+    /// that they are to be received.
+    Movable { token: Token },
     /// A `send` that was answered has failed since; see the contract.
     #[allow(dead_code, reason = "only where io_uring is built")]
     SendFailed { token: Token, error: io::Error },
@@ -290,6 +309,20 @@ pub(crate) trait Driver: Sockets {
         buffer: &Buffer,
         stretch: Range<usize>,
     ) -> io::Result<Sent>;
+
+    /// Whether the stream's input is to be told as `Movable` and not received; only for a stream
+    /// that is open and receives bytes. A driver that moves nothing does nothing.
+    fn set_moving(&mut self, token: Token, on: bool) {
+        let _ = (token, on);
+    }
+
+    /// Moves bytes that have arrived on one stream to another one without receiving them, `limit` at
+    /// most, in answer to `Movable`; the other's `send` is not blocked. What has left the one and the
+    /// other's socket did not take is sent as what `send` has taken.
+    fn move_bytes(&mut self, from: Token, to: Token, limit: usize) -> Moved {
+        let _ = (from, to, limit);
+        Moved::Unable
+    }
 
     /// Sends FIN after what the socket has taken; what `commit` has not confirmed may be lost.
     fn shutdown_write(&mut self, token: Token) -> io::Result<()>;

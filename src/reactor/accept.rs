@@ -18,6 +18,7 @@ use crate::conn::timeouts::Timeouts;
 use crate::driver::{Driver, Token};
 use crate::handler::Handler;
 use crate::options::ACCEPT_REST;
+use crate::reactor::opening::end_of_opening;
 use crate::reactor::{Placement, Reactor};
 use crate::sys::socket::ACCEPTED_INHERITS_OPTIONS;
 use crate::sys::udp;
@@ -314,16 +315,16 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Calls on_open for a connection that the driver has opened.
     pub(super) fn opened(&mut self, token: Token) {
         self.core.shared.metrics.opened.add(1);
-        self.ends_opening(token);
         self.states.ensure(token.index);
         self.start_timers(token);
         let mut has_attachment = false;
-        if let Some(conn) = self.core.table.get_mut(token) {
-            if let Some(extra) = &mut conn.extra {
-                // It counts as open now.
-                extra.promise = None;
-                has_attachment = extra.attachment.is_some();
-            }
+        if let Some(conn) = self.core.table.get_mut(token)
+            && let Some(extra) = &mut conn.extra
+        {
+            // It counts as open now.
+            extra.promise = None;
+            end_of_opening(extra, &self.core.shared);
+            has_attachment = extra.attachment.is_some();
             // Without one a connection takes the shortest ways.
             conn.extra.take_if(|extra| extra.is_empty());
         }

@@ -9,6 +9,7 @@ use crate::driver::{CloseMode, Driver, Token};
 use crate::error::{CloseReason, HandleError};
 use crate::handler::Handler;
 use crate::reactor::Reactor;
+use crate::reactor::opening::end_of_opening;
 
 /// Patience with lingering peers while the server stops: what they need is one round trip.
 const LINGER_WHILE_STOPPING: Duration = Duration::from_millis(250);
@@ -159,17 +160,20 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Gives buffers and timers back, and tells those who wait for output that it is lost.
     pub(super) fn let_go_of_memory(&mut self, token: Token) {
         self.end_tls(token);
-        self.ends_opening(token);
         let core = &mut self.core;
+        core.ends_rest(token);
         let Some(conn) = core.table.get_mut(token) else { return };
         conn.inbound.clear(&mut core.pool);
         conn.outbound.clear(&mut core.pool);
         for key in [conn.timer.take(), conn.watch.take()].into_iter().flatten() {
             core.wheel.cancel(key);
         }
-        if let Some(shared) = conn.extra.as_ref().and_then(|extra| extra.shared.as_ref()) {
+        let Some(extra) = &mut conn.extra else { return };
+        end_of_opening(extra, &core.shared);
+        if let Some(shared) = &extra.shared {
             shared.mark_closed();
         }
+        self.wake_resting(token);
         self.tell_output_lost(token);
     }
 

@@ -32,6 +32,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                     self.settle(token);
                 }
             }
+            Event::Movable { token } => self.movable(token),
             Event::SendFailed { token, error } => self.send_failed(token, error),
             Event::Ended { token } => self.ended(token),
             Event::Failed { token, error } => self.end(token, CloseReason::from_io(error)),
@@ -61,10 +62,16 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         conn.last_received = now;
         // A handshake is not the first byte.
         conn.heard |= !conn.handshaking;
-        let is_plain = !(conn.secured | conn.datagrams);
+        let is_plain = !(conn.secured | conn.datagrams | conn.rare.has(Rare::RELAYS));
         if !(is_plain & conn.inbound.is_empty() && conn.takes_input()) {
             return self.received_otherwise(token, buffer);
         }
+        self.offer_received(token, buffer);
+    }
+
+    /// Offers a receive buffer to the handler, where it lies.
+    #[inline(always)] // Once a message.
+    fn offer_received(&mut self, token: Token, buffer: Buffer) {
         let fed = self.feed_buffer(token, &buffer);
         if fed.consumed < buffer.length {
             return self.left_over(token, buffer, fed);
@@ -103,6 +110,12 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         if !conn.takes_input() {
             return self.received_out_of_turn(token, buffer);
         }
+        if conn.inbound.is_empty() {
+            if let Some(buffer) = self.relay_received(token, buffer) {
+                self.offer_received(token, buffer);
+            }
+            return;
+        }
         // Something was left over before.
         conn.inbound.append(self.driver.bytes(&buffer), &mut self.core.pool);
         self.driver.recycle(buffer);
@@ -120,8 +133,17 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         if conn.inbound.is_empty() {
             return self.settle(token);
         }
+        let relays = conn.rare.has(Rare::RELAYS);
+        if relays && self.rests_first(token) {
+            return self.still_wanted(token);
+        }
+        let Some(conn) = self.core.table.get_mut(token) else { return };
         let mut inbound = std::mem::take(&mut conn.inbound);
-        let Fed { consumed, action } = self.feed_bytes(token, inbound.as_slice());
+        let relayed = if relays { self.relay_kept(token, inbound.as_slice()) } else { None };
+        let Fed { consumed, action } = match relayed {
+            Some(consumed) => Fed { consumed, action: Action::Continue },
+            None => self.feed_bytes(token, inbound.as_slice()),
+        };
         inbound.consume(consumed, &mut self.core.pool);
         match self.core.table.get_mut(token) {
             Some(conn) if !conn.datagrams => conn.inbound = inbound,
@@ -130,7 +152,19 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.after_traffic(token, action);
     }
 
+    /// Leftover input is offered another time.
+    fn still_wanted(&mut self, token: Token) {
+        if let Some(conn) = self.core.table.get_mut(token) {
+            conn.want_offer = true;
+        }
+        self.settle(token);
+    }
+
     pub(super) fn after_traffic(&mut self, token: Token, action: Action) {
+        // The handler has left it to another connection.
+        if let Some(conn) = self.core.table.get_mut(token) {
+            conn.want_offer |= conn.rare.has(Rare::RELAYS) && !conn.inbound.is_empty();
+        }
         // What is left over because of a pause is not what the handler did not want; it is one
         // receive buffer at most (of datagrams one: the others wait in the driver).
         if let Some(conn) = self.core.table.get_mut(token)
@@ -192,7 +226,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     }
 
     /// The peer closed its sending side.
-    fn ended(&mut self, token: Token) {
+    pub(super) fn ended(&mut self, token: Token) {
         let Some(conn) = self.core.table.get_mut(token) else { return };
         conn.eof = true;
         conn.receiving = false;

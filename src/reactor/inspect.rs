@@ -2,6 +2,7 @@
 
 use crate::conn::core::{Core, Timer};
 use crate::conn::outbox::Outbox;
+use crate::conn::rare::Rare;
 use crate::conn::state::{ConnCore, Phase};
 use crate::conn::timeouts::Silence;
 use crate::driver::{Driver, Token};
@@ -82,6 +83,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             return Some("marked to be attended to without being on the list, or the reverse");
         }
         let rests = !listed && !self.core.urgent.contains(&token);
+        if let Some(rule) = self.broken_relay(token, conn, rests) {
+            return Some(rule);
+        }
         if conn.held_back && !(self.minds_budget && self.held_back.contains(&token)) {
             return Some("it is held back for ever");
         }
@@ -109,6 +113,36 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             Phase::Lingering => conn.watch.is_none().then_some("it may linger for ever"),
             Phase::Free => Some("it is in the table"),
         }
+    }
+
+    /// Who rests for the connection that its input goes to is known there, is not read from, and is
+    /// woken when there is room. `rests`: nobody is going to attend to the connection.
+    fn broken_relay(&self, token: Token, conn: &ConnCore, rests: bool) -> Option<&'static str> {
+        let resting = |conn: &ConnCore| {
+            let relay = conn.extra.as_ref().and_then(|extra| extra.relay.as_ref());
+            relay.map_or(Vec::new(), |relay| relay.resting.clone())
+        };
+        let table = &self.core.table;
+        if conn.rare.has(Rare::RELAY_RESTS) {
+            let target = conn.relays_to().and_then(|to| table.get(to));
+            let times = target.map_or(0, |target| {
+                resting(target).into_iter().filter(|resting| *resting == token).count()
+            });
+            if times != 1 {
+                return Some("it rests for one that does not know it, or knows it twice");
+            }
+        }
+        let who = resting(conn);
+        let is_known = |source: &Token| {
+            table.get(*source).is_some_and(|source| {
+                source.rare.has(Rare::RELAY_RESTS) && source.relays_to() == Some(token)
+            })
+        };
+        if !who.iter().all(is_known) {
+            return Some("it is to wake one that does not rest for it");
+        }
+        let has_room = !conn.send_blocked && conn.outbound.len() <= self.core.options.low_watermark;
+        (rests && has_room && !who.is_empty()).then_some("others rest for it, and it has room")
     }
 
     /// What an open connection that nobody is going to attend to would wait for in vain.
@@ -139,7 +173,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             (conn.above_high && pending <= options.low_watermark, "it waits for a drain"),
             (conn.auto_paused && pending <= options.low_watermark, "its reading rests for nothing"),
             (
-                conn.auto_pause && !conn.auto_paused && pending > options.high_watermark,
+                conn.pauses_itself(options.high_watermark) && !conn.auto_paused,
                 "its reading does not rest",
             ),
             (pending > options.max_pending_output, "too much output is pending"),

@@ -53,6 +53,7 @@ mod inspect;
 mod lent;
 pub(crate) mod opening;
 mod pieces;
+mod relay;
 mod secure;
 mod settle;
 mod stop;

@@ -9,9 +9,9 @@
 //! All of it together may take the option `handshake_timeout`, by the connection's watch. What is
 //! received meanwhile lies in `inbound`, and what is left over when it opens is offered as input.
 
-use crate::conn::extra::Proxied;
-use crate::conn::rare::Rare;
+use crate::conn::extra::{Extra, Proxied};
 use crate::conn::state::{ConnCore, NO_LISTENER, Phase};
+use crate::control::LoopShared;
 use crate::driver::{Buffer, CloseMode, Driver, Token};
 use crate::error::CloseReason;
 use crate::handler::Handler;
@@ -52,23 +52,15 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             return self.opened(token);
         }
         conn.phase = Phase::Opening;
-        let is_promised = conn.extra.as_ref().is_some_and(|extra| extra.promise.is_some());
-        if !is_promised && !conn.rare.set(Rare::COUNTS_AS_OPENING, true) {
+        let extra = conn.extra_mut();
+        if extra.promise.is_none() {
+            extra.counts_as_opening = true;
             let opening = &self.core.shared.opening;
             opening.set(opening.get() as usize + 1);
         }
         let patience = self.core.options.handshake_timeout;
         self.core.set_watch_from(token, self.driver.now(), Some(patience));
         self.go_on_opening(token);
-    }
-
-    /// It is open, or will never be: it no longer counts as being opened.
-    pub(super) fn ends_opening(&mut self, token: Token) {
-        let Some(conn) = self.core.table.get_mut(token) else { return };
-        if conn.rare.set(Rare::COUNTS_AS_OPENING, false) {
-            let opening = &self.core.shared.opening;
-            opening.set(opening.get() as usize - 1);
-        }
     }
 
     /// The next step towards on_open.
@@ -175,5 +167,12 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         } else {
             self.release(token, CloseMode::Orderly);
         }
+    }
+}
+
+/// It is open, or will never be: it no longer counts as being opened.
+pub(super) fn end_of_opening(extra: &mut Extra, shared: &LoopShared) {
+    if std::mem::take(&mut extra.counts_as_opening) {
+        shared.opening.set(shared.opening.get() as usize - 1);
     }
 }

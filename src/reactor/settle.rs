@@ -197,9 +197,12 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             return conn.end(reason);
         }
         conn.rare.set(Rare::OUTPUT_LOST, true);
+        // Nothing is left that a Writable would be for.
+        conn.send_blocked = false;
         conn.note_first_reason(reason);
         conn.outbound.clear(pool);
         self.drop_wire(token);
+        self.wake_resting(token);
         self.tell_output_lost(token);
     }
 
@@ -254,9 +257,12 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             conn.auto_paused = false;
             // What was lost is no room for more: who is told to write again would do so for ever.
             conn.want_drain = !conn.rare.has(Rare::OUTPUT_LOST);
-        } else if conn.auto_pause && !conn.auto_paused && pending > high {
+        } else if conn.pauses_itself(high) && !conn.auto_paused {
             conn.auto_paused = true;
             self.core.shared.metrics.pauses.add(1);
+        }
+        if pending <= low && !conn.send_blocked {
+            self.wake_resting(token);
         }
     }
 

@@ -69,8 +69,16 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             // One timer stands for all activity: it looks when it is due, and waits for the rest.
             // Traffic costs it nothing.
             Phase::Open => {
+                // What was written to it in this turn leaves before it is judged: an end would cut
+                // that off, and be a reset that takes what was sent before along.
+                if conn.dirty {
+                    self.settle(token);
+                }
                 self.note_progress(token);
-                if let Some(reason) = self.core.watch_silence(token) {
+                let is_open = |conn: &ConnCore| conn.phase == Phase::Open;
+                if self.core.table.get(token).is_some_and(is_open)
+                    && let Some(reason) = self.core.watch_silence(token)
+                {
                     self.end(token, reason);
                 }
             }

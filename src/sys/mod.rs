@@ -18,6 +18,7 @@ pub(crate) mod hang_up;
 pub(crate) mod inherit;
 pub(crate) mod interface;
 pub(crate) mod multicast;
+pub(crate) mod pipe;
 #[cfg(any(
     target_os = "linux",
     target_os = "android",

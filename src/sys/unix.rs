@@ -60,24 +60,23 @@ pub(crate) struct PathClaim {
     path: PathBuf,
     device: u64,
     inode: u64,
-    /// Somebody else removes it.
-    is_given_up: AtomicBool,
+    /// Somebody else removes it: another process, which serves on the socket too.
+    is_others: AtomicBool,
 }
 
 impl PathClaim {
     fn new(path: &Path) -> io::Result<PathClaim> {
         let path = std::path::absolute(path)?;
         let metadata = fs::symlink_metadata(&path)?;
-        Ok(PathClaim::of(path, (metadata.dev(), metadata.ino())))
+        let (device, inode) = (metadata.dev(), metadata.ino());
+        Ok(PathClaim { path, device, inode, is_others: AtomicBool::new(false) })
     }
 
-    fn of(path: PathBuf, (device, inode): (u64, u64)) -> PathClaim {
-        PathClaim { path, device, inode, is_given_up: AtomicBool::new(false) }
-    }
-
-    /// From another process, which has had it from [`file`](PathClaim::file).
+    /// From another process, which has had it from [`file`](PathClaim::file), and whose path it is
+    /// until that one [gives it up](PathClaim::give_up) and this one [takes it](PathClaim::take).
     pub(crate) fn inherited(path: &Path, file: (u64, u64)) -> io::Result<Arc<PathClaim>> {
-        Ok(Arc::new(PathClaim::of(std::path::absolute(path)?, file)))
+        let (path, (device, inode)) = (std::path::absolute(path)?, file);
+        Ok(Arc::new(PathClaim { path, device, inode, is_others: AtomicBool::new(true) }))
     }
 
     /// Device and inode of the file.
@@ -87,7 +86,12 @@ impl PathClaim {
 
     /// The path stays when the listener is closed: the socket lives on elsewhere.
     pub(crate) fn give_up(&self) {
-        self.is_given_up.store(true, Ordering::Release);
+        self.is_others.store(true, Ordering::Release);
+    }
+
+    /// The path goes when the listener is closed.
+    pub(crate) fn take(&self) {
+        self.is_others.store(false, Ordering::Release);
     }
 
     fn is_still_ours(&self) -> bool {
@@ -100,7 +104,7 @@ impl PathClaim {
 }
 
 /// Removes the path of a Unix socket when dropped, if the file there is still the one that was
-/// bound, and the claim was not given up. Drop it before the listener is closed: only while the
+/// bound, and it is nobody else's. Drop it before the listener is closed: only while the
 /// socket lives can no other file have been given its inode number.
 #[derive(Debug)]
 pub(crate) struct UnixPathGuard(Arc<PathClaim>);
@@ -117,7 +121,7 @@ impl UnixPathGuard {
 
 impl Drop for UnixPathGuard {
     fn drop(&mut self) {
-        if !self.0.is_given_up.load(Ordering::Acquire)
+        if !self.0.is_others.load(Ordering::Acquire)
             && self.0.is_still_ours()
             && let Err(error) = fs::remove_file(&self.0.path)
         {

@@ -165,19 +165,20 @@ fn a_million_timers_that_are_not_due_cost_a_turn_no_more_than_one() {
                 (),
             );
         }
-        let begun = Instant::now();
-        for turn in 1..=2_000 {
-            assert_eq!(wheel.expire(start + Duration::from_millis(turn)), None);
-            assert!(wheel.next_deadline().is_some());
-        }
-        begun.elapsed()
+        // The shortest of several times, in which the machine has not stood still.
+        let times = (0..10).map(|part| {
+            let begun = Instant::now();
+            for turn in part * 200..(part + 1) * 200 {
+                assert_eq!(wheel.expire(start + Duration::from_millis(turn + 1)), None);
+                assert!(wheel.next_deadline().is_some());
+            }
+            begun.elapsed()
+        });
+        times.min().unwrap()
     };
     let one = turns_take(1);
     let million = turns_take(1_000_000);
-    assert!(
-        million < one * 100 + Duration::from_millis(100),
-        "{one:?}, with a million {million:?}"
-    );
+    assert!(million < one * 100 + Duration::from_millis(10), "{one:?}, with a million {million:?}");
 }
 
 #[test]

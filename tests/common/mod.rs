@@ -4,9 +4,11 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Socket, Type};
 use tightloop::{Action, Client, Conn, Handler, Input, RunningServer, Server};
 
 /// No test waits longer than this for anything: far more than a loaded machine needs. An emulator
@@ -172,7 +174,7 @@ pub fn read_to_end(stream: &mut impl Read) -> Vec<u8> {
 
 /// Whether the next read finds the end of the stream or a broken connection, without data.
 pub fn is_closed(stream: &mut impl Read) -> bool {
-    match stream.read(&mut [0; 1]) {
+    match uninterrupted(|| stream.read(&mut [0; 1])) {
         Ok(0) => true,
         Ok(_) => false,
         Err(error) => {
@@ -236,6 +238,46 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// How often a test is tried that a machine can spoil by standing still meanwhile, as a virtual one
+/// does while others have its processors.
+const ATTEMPTS: u32 = 5;
+
+/// Runs a test in which something has to be done in less than `patience`, or nothing would be
+/// tested: each further attempt has twice as much. It fails if all do.
+pub fn patiently(patience: Duration, test: impl Fn(Duration)) {
+    let mut left = ATTEMPTS;
+    attempts(|| {
+        left -= 1;
+        test(patience * 2u32.pow(ATTEMPTS - 1 - left));
+    });
+}
+
+/// Runs a test of how soon something is done, which only a machine shows that does not stand still
+/// meanwhile. It fails if all attempts do.
+pub fn at_best(test: impl Fn()) {
+    attempts(test);
+}
+
+fn attempts(mut test: impl FnMut()) {
+    for attempt in 1..ATTEMPTS {
+        if catch_unwind(AssertUnwindSafe(&mut test)).is_ok() {
+            return;
+        }
+        println!("attempt {attempt} of {ATTEMPTS} has failed");
+    }
+    test();
+}
+
+/// A port on which nobody listens. It is taken, so that no other test gets it meanwhile, for as long
+/// as this process lives.
+pub fn closed_port() -> SocketAddr {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    std::mem::forget(socket);
+    address
+}
+
 /// A bare datagram socket on loopback that waits no longer than `DEADLINE`.
 pub fn datagram_peer() -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
@@ -243,10 +285,20 @@ pub fn datagram_peer() -> UdpSocket {
     socket
 }
 
+/// Calls again what a process that was stopped for a while has interrupted.
+pub fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
 /// The next datagram, whole.
 pub fn receive_datagram(socket: &UdpSocket) -> Vec<u8> {
     let mut bytes = vec![0; 70_000];
-    let length = socket.recv(&mut bytes).expect("a datagram comes");
+    let length = uninterrupted(|| socket.recv(&mut bytes)).expect("a datagram comes");
     bytes.truncate(length);
     bytes
 }

@@ -23,16 +23,26 @@ pub struct Clients {
 }
 
 impl Clients {
-    pub fn start(tcp: SocketAddr, unix: &Path) -> Self {
+    pub fn start(tcp: SocketAddr, unix: &Path, udp: SocketAddr) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let served = Arc::new(AtomicUsize::new(0));
         let threads = (0..6).map(|n| {
             let (stop, served, unix) = (stop.clone(), served.clone(), unix.to_owned());
             std::thread::spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
-                    match n % 2 {
-                        0 => ask(TcpStream::connect(tcp)?)?,
-                        _ => ask(UnixStream::connect(&unix)?)?,
+                    // Whoever is forgotten fails, and does not wait for ever.
+                    match n % 3 {
+                        0 => {
+                            let stream = TcpStream::connect(tcp)?;
+                            stream.set_read_timeout(Some(common::DEADLINE))?;
+                            ask(stream)?;
+                        }
+                        1 => {
+                            let stream = UnixStream::connect(&unix)?;
+                            stream.set_read_timeout(Some(common::DEADLINE))?;
+                            ask(stream)?;
+                        }
+                        _ => ask_by_datagram(udp)?,
                     }
                     served.fetch_add(1, Ordering::Relaxed);
                 }
@@ -67,6 +77,13 @@ pub fn ask(mut stream: impl Read + Write) -> io::Result<()> {
     stream.read_exact(&mut answer)
 }
 
+fn ask_by_datagram(to: SocketAddr) -> io::Result<()> {
+    let client = UdpSocket::bind("127.0.0.1:0")?;
+    client.set_read_timeout(Some(common::DEADLINE))?;
+    client.send_to(b"question", to)?;
+    client.recv(&mut [0; 8]).map(drop)
+}
+
 /// A server on TCP, Unix and UDP.
 pub fn on_all(server: Server, directory: &Directory) -> (Server, PathBuf) {
     let (path, url) = directory.socket("socket");
@@ -88,12 +105,9 @@ pub fn release_and_stop<H: tightloop::Handler>(server: RunningServer<H>) {
     common::stop(server);
 }
 
-/// Whether a UDP echo answers, within some tries: one that is lost is sent again.
+/// Whether a UDP echo answers.
 pub fn answers(to: SocketAddr) -> bool {
-    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
-    client.set_read_timeout(Some(common::DEADLINE)).unwrap();
-    client.send_to(b"?", to).unwrap();
-    client.recv(&mut [0; 8]).is_ok_and(|length| length == 1)
+    ask_by_datagram(to).is_ok()
 }
 
 /// Echo of streams and datagrams.

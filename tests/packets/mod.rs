@@ -22,7 +22,8 @@ pub fn client(address: &str) -> UdpSocket {
 
 pub fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
     let mut buffer = vec![0; 1 << 16];
-    let (length, from) = socket.recv_from(&mut buffer).expect("a datagram arrives");
+    let received = common::uninterrupted(|| socket.recv_from(&mut buffer));
+    let (length, from) = received.expect("a datagram arrives");
     buffer.truncate(length);
     (buffer, from)
 }

@@ -79,7 +79,8 @@ pub fn listen_until(
     mut done: impl FnMut(&mut ClientConnection) -> bool,
 ) {
     while !done(session) {
-        assert!(session.read_tls(stream).expect("the server speaks") > 0, "it has closed");
+        let length = common::uninterrupted(|| session.read_tls(stream));
+        assert!(length.expect("the server speaks") > 0, "it has closed");
         session.process_new_packets().expect("it speaks TLS");
     }
 }
@@ -106,7 +107,8 @@ pub fn duplex(client: Client, message: Vec<u8>, mut seen: impl FnMut(&[u8]) -> b
     let (mut received, mut plain) = (vec![0; 64 << 10], vec![0; 64 << 10]);
     let mut goes_on = true;
     while goes_on {
-        let count = stream.read(&mut received).expect("the server answers");
+        let count = common::uninterrupted(|| stream.read(&mut received));
+        let count = count.expect("the server answers");
         assert!(count > 0, "it has closed");
         let mut answer = Vec::new();
         {

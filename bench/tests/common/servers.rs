@@ -159,20 +159,21 @@ pub enum Fault {
     LosesTenth,
     /// Each tenth datagram is answered with another one's content.
     MixesUp,
-    /// Nothing at all is done for a while, once, so long after the start.
+    /// Nothing at all is done for a while, once, so long after the first bytes.
     Stalls { after: Duration, length: Duration },
 }
 
 pub struct Faulty {
     fault: Fault,
-    began: Instant,
+    /// When the first bytes came.
+    began: Option<Instant>,
     datagrams: usize,
     last: Vec<u8>,
 }
 
 impl Faulty {
     pub fn new(fault: Fault) -> Self {
-        Faulty { fault, began: Instant::now(), datagrams: 0, last: Vec::new() }
+        Faulty { fault, began: None, datagrams: 0, last: Vec::new() }
     }
 }
 
@@ -189,6 +190,7 @@ impl Handler for Faulty {
         count: &mut usize,
         input: &mut Input<'_>,
     ) -> Action {
+        self.began.get_or_insert_with(Instant::now);
         let mut bytes = input.take_all().to_vec();
         let range = *count..*count + bytes.len();
         *count += bytes.len();
@@ -217,7 +219,7 @@ impl Handler for Faulty {
 
     fn on_tick(&mut self, _: &mut Context<'_, Self>) -> Option<Duration> {
         let Fault::Stalls { after, length } = self.fault else { return None };
-        if self.began.elapsed() < after {
+        if self.began.is_none_or(|began| began.elapsed() < after) {
             return Some(Duration::from_millis(1));
         }
         // The stall is what is tested.

@@ -26,19 +26,24 @@ use crate::buf::outbound::Outbound;
 use crate::buf::pages::Pages;
 use crate::driver::datagrams::Datagrams;
 use crate::driver::{BYTES_PER_PLACE, LEAST_PLACES_PER_TURN};
-use crate::driver::{Buffer, CloseMode, Driver, Event, Outgoing, Sent, Sockets, Token, Waker};
+use crate::driver::{
+    Buffer, CloseMode, Driver, Event, Moved, Outgoing, Sent, Sockets, Token, Waker,
+};
 use crate::sys::route::Route;
 use crate::sys::socket::{Listener, Stream, connect_udp, start_connect};
 use crate::sys::sockopt::SocketOptions;
 
 mod datagram;
 mod listener;
+mod moving;
 mod place;
+mod queue;
 mod registration;
 mod socket;
 mod stream;
 
 use listener::ListenerEntry;
+use moving::Pipes;
 use place::Place;
 use stream::{StreamEntry, requeue};
 
@@ -66,6 +71,7 @@ pub(crate) struct Ready {
     datagrams: Datagrams<mio::net::UdpSocket>,
     /// The buffer that was lent last is a datagram's.
     lends_datagram: bool,
+    pipes: Pipes,
 }
 
 impl Ready {
@@ -85,6 +91,7 @@ impl Ready {
             listeners: Vec::new(),
             datagrams: Datagrams::default(),
             lends_datagram: false,
+            pipes: Pipes::default(),
             receive: vec![0; receive_buffer].into_boxed_slice(),
         })
     }
@@ -100,73 +107,6 @@ impl Ready {
         self.streams
             .get_mut(token.index)
             .filter(|e| e.socket.is_some() && e.generation == token.generation)
-    }
-
-    /// Turns what the poller reported into flags and places in the queue.
-    fn note(&mut self) {
-        for event in &self.fetched {
-            let (place, generation) = Place::unpack(event.token());
-            match place {
-                Place::Waker => self.woken = true,
-                Place::Stream(index) => {
-                    let Some(entry) = self.streams.get_mut(index) else { continue };
-                    if generation.is_some_and(|g| g != entry.generation) {
-                        continue;
-                    }
-                    entry.note(event);
-                    if !entry.queued {
-                        entry.queued = true;
-                        self.queue.push_back(place);
-                    }
-                }
-                Place::Listener(index) => {
-                    if let Some(Some(entry)) = self.listeners.get_mut(index as usize) {
-                        entry.note(place, &mut self.queue);
-                    }
-                }
-                Place::Datagram(index) => {
-                    let told = (event.is_readable() || event.is_error(), event.is_writable());
-                    self.datagrams.note(index, told, &mut self.queue);
-                }
-            }
-        }
-    }
-
-    /// What the stream at the queue's head has for the reactor, if anything. It goes to the
-    /// queue's end if it may have more.
-    #[inline(always)] // Once a message.
-    fn stream_event(&mut self, index: u32) -> Option<Event> {
-        let entry = self.streams.get_mut(index)?;
-        entry.queued = false;
-        let token = Token { index, generation: entry.generation };
-        let event = if entry.receives_bytes() {
-            match entry.receive(&mut self.receive) {
-                Ok(length) if length > 0 => {
-                    requeue(entry, index, &mut self.queue);
-                    self.spare = self.spare.saturating_sub(length / BYTES_PER_PLACE);
-                    return Some(Event::Received { token, buffer: Buffer { length } });
-                }
-                result => entry.received_none(token, result),
-            }
-        } else {
-            match entry.receives_pieces() {
-                true => return self.pieces_event(token),
-                false => entry.other_event(token),
-            }
-        };
-        debug_assert!(event.is_some() || !entry.has_more(), "it would be asked for ever");
-        requeue(entry, index, &mut self.queue);
-        event
-    }
-
-    /// What a socket that is no stream has for the reactor, if anything.
-    #[inline(never)]
-    fn other_event(&mut self, place: Place) -> Option<Event> {
-        match place {
-            Place::Listener(index) => self.listener_event(index),
-            Place::Datagram(index) => self.datagram_event(Some(index)),
-            Place::Stream(_) | Place::Waker => None,
-        }
     }
 }
 
@@ -184,6 +124,10 @@ impl Sockets for Ready {
             Some(socket) => socket.local_address(),
             None => Err(io::ErrorKind::NotConnected.into()),
         }
+    }
+
+    fn unsent(&self, token: Token) -> usize {
+        self.stream(token).map_or(0, |_| self.pipes.owed(token.index))
     }
 }
 
@@ -368,6 +312,25 @@ impl Driver for Ready {
         let sent = entry.send_slice(&bytes[stretch])?;
         *spare = spare.saturating_sub(sent.bytes / BYTES_PER_PLACE);
         Ok(sent)
+    }
+
+    fn set_moving(&mut self, token: Token, on: bool) {
+        self.set_stream_moving(token, on);
+    }
+
+    fn move_bytes(&mut self, from: Token, to: Token, limit: usize) -> Moved {
+        let moved = self.move_between(from, to, limit);
+        let Self { streams, queue, .. } = self;
+        for token in [from, to] {
+            if let Some(entry) = streams.get_mut(token.index) {
+                requeue(entry, token.index, queue);
+            }
+        }
+        moved
+    }
+
+    fn commit(&mut self, token: Token) -> io::Result<bool> {
+        Ok(self.stream(token).is_none_or(|entry| !entry.owes))
     }
 
     fn shutdown_write(&mut self, token: Token) -> io::Result<()> {

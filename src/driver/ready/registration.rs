@@ -58,6 +58,9 @@ impl Ready {
     pub(super) fn close_stream(&mut self, token: Token, mode: CloseMode) {
         let Some(entry) = self.stream_mut(token) else { return };
         let Some(socket) = entry.socket.take() else { return };
+        if std::mem::take(&mut entry.owes) {
+            self.pipes.forget(token.index);
+        }
         if socket.udp().is_some() {
             self.datagrams.forget_pieces(token);
         }

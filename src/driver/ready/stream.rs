@@ -45,13 +45,17 @@ pub(super) struct StreamEntry {
     /// There may be something to receive.
     pub(super) readable: bool,
     /// The end, an error or urgent data was reported: receive until nothing is left, short or not.
-    ending: bool,
+    pub(super) ending: bool,
     /// A send came back blocked.
-    blocked: bool,
+    pub(super) blocked: bool,
     /// The socket may take more, since the last send that was blocked.
-    writable: bool,
+    pub(super) writable: bool,
     /// An error was reported.
-    failed: bool,
+    pub(super) failed: bool,
+    /// What arrives may be moved to another stream: the reactor is asked before it is received.
+    pub(super) moves: bool,
+    /// It was moved a pipe's content that its socket has not taken yet.
+    pub(super) owes: bool,
 }
 
 impl StreamEntry {
@@ -84,7 +88,7 @@ impl StreamEntry {
     #[inline(always)] // Once a message.
     pub(super) fn receives_bytes(&self) -> bool {
         self.readable & self.receiving
-            && !(self.connecting | self.blocked & self.writable)
+            && !(self.connecting | self.blocked & self.writable | self.moves)
             && self.socket.as_ref().is_some_and(|socket| socket.udp().is_none())
     }
 
@@ -146,6 +150,9 @@ impl StreamEntry {
         if self.blocked && self.writable {
             self.blocked = false;
             return Some(Event::Writable { token });
+        }
+        if self.moves && self.readable && self.receiving {
+            return Some(Event::Movable { token });
         }
         if std::mem::take(&mut self.failed) && !self.receiving {
             let reset = RESET_IS_TOLD && socket.is_tcp();

@@ -22,7 +22,9 @@ use socket2::SockRef;
 
 use crate::addr::Address;
 use crate::buf::outbound::Outbound;
-use crate::driver::{Buffer, CloseMode, Driver, Event, Outgoing, Sent, Sockets, Token, Waker};
+use crate::driver::{
+    Buffer, CloseMode, Driver, Event, Moved, Outgoing, Sent, Sockets, Token, Waker,
+};
 use crate::sys::route::Route;
 use crate::sys::sockopt::SocketOptions;
 
@@ -32,9 +34,11 @@ mod ledger;
 mod limits;
 mod link;
 mod listener;
+mod moving;
 mod network;
 mod peer;
 mod random;
+mod relays;
 mod stream;
 mod told;
 mod weather;
@@ -44,6 +48,7 @@ pub(crate) use ledger::{Book, Ledger, REASONS, broadcast_byte, queued_pattern};
 pub(crate) use limits::Limits;
 use listener::Backlog;
 pub(crate) use network::{Item, Network, SharedNetwork, address_of, link_of};
+pub(crate) use peer::written_byte;
 pub(crate) use random::Random;
 pub(crate) use stream::SimStream;
 pub(crate) use told::PLANNED_PANIC;
@@ -234,6 +239,10 @@ impl Sockets for Sim {
             None => Err(io::ErrorKind::NotConnected.into()),
         }
     }
+
+    fn unsent(&self, token: Token) -> usize {
+        self.link(token).map_or(0, |link| self.network.borrow().links[link].pipe.len())
+    }
 }
 
 impl Driver for Sim {
@@ -366,6 +375,22 @@ impl Driver for Sim {
         stretch: Range<usize>,
     ) -> io::Result<Sent> {
         self.send_from(token, &self.bytes(buffer)[stretch])
+    }
+
+    fn commit(&mut self, token: Token) -> io::Result<bool> {
+        Ok(self.unsent(token) == 0)
+    }
+
+    fn set_moving(&mut self, token: Token, on: bool) {
+        if let Some(link) = self.link(token) {
+            let mut network = self.network.borrow_mut();
+            network.note("moving", link, usize::from(on));
+            network.links[link].moving = on;
+        }
+    }
+
+    fn move_bytes(&mut self, from: Token, to: Token, limit: usize) -> Moved {
+        self.move_between(from, to, limit)
     }
 
     fn shutdown_write(&mut self, token: Token) -> io::Result<()> {

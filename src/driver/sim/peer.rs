@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use super::link::{Segment, Stage};
 use super::network::{Item, Network};
 use super::random::Random;
+use super::relays::{KINDS, relayed_byte};
 use super::weather::Weather;
 
 /// A peer with nothing to do looks again after ever longer times, up to this.
@@ -32,6 +33,8 @@ pub(crate) enum Appetite {
 
 #[derive(Debug)]
 pub(crate) struct Peer {
+    /// What it sends may be relayed, and is of this kind; see `relays.rs`.
+    pub(crate) kind: Option<usize>,
     pub(crate) sent: usize,
     to_send: usize,
     chunk: usize,
@@ -71,7 +74,10 @@ impl Peer {
         };
         let chunk = random.pick(&[1, 50, 1_000, 100_000]).max(left / 500);
         let pace = 1 + random.below(weather.pace);
+        let relayed = random.chance(weather.relayed);
+        let kind = relayed.then(|| random.between(0, KINDS - 1));
         Peer {
+            kind,
             sent: 0,
             to_send: left,
             chunk,
@@ -93,8 +99,16 @@ impl Peer {
 }
 
 /// The byte at `place` of what the peer of `link` sends: below 0x80, see `ledger.rs`.
-pub(crate) fn pattern(link: usize, place: usize) -> u8 {
-    ((place.wrapping_mul(31) ^ (place >> 7) ^ link.wrapping_mul(17)) & 0x7f) as u8
+pub(super) fn pattern(kind: Option<usize>, link: usize, place: usize) -> u8 {
+    match kind {
+        Some(kind) => relayed_byte(kind, link, place),
+        None => written_byte(place.wrapping_mul(31) ^ (place >> 7) ^ link.wrapping_mul(17)),
+    }
+}
+
+/// One of the bytes that are not relayed and that handlers may write.
+pub(crate) fn written_byte(number: usize) -> u8 {
+    0x40 | (number & 0x3f) as u8
 }
 
 impl Network {
@@ -166,7 +180,8 @@ impl Network {
         if length == 0 {
             return false;
         }
-        let bytes = (peer.sent..peer.sent + length).map(|place| pattern(link, place)).collect();
+        let (kind, places) = (peer.kind, peer.sent..peer.sent + length);
+        let bytes = places.map(|place| pattern(kind, link, place)).collect();
         peer.sent += length;
         peer.to_send -= length;
         self.journal.note(self.now, "peer sends", link as u64, length as u64);

@@ -46,6 +46,9 @@ pub(crate) struct Weather {
     pub(crate) peers: usize,
     /// Datagrams that come.
     pub(crate) datagrams: usize,
+    /// Peers whose input may be relayed, and moves that the system does not do.
+    pub(crate) relayed: u64,
+    pub(crate) unmovable: u64,
     /// What the network gets wrong on purpose.
     pub(crate) sabotage: Option<Sabotage>,
 }
@@ -73,6 +76,8 @@ pub(crate) enum Sabotage {
     Spin,
     /// The handler keeps one of the loop's buffers.
     KeepBuffer,
+    /// What a target does not take of what is moved to it is lost.
+    LosePipe,
     /// A datagram is told twice.
     RepeatDatagram,
     /// Of datagrams that are sent together only the first is.
@@ -111,6 +116,8 @@ impl Weather {
             pace: random.pick(&[1, 100, 2_000, 50_000]),
             peers: random.between(0, 24),
             datagrams: random.pick(&[0, 0, 10, 60]),
+            relayed: random.pick(&[0, 0, 300, 900]),
+            unmovable: fault(random, 300),
             sabotage: None,
         }
     }

@@ -8,6 +8,9 @@
 //!             does not find one that is about to look for a connection. Whom they have brought is
 //!             told, or, where the listener rested, closed as the backlog is, unless that lives on in a
 //!             duplicate of the socket. The entry goes behind the last.
+//!   sweeping: where the socket lives on, the end comes behind some calls. The kernel wakes one accept
+//!             for a connection, and forgets it where that is cancelled then: of the duplicate nobody
+//!             is woken, and whoever waits for an answer would do so for ever.
 //! ```
 
 use std::collections::VecDeque;
@@ -19,7 +22,7 @@ use socket2::SockAddr;
 use crate::addr::Address;
 use crate::driver::Event;
 use crate::driver::uring::Uring;
-use crate::driver::uring::accepts::Accepts;
+use crate::driver::uring::accepts::{ACCEPTS, Accepts};
 use crate::driver::uring::queue::Place;
 use crate::driver::uring::ring::{Completion, Ring, Wait};
 use crate::driver::uring::settle::{cancel, poll};
@@ -49,6 +52,8 @@ pub(super) struct ListenerEntry {
     /// Nobody wants connections now.
     resting: bool,
     ending: bool,
+    /// How many may still be fetched by calls before the end: no more than there were accepts.
+    sweeps: usize,
     /// Accepted, and not told yet.
     held: VecDeque<(Stream, Address)>,
 }
@@ -70,6 +75,7 @@ impl ListenerEntry {
             queued: false,
             resting: false,
             ending: false,
+            sweeps: 0,
             held: VecDeque::new(),
         }
     }
@@ -106,11 +112,22 @@ impl ListenerEntry {
 
     /// Nothing of it is in the kernel, or on its way there, or still to be told.
     fn is_over(&self) -> bool {
-        let has_operations = match &self.way {
+        self.ending && self.socket.is_none() && self.held.is_empty() && !self.has_operations()
+    }
+
+    fn has_operations(&self) -> bool {
+        match &self.way {
             Way::Accepts(accepts) => accepts.are_armed(),
             Way::Calls { polls } => *polls,
-        };
-        self.ending && self.socket.is_none() && !has_operations && self.held.is_empty()
+        }
+    }
+
+    /// Whether connections are fetched by calls now.
+    fn calls(&self) -> bool {
+        match self.ending {
+            true => self.sweeps > 0 && !self.has_operations(),
+            false => matches!(self.way, Way::Calls { .. }),
+        }
     }
 
     /// Has the kernel look for connections, where it does not yet.
@@ -241,7 +258,9 @@ impl Uring {
         let entry = listeners.get_mut(number as usize).and_then(Option::as_mut);
         let Some(entry) = entry.filter(|entry| !entry.ending) else { return };
         entry.ending = true;
-        if lives_on && std::mem::take(&mut entry.resting) && !entry.held.is_empty() {
+        if lives_on {
+            entry.resting = false;
+            entry.sweeps = ACCEPTS;
             entry.note(number, queue);
         }
         if entry.resting {
@@ -268,7 +287,7 @@ impl Uring {
         let Self { listeners, again, .. } = self;
         for number in again.listeners() {
             let Some(place) = listeners.get_mut(*number as usize) else { continue };
-            if let Some(entry) = place.as_mut().filter(|entry| entry.ending) {
+            if let Some(entry) = place.as_mut().filter(|entry| entry.ending && entry.sweeps == 0) {
                 entry.socket = None;
             }
             place.take_if(|entry| entry.is_over());
@@ -352,23 +371,23 @@ impl Uring {
 
     fn accept_by_call(&mut self, number: u32) -> Option<Event> {
         let entry = self.listeners.get_mut(number as usize)?.as_mut()?;
-        if entry.ending || matches!(entry.way, Way::Accepts(_)) {
-            return None;
-        }
-        loop {
+        while entry.calls() {
+            entry.sweeps = entry.sweeps.saturating_sub(1);
             match entry.accept().and_then(|(stream, peer)| Ok((stream, address_of(&peer)?))) {
                 Ok((stream, peer)) => {
                     entry.note(number, &mut self.queue);
                     return Some(Event::Accepted { listener: number, stream, peer });
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
                 Err(error) if is_about_one_connection(&error) => {}
+                Err(_) if entry.ending => entry.sweeps = 0,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
                 Err(error) => {
                     entry.resting = true;
                     return Some(Event::AcceptFailed { listener: number, error });
                 }
             }
         }
+        None
     }
 
     /// Closes the connection of an accept that nobody will be told of.

@@ -11,9 +11,7 @@ use super::{MAX_PAYLOAD, Outgoing};
 pub(super) const BATCH: usize = 64;
 
 /// The kernel cuts a message into 64 datagrams at most (UDP_MAX_SEGMENTS of all kernels so far).
-const MAX_SEGMENTS: usize = 64;
-
-const _: () = assert!(BATCH <= MAX_SEGMENTS, "a batch cannot be too much for one message");
+const _: () = assert!(BATCH <= 64, "a batch cannot be too much for one message");
 
 /// Places of the table by which peers are found: twice as many as there can be peers.
 const PLACES: usize = 2 * BATCH;

@@ -225,6 +225,22 @@ fn a_listener_that_closes_tells_of_those_it_has_accepted_and_frees_its_port() {
     assert!(driver.next_event().is_none() && driver.listeners[0].is_none());
 }
 
+/// The kernel has woken accepts for them, and nobody of those who have a duplicate.
+#[test]
+fn those_whose_accepts_were_cancelled_just_then_are_told_of_where_the_socket_lives_on() {
+    let Some((mut driver, address)) = listening() else { return };
+    driver.wait(Some(Duration::ZERO)).unwrap();
+    let clients: Vec<_> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
+    // As if they had come behind the look that `close_listener` takes before it cancels.
+    let Uring { listeners, ring, .. } = &mut driver;
+    listeners[0].as_ref().unwrap().cancel(0, ring).unwrap();
+    driver.close_listener(0, true);
+    for client in &clients {
+        assert_accepts(&mut driver, client);
+    }
+    assert!(settle(&mut driver).is_empty() && driver.listeners[0].is_none());
+}
+
 #[test]
 fn whoever_was_accepted_and_not_told_of_is_closed_with_the_driver() {
     let Some((mut driver, address)) = listening() else { return };
