@@ -410,7 +410,7 @@ HOST = b"Host: a"
 
 
 def answer(status, body, extra=b"", kind=b"text/plain", head=False, connection=b""):
-    lines = b"HTTP/1.1 %s\r\nServer: tightloop\r\nDate: %s\r\nContent-Type: %s\r\n%s"
+    lines = b"HTTP/1.1 %s\r\nDate: %s\r\nContent-Type: %s\r\n%s"
     lines %= status, DATE, kind, extra
     lines += b"Content-Length: %d\r\n%s\r\n" % (len(body), connection)
     return lines + (b"" if head else body)

@@ -63,6 +63,7 @@ struct Totals {
     opened: u64,
     turns: u64,
     bytes: u64,
+    moved: u64,
     reasons: [u64; 17],
 }
 
@@ -72,6 +73,7 @@ impl Totals {
         self.opened += report.opened as u64;
         self.turns += report.turns as u64;
         self.bytes += report.bytes as u64;
+        self.moved += report.moved as u64;
         for (total, more) in self.reasons.iter_mut().zip(report.reasons) {
             *total += more as u64;
         }
@@ -79,13 +81,14 @@ impl Totals {
 
     fn print(&self, started: Instant) {
         println!(
-            "{} seeds in {:.1} s: {} failures, {} connections, {} turns, {} MB",
+            "{} seeds in {:.1} s: {} failures, {} connections, {} turns, {} MB, of which {} were moved",
             self.seeds + self.failures,
             started.elapsed().as_secs_f64(),
             self.failures,
             self.opened,
             self.turns,
             self.bytes / 1_000_000,
+            self.moved / 1_000_000,
         );
     }
 }

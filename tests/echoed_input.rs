@@ -5,7 +5,7 @@ mod common;
 mod scripted;
 
 use std::cell::Cell;
-use std::io::Write;
+use std::io::{BufReader, Write};
 use std::net::UdpSocket;
 use std::rc::Rc;
 
@@ -118,15 +118,17 @@ every_driver! {
             let writer = common::write_in_background(one, message.clone(), false);
             // A full stop comes after each stretch, wherever those end.
             let mut arrived = Vec::new();
+            let mut two = BufReader::new(two);
             while arrived.len() < size {
-                let byte = common::read(two, 1)[0];
+                let byte = common::read(&mut two, 1)[0];
                 if byte == message[arrived.len()] {
                     arrived.push(byte);
                 } else {
                     assert_eq!(byte, b'.', "at {} of {size}", arrived.len());
                 }
             }
-            assert_eq!(common::read(two, 1), b".");
+            assert_eq!(common::read(&mut two, 1), b".");
+            assert!(two.buffer().is_empty(), "there is more than was sent");
             writer.join().unwrap().unwrap();
             clients.reverse();
         }

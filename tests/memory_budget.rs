@@ -37,6 +37,9 @@ struct Peer {
 impl Peer {
     /// Sends what the kernel takes now, up to `most` of the message.
     fn push(&mut self, message: &[u8], most: usize) {
+        if self.sent == most {
+            return;
+        }
         self.stream.set_nonblocking(true).unwrap();
         while self.sent < most {
             match self.stream.write(&message[self.sent..most]) {

@@ -7,6 +7,7 @@ mod tls_client;
 
 use std::io::Read;
 use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -285,12 +286,16 @@ every_driver! {
     fn a_connector_without_a_name_for_it_ends_the_connection(driver) {
         let authority = Authority::new();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (accepted, is_accepted) = common::events();
+        let is_accepted = Arc::new(Mutex::new(is_accepted));
         let peer = thread::spawn({
             let listener = listener.try_clone().unwrap();
             move || {
                 let mut said = Vec::new();
+                let mut stream = listener.accept().unwrap().0;
+                accepted.send(()).unwrap();
                 // It may end by a reset; what was said before that is what counts.
-                let _ = listener.accept().unwrap().0.read_to_end(&mut said);
+                let _ = stream.read_to_end(&mut said);
                 said
             }
         });
@@ -299,12 +304,15 @@ every_driver! {
         let (told, events) = common::events();
         let client = common::start(common::server(driver), move |_| {
             let (to, connector, told) = (to.clone(), connector.clone(), told.clone());
+            let is_accepted = Arc::clone(&is_accepted);
             Script::new()
                 .tick(move |cx| {
                     cx.connect(&to).unwrap();
                     None
                 })
                 .open(move |conn| {
+                    // Windows hands out no connection that has been reset before.
+                    is_accepted.lock().unwrap().next();
                     conn.start_tls(&connector).unwrap();
                     conn.write(b"password");
                 })

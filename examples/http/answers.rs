@@ -55,7 +55,8 @@ impl Answers {
     /// With the Date of now.
     pub fn new() -> Self {
         let date = httpdate::fmt_http_date(SystemTime::now());
-        let common = format!("Server: tightloop\r\nDate: {date}\r\n");
+        // No Server: it helps nobody but those who look for one with a known weakness.
+        let common = format!("Date: {date}\r\n");
         let pages =
             PAGES.map(|(_, status, headers, body)| Rendered::new(&common, status, headers, body));
         Answers { common, pages }

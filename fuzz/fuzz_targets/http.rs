@@ -1,6 +1,7 @@
 //! The codec of the example `http`: whatever comes, and however it is cut, the same bytes are the same
-//! requests and the same refusal; and a head that it accepts is one for another parser too, of the same
-//! length. The first two bytes say where the rest is cut.
+//! requests and the same refusal; a head read in one pass is that read line by line; and a head that
+//! is accepted is one for another parser too, of the same length. The first two bytes say where the rest
+//! is cut.
 #![no_main]
 
 #[allow(dead_code, reason = "the fuzzer needs less of a request than a server")]
@@ -18,6 +19,10 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     cuts.sort();
     assert_eq!(read(bytes, cuts), whole);
     compare(bytes);
+    // Nothing is read in one pass behind a first byte that was read alone.
+    let mut by_lines = HeadReader::default();
+    let first = by_lines.read(bytes.get(..1).unwrap_or(bytes));
+    assert_eq!(HeadReader::default().read(bytes), first.and_then(|_| by_lines.read(bytes)));
 });
 
 /// Requests as the places where they end and the bytes of their bodies, and what ended it.

@@ -60,6 +60,11 @@ pub(crate) struct Proxied {
 }
 
 impl Extra {
+    /// Whether nobody is to be told of how the output gets on.
+    pub(crate) fn is_unobserved(&self) -> bool {
+        self.shared.is_none() && self.relay.as_ref().is_none_or(|relay| relay.resting.is_empty())
+    }
+
     /// Whether nothing is in it.
     pub(crate) fn is_empty(&self) -> bool {
         let Extra {

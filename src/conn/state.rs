@@ -260,6 +260,11 @@ impl ConnCore {
         self.phase == Phase::Open && !rests && !self.is_ending()
     }
 
+    /// Whether its reading is to rest for its own output. What is relayed adds nothing to that.
+    pub(crate) fn pauses_itself(&self, high_watermark: usize) -> bool {
+        self.auto_pause && self.outbound.len() > high_watermark && !self.rare.has(Rare::RELAYS)
+    }
+
     /// Whether others may still speak to it: it is open, or on the way to it, and not ending.
     #[inline]
     pub(crate) fn takes_commands(&self) -> bool {
@@ -306,7 +311,7 @@ impl ConnCore {
             && self.receiving
             && !busy
             && self.outbound.is_empty()
-            && self.extra.as_ref().is_none_or(|extra| extra.shared.is_none())
+            && self.extra.as_ref().is_none_or(|extra| extra.is_unobserved())
     }
 
     /// Whether the driver should receive.

@@ -108,10 +108,8 @@ pub(crate) enum Moved {
     Bytes { bytes: usize, blocked: bool },
     /// There is nothing now; there will be another event.
     Nothing,
-    /// They are to be received and sent, the usual way.
+    /// They are to be received and sent, the usual way, and so is the end of the stream.
     Unable,
-    /// As `Event::Ended`.
-    Ended,
     /// As `Event::Failed`.
     Failed(io::Error),
     /// So many have left the one, and the other takes no more.

@@ -109,6 +109,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         let reason = conn.take_reason();
         // Behind a broken session no output can be delivered; but the alert that tells so is.
         let broken_session = matches!(reason, CloseReason::Tls(_)) && conn.secured;
+        // Where a part was lost, the peer must not take what it has for the whole.
+        let has_left = has_left && !conn.rare.has(Rare::OUTPUT_LOST);
         let delivered =
             (conn.outbound.is_empty() && has_left && !matches!(reason, CloseReason::Aborted))
                 || broken_session;
@@ -161,6 +163,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     pub(super) fn let_go_of_memory(&mut self, token: Token) {
         self.end_tls(token);
         let core = &mut self.core;
+        core.ends_rest(token);
         let Some(conn) = core.table.get_mut(token) else { return };
         conn.inbound.clear(&mut core.pool);
         conn.outbound.clear(&mut core.pool);

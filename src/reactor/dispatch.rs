@@ -30,7 +30,6 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                 if let Some(conn) = self.core.table.get_mut(token) {
                     conn.send_blocked = false;
                     self.settle(token);
-                    self.target_drained(token);
                 }
             }
             Event::Movable { token } => self.movable(token),
@@ -135,11 +134,15 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             return self.settle(token);
         }
         let relays = conn.rare.has(Rare::RELAYS);
+        if relays && self.rests_first(token) {
+            return self.still_wanted(token);
+        }
+        let Some(conn) = self.core.table.get_mut(token) else { return };
         let mut inbound = std::mem::take(&mut conn.inbound);
-        let Fed { consumed, action } = if relays && self.relay_kept(token, inbound.as_slice()) {
-            Fed { consumed: inbound.len(), action: Action::Continue }
-        } else {
-            self.feed_bytes(token, inbound.as_slice())
+        let relayed = if relays { self.relay_kept(token, inbound.as_slice()) } else { None };
+        let Fed { consumed, action } = match relayed {
+            Some(consumed) => Fed { consumed, action: Action::Continue },
+            None => self.feed_bytes(token, inbound.as_slice()),
         };
         inbound.consume(consumed, &mut self.core.pool);
         match self.core.table.get_mut(token) {
@@ -147,6 +150,14 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             _ => inbound.clear(&mut self.core.pool),
         }
         self.after_traffic(token, action);
+    }
+
+    /// Leftover input is offered another time.
+    fn still_wanted(&mut self, token: Token) {
+        if let Some(conn) = self.core.table.get_mut(token) {
+            conn.want_offer = true;
+        }
+        self.settle(token);
     }
 
     pub(super) fn after_traffic(&mut self, token: Token, action: Action) {

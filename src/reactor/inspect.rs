@@ -2,6 +2,7 @@
 
 use crate::conn::core::{Core, Timer};
 use crate::conn::outbox::Outbox;
+use crate::conn::rare::Rare;
 use crate::conn::state::{ConnCore, Phase};
 use crate::conn::timeouts::Silence;
 use crate::driver::{Driver, Token};
@@ -82,6 +83,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             return Some("marked to be attended to without being on the list, or the reverse");
         }
         let rests = !listed && !self.core.urgent.contains(&token);
+        if let Some(rule) = self.broken_relay(token, conn, rests) {
+            return Some(rule);
+        }
         if conn.held_back && !(self.minds_budget && self.held_back.contains(&token)) {
             return Some("it is held back for ever");
         }
@@ -100,7 +104,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                 (!is_known).then_some("an attempt for nobody")
             }
             Phase::Opening => conn.watch.is_none().then_some("it may open for ever"),
-            Phase::Closing if conn.outbound.is_empty() => Some("all is delivered, but not closed"),
+            // A pipe's content may be on its way yet.
+            Phase::Closing if conn.outbound.is_empty() && !conn.send_blocked => {
+                Some("all is delivered, but not closed")
+            }
             Phase::Closing if rests && !conn.send_blocked => Some("its last output is forgotten"),
             Phase::Closing => conn.watch.is_none().then_some("it may deliver for ever"),
             Phase::Lingering if !conn.inbound.is_empty() || !conn.outbound.is_empty() => {
@@ -111,12 +118,43 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         }
     }
 
+    /// Who rests for the connection that its input goes to is known there, is not read from, and is
+    /// woken when there is room. `rests`: nobody is going to attend to the connection.
+    fn broken_relay(&self, token: Token, conn: &ConnCore, rests: bool) -> Option<&'static str> {
+        let resting = |conn: &ConnCore| {
+            let relay = conn.extra.as_ref().and_then(|extra| extra.relay.as_ref());
+            relay.map_or(Vec::new(), |relay| relay.resting.clone())
+        };
+        let table = &self.core.table;
+        if conn.rare.has(Rare::RELAY_RESTS) {
+            let target = conn.relays_to().and_then(|to| table.get(to));
+            let times = target.map_or(0, |target| {
+                resting(target).into_iter().filter(|resting| *resting == token).count()
+            });
+            if times != 1 {
+                return Some("it rests for one that does not know it, or knows it twice");
+            }
+        }
+        let who = resting(conn);
+        let is_known = |source: &Token| {
+            table.get(*source).is_some_and(|source| {
+                source.rare.has(Rare::RELAY_RESTS) && source.relays_to() == Some(token)
+            })
+        };
+        if !who.iter().all(is_known) {
+            return Some("it is to wake one that does not rest for it");
+        }
+        let has_room = !conn.send_blocked && conn.outbound.len() <= self.core.options.low_watermark;
+        (rests && has_room && !who.is_empty()).then_some("others rest for it, and it has room")
+    }
+
     /// What an open connection that nobody is going to attend to would wait for in vain.
     fn forgotten(&self, conn: &ConnCore) -> Option<&'static str> {
         let options = &self.core.options;
         let pending = conn.outbound.len();
         let takes_input = conn.takes_input();
         let done = pending == 0;
+        let shuts = conn.want_shutdown_write && done;
         // Signed: a watch that is due and not looked at yet lies in the past.
         let watched_in = conn.watch_due.wrapping_sub(self.core.now_ms) as i32;
         let watched_too_late = match conn.silence(self.core.now_ms, self.core.patience) {
@@ -134,12 +172,12 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             (conn.want_drain, "on_drain is forgotten"),
             (conn.want_offer && takes_input, "leftover input is forgotten"),
             (conn.want_eof && takes_input, "the peer's FIN is forgotten"),
-            (conn.want_shutdown_write && done && !conn.write_shut, "its FIN is forgotten"),
+            (shuts && !conn.write_shut && !conn.send_blocked, "its FIN is forgotten"),
             (conn.write_shut && conn.eof && !conn.want_eof, "both have closed, and it is open"),
             (conn.above_high && pending <= options.low_watermark, "it waits for a drain"),
             (conn.auto_paused && pending <= options.low_watermark, "its reading rests for nothing"),
             (
-                conn.auto_pause && !conn.auto_paused && pending > options.high_watermark,
+                conn.pauses_itself(options.high_watermark) && !conn.auto_paused,
                 "its reading does not rest",
             ),
             (pending > options.max_pending_output, "too much output is pending"),

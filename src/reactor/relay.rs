@@ -7,7 +7,8 @@
 //!           `---------> a pipe of the driver -'   bulk: moved by the kernel
 //! ```
 //! The source rests, by the mark `RELAY_RESTS`, while the target's socket is full or its output above
-//! the high watermark. The target knows the sources that rest for it, and wakes them when it has
+//! the high watermark; what it has received by then is kept, so that many sources of one target do not
+//! bring that to its limit. The target knows the sources that rest for it, and wakes them when it has
 //! drained, and when it is gone. A driver that moves bytes by itself counts those it has taken from the
 //! source as sent; what the target's socket has not taken it sends ahead of all else (see the driver's
 //! contract), so that order needs no thought here.
@@ -16,7 +17,7 @@ use crate::conn::Conn;
 use crate::conn::core::Core;
 use crate::conn::id::ConnId;
 use crate::conn::rare::Rare;
-use crate::conn::state::Phase;
+use crate::conn::state::{ConnCore, Phase};
 use crate::driver::{Buffer, Driver, Moved, Sockets, Token};
 use crate::error::CloseReason;
 use crate::handler::Handler;
@@ -32,13 +33,18 @@ const MOST_MOVED: usize = 1024 * 1024;
 impl<D: Driver, H: Handler> Reactor<D, H> {
     /// A receive buffer of a connection that relays; comes back where it is the handler's after all.
     pub(super) fn relay_received(&mut self, token: Token, buffer: Buffer) -> Option<Buffer> {
+        if self.rests_first(token) {
+            self.received_out_of_turn(token, buffer);
+            self.settle(token);
+            return None;
+        }
         let Self { driver, core, .. } = self;
         let bytes = driver.bytes(&buffer);
         let length = bytes.len();
         let Some(to) = pass_on(core, &*driver, token, bytes, bytes) else { return Some(buffer) };
         self.send_lent(&buffer);
         self.driver.recycle(buffer);
-        if length >= BULK && self.may_move(token, to) {
+        if length >= self.bulk() && self.may_move(token, to) {
             self.driver.set_moving(token, true);
         }
         self.rest_if_full(token, to);
@@ -46,12 +52,27 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         None
     }
 
-    /// The same for input that lies in the process; answers whether that is done.
-    pub(super) fn relay_kept(&mut self, token: Token, bytes: &[u8]) -> bool {
+    /// The same for input that lies in the process; answers how much of it that was. None if it is the
+    /// handler's after all.
+    pub(super) fn relay_kept(&mut self, token: Token, bytes: &[u8]) -> Option<usize> {
         let Self { driver, core, .. } = self;
-        let Some(to) = pass_on(core, &*driver, token, bytes, &[]) else { return false };
+        // A handler may have left much more than the target should have pending.
+        let most = core.options.high_watermark.max(BULK);
+        let bytes = &bytes[..bytes.len().min(most)];
+        let to = pass_on(core, &*driver, token, bytes, &[])?;
         self.rest_if_full(token, to);
-        true
+        Some(bytes.len())
+    }
+
+    /// Has a connection with input rest if its target is full already.
+    pub(super) fn rests_first(&mut self, token: Token) -> bool {
+        let conn = self.core.table.get(token);
+        conn.and_then(|conn| conn.relays_to()).is_some_and(|to| self.rest_if_full(token, to))
+    }
+
+    /// A smaller receive buffer that comes full is much as well.
+    fn bulk(&self) -> usize {
+        BULK.min(self.core.options.receive_buffer)
     }
 
     /// The driver has input that it could move.
@@ -60,10 +81,14 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             conn.phase == Phase::Open && conn.takes_input() && conn.inbound.is_empty()
         });
         let to = conn.and_then(|conn| conn.relays_to());
+        if to.is_some_and(|to| self.rest_if_full(token, to)) {
+            // There will be another event when it is read from again.
+            return;
+        }
         match to.filter(|to| self.may_move(token, *to)) {
             Some(to) => self.move_on(token, to),
             None => {
-                // The usual way, which may know that the target is full.
+                // The usual way.
                 self.driver.set_moving(token, false);
             }
         }
@@ -85,8 +110,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                 if blocked {
                     self.socket_is_full(to);
                 }
-                self.tell_completions(to);
-                if bytes < BULK {
+                if bytes < self.bulk() {
                     self.driver.set_moving(token, false);
                 }
                 self.rest_if_full(token, to);
@@ -96,7 +120,6 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             Moved::Unable => {
                 self.driver.set_moving(token, false);
             }
-            Moved::Ended => self.ended(token),
             Moved::Failed(error) => self.end(token, CloseReason::from_io(error)),
             Moved::Refused { bytes, error } => {
                 self.note_moved(token, to, bytes);
@@ -122,44 +145,37 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.core.note_relayed(token, bytes);
     }
 
-    /// The source rests while its target is too full.
-    fn rest_if_full(&mut self, token: Token, to: Token) {
+    /// The source rests while its target is too full. Answers whether it does.
+    fn rest_if_full(&mut self, token: Token, to: Token) -> bool {
         let high = self.core.options.high_watermark;
-        let Some(target) = self.core.table.get_mut(to) else { return };
+        let Some(conn) = self.core.table.get(token) else { return false };
+        // The target's pre_write may have come between.
+        let relays = conn.relays_to() == Some(to);
+        let Some(target) = self.core.table.get(to).filter(|_| relays) else { return false };
         if !target.send_blocked && target.outbound.len() <= high {
-            return;
+            return false;
         }
-        let resting = &mut target.extra_mut().relay.get_or_insert_default().resting;
-        if !resting.contains(&token) {
-            resting.push(token);
+        let rests = |conn: &mut ConnCore| conn.rare.set(Rare::RELAY_RESTS, true);
+        if self.core.table.get_mut(token).is_some_and(|conn| !rests(conn)) {
             self.core.shared.metrics.pauses.add(1);
+            if let Some(target) = self.core.table.get_mut(to) {
+                target.extra_mut().relay.get_or_insert_default().resting.push(token);
+            }
         }
-        if let Some(conn) = self.core.table.get_mut(token) {
-            conn.rare.set(Rare::RELAY_RESTS, true);
-        }
+        // Not left to `settle`, to which a source that rests looks as if nothing were to be done.
+        self.settle_reading(token);
+        true
     }
 
-    /// The target's socket takes more: those who rest for it go on, if there is room.
-    pub(super) fn target_drained(&mut self, to: Token) {
-        let low = self.core.options.low_watermark;
-        let Some(target) = self.core.table.get(to) else { return };
-        if !target.send_blocked && target.outbound.len() <= low {
-            self.wake_resting(to);
-        }
-    }
-
-    /// Those who rest for this connection go on.
+    /// Those who rest for this connection go on: it has drained, or takes nothing any more.
     pub(super) fn wake_resting(&mut self, to: Token) {
         let extra = self.core.table.get_mut(to).and_then(|conn| conn.extra.as_mut());
         let Some(relay) = extra.and_then(|extra| extra.relay.as_mut()) else { return };
         for token in std::mem::take(&mut relay.resting) {
             let Some(conn) = self.core.table.get_mut(token) else { continue };
-            // It may rest for another one by now.
-            if conn.relays_to().is_none_or(|now| now == to) {
-                conn.rare.set(Rare::RELAY_RESTS, false);
-                conn.want_offer |= !conn.inbound.is_empty();
-                self.core.touch(token);
-            }
+            conn.rare.set(Rare::RELAY_RESTS, false);
+            conn.want_offer |= !conn.inbound.is_empty();
+            self.core.touch(token);
         }
     }
 }
@@ -188,7 +204,7 @@ fn pass_on(
     match Conn::lent(core, sockets, token, received).peer(other) {
         Some(mut other) => other.write(bytes),
         None => {
-            core.table.get_mut(token)?.ends_relaying();
+            core.ends_relaying(token);
             return None;
         }
     };

@@ -193,10 +193,12 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     pub(super) fn output_lost(&mut self, token: Token, reason: CloseReason) {
         let Core { table, pool, .. } = &mut self.core;
         let Some(conn) = table.get_mut(token) else { return };
+        conn.rare.set(Rare::OUTPUT_LOST, true);
         if conn.phase != Phase::Open || conn.is_ending() || conn.paused || conn.eof {
             return conn.end(reason);
         }
-        conn.rare.set(Rare::OUTPUT_LOST, true);
+        // Nothing is left that a Writable would be for.
+        conn.send_blocked = false;
         conn.note_first_reason(reason);
         conn.outbound.clear(pool);
         self.drop_wire(token);
@@ -255,10 +257,12 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             conn.auto_paused = false;
             // What was lost is no room for more: who is told to write again would do so for ever.
             conn.want_drain = !conn.rare.has(Rare::OUTPUT_LOST);
-            self.target_drained(token);
-        } else if conn.auto_pause && !conn.auto_paused && pending > high {
+        } else if conn.pauses_itself(high) && !conn.auto_paused {
             conn.auto_paused = true;
             self.core.shared.metrics.pauses.add(1);
+        }
+        if pending <= low && !conn.send_blocked {
+            self.wake_resting(token);
         }
     }
 

@@ -12,7 +12,7 @@ use crate::conn::Conn;
 use crate::conn::context::Context;
 use crate::conn::dial::Connect;
 use crate::conn::id::ConnId;
-use crate::driver::sim::{Network, address_of};
+use crate::driver::sim::{Network, address_of, written_byte};
 use crate::handler::Action;
 
 impl Network {
@@ -64,11 +64,22 @@ impl Subject {
         self.links.iter().nth(pick as usize).map(|(id, link)| (*id, *link))
     }
 
+    /// To be relayed to: now and then it is the same.
+    pub(super) fn any_other_link(&mut self, link: usize) -> Option<(ConnId, usize)> {
+        let mut other = self.any_link()?;
+        for _ in 0..4 {
+            if other.1 == link {
+                other = self.any_link()?;
+            }
+        }
+        Some(other)
+    }
+
     /// One thing done to a connection, its own or another.
     pub(super) fn act_on(&mut self, conn: &mut Conn<'_>, link: usize) {
         let (ends, choice, wait) = {
             let random = &mut self.network.borrow_mut().random;
-            (random.chance(self.plan.ends * 3), random.below(12), random.below(3_000))
+            (random.chance(self.plan.ends * 3), random.below(14), random.below(3_000))
         };
         if ends {
             return self.end(conn, link);
@@ -86,8 +97,40 @@ impl Subject {
             7 => conn.set_timer(Some(wait).filter(|wait| wait.as_millis() % 4 > 0)),
             8 => self.set_timeout(conn, link, wait),
             9 => drop(self.connect(conn)),
-            10 => conn.set_auto_pause(wait.as_millis().is_multiple_of(2)),
+            10 | 11 => self.change_relay(conn, link),
+            12 => conn.set_auto_pause(wait.as_millis().is_multiple_of(2)),
             _ => conn.flush(),
+        }
+    }
+
+    /// Relays to another one, or no more.
+    fn change_relay(&mut self, conn: &mut Conn<'_>, link: usize) {
+        let choice = self.network.borrow_mut().random.below(10);
+        if choice < 5 && self.relays.contains_key(&link) {
+            // It goes on, for else little would be relayed.
+        } else if choice < 7 {
+            self.relays.remove(&link);
+            self.network.borrow_mut().stops_relaying(link, conn.relayed() as usize);
+            conn.stop_relaying();
+        } else if let Some((other, to)) = self.any_other_link(link) {
+            self.relay(conn, link, other, to);
+        }
+    }
+
+    pub(super) fn relay(&mut self, conn: &mut Conn<'_>, link: usize, other: ConnId, to: usize) {
+        let may = self.network.borrow().may_relay(link, to);
+        if may && conn.relay_to(other) {
+            self.relays.insert(link, other);
+            self.network.borrow_mut().relays(link, to, conn.relayed() as usize);
+        }
+    }
+
+    /// on_traffic is called: nothing is relayed, if it was, as there is nobody to relay to.
+    pub(super) fn is_offered(&mut self, conn: &mut Conn<'_>, link: usize) {
+        let mut network = self.network.borrow_mut();
+        network.stops_relaying(link, conn.relayed() as usize);
+        if self.relays.remove(&link).is_some_and(|other| conn.peer(other).is_some()) {
+            network.fail(format!("link {link}: input is offered that is to be relayed"));
         }
     }
 
@@ -176,7 +219,7 @@ impl Subject {
             let random = &mut self.network.borrow_mut().random;
             let length = random.size(self.plan.write).min(*budget);
             let first = random.below(128) as usize;
-            (first..first + length).map(|n| ((n ^ (n >> 7)) & 0x7f) as u8).collect()
+            (first..first + length).map(|n| written_byte(n ^ (n >> 6))).collect()
         };
         *budget -= bytes.len();
         self.write(conn, link, &bytes);
@@ -247,7 +290,7 @@ impl Subject {
 
     /// Writes to all that are open; who takes it is seen by what is pending.
     fn broadcast(&mut self, cx: &mut Context<'_, Self>) {
-        let bytes = Bytes::from_static(&[0x2a; 600]);
+        let bytes = Bytes::from_static(&[0x6a; 600]);
         let mut before = Vec::new();
         cx.for_each(|conn, state| before.push((state.link, conn.pending())));
         cx.broadcast(bytes.clone());

@@ -17,6 +17,7 @@ impl Simulation {
         if let Err(rule) = self.reactor.check_between_turns() {
             self.network.borrow_mut().fail(rule);
         }
+        self.note_relayed();
         self.check_streams();
         self.check_outcomes();
         self.check_budget();
@@ -31,6 +32,18 @@ impl Simulation {
         let late = network.ledger.stop_deadline.is_some_and(|d| network.now > d + LEEWAY);
         if late && !self.reactor.is_stopped() {
             network.fail("the stop's deadline has passed".to_owned());
+        }
+    }
+
+    /// What the loop says to have relayed is compared with what arrives.
+    fn note_relayed(&mut self) {
+        let mut network = self.network.borrow_mut();
+        for (token, link) in self.reactor.driver().open_streams() {
+            let conn = self.reactor.core().table.get(token);
+            let extra = conn.and_then(|conn| conn.extra.as_ref());
+            if let Some(relay) = extra.and_then(|extra| extra.relay.as_ref()) {
+                network.has_relayed(link, relay.bytes as usize);
+            }
         }
     }
 
@@ -53,7 +66,10 @@ impl Simulation {
             let told_end = connection.fin_told || connection.reset_told;
             let connects = matches!(conn.phase, Phase::Connecting | Phase::Attempt);
             let rests = !conn.dirty && !connects;
-            let pending = book.written + book.queued - book.taken_written - book.taken_queued;
+            let pending = book.written + book.queued + book.relayed_in
+                - book.taken_written
+                - book.taken_queued
+                - book.taken_relayed;
             let takes_all = conn.phase == Phase::Open && conn.takes_output() && has_no_mail;
             let waits = conn.send_blocked && matches!(conn.phase, Phase::Open | Phase::Closing);
             let rules = [

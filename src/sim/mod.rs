@@ -58,6 +58,8 @@ pub struct Report {
     pub opened: usize,
     /// Bytes received and sent.
     pub bytes: usize,
+    /// Bytes that the driver has moved from one connection to another.
+    pub moved: usize,
     /// How many connections ended by which [`CloseReason`](crate::CloseReason), in their order.
     pub reasons: [usize; REASONS],
 }
@@ -120,15 +122,11 @@ impl Simulation {
         let mut weather = Weather::by_chance(&mut random);
         let mut options = plan::options_by_chance(&mut random, weather.receive_buffer);
         let mut plan = Plan::by_chance(&mut random);
+        if weather.in_bulk {
+            plan::calm(&mut random, &mut options, &mut plan);
+        }
         change(&mut weather, &mut options, &mut plan);
-        options.on_panic = match plan.panics {
-            // One that is not meant is to be seen.
-            0 => PanicPolicy::StopServer,
-            _ => PanicPolicy::CloseConnection,
-        };
-        options.check().map_err(|error| error.to_string())?;
-        // Less than may be asked for: the simulated peers are few.
-        options.memory_budget = plan.memory_budget;
+        fit_options(&mut options, &plan)?;
         let mut network = Network::new(random, weather, trace);
         network.ledger = Ledger::new(&options);
         network.limits = Limits::new(&options);
@@ -203,6 +201,7 @@ impl Simulation {
     /// The end: nothing is left in the loop, and what is on its way arrives.
     fn finish(mut self) -> Result<Report, String> {
         self.check_stopped();
+        let moved = self.shared.metrics.bytes_moved.get() as usize;
         let Simulation { network, reactor, turns, .. } = self;
         drop(reactor);
         let mut network = network.borrow_mut();
@@ -216,9 +215,23 @@ impl Simulation {
             turns,
             opened: network.ledger.opened,
             bytes: network.ledger.delivered + network.ledger.taken,
+            moved,
             reasons: network.ledger.reasons,
         })
     }
+}
+
+/// What follows from the plan.
+fn fit_options(options: &mut Options, plan: &Plan) -> Result<(), String> {
+    options.on_panic = match plan.panics {
+        // One that is not meant is to be seen.
+        0 => PanicPolicy::StopServer,
+        _ => PanicPolicy::CloseConnection,
+    };
+    options.check().map_err(|error| error.to_string())?;
+    // Less than may be asked for: the simulated peers are few.
+    options.memory_budget = plan.memory_budget;
+    Ok(())
 }
 
 fn server_shared(options: &Arc<Options>, shared: &Arc<LoopShared>, start: Instant) -> ServerShared {

@@ -101,6 +101,20 @@ pub(crate) fn options_by_chance(random: &mut Random, receive_buffer: usize) -> O
     }
 }
 
+/// Fewer of the ends that keep much from being relayed between the same two.
+pub(crate) fn calm(random: &mut Random, options: &mut Options, plan: &mut Plan) {
+    plan.acts = random.pick(&[0, 20, 20, 200]);
+    plan.ends = random.pick(&[0, 0, 5]);
+    plan.never = 0;
+    plan.lifetime = random.pick(&[2_000_000, 30_000_000]);
+    plan.threads = plan.threads.max(plan.lifetime / 300);
+    (options.max_connections, options.max_connections_per_ip) = (usize::MAX, usize::MAX);
+    options.accept_rate = None;
+    (options.idle_timeout, options.read_idle_timeout) = (None, None);
+    (options.write_idle_timeout, options.first_byte_timeout) = (None, None);
+    options.max_pending_output = options.max_pending_output.max(1 << 20);
+}
+
 fn turn_by_chance(random: &mut Random) -> TurnLimits {
     let events = random.pick(&[1, 5, 1024, 1024]);
     TurnLimits {

@@ -55,6 +55,8 @@ pub(crate) struct Subject {
     pub(crate) links: BTreeMap<ConnId, usize>,
     pub(crate) connects_left: usize,
     pub(crate) jobs_run: usize,
+    /// Where the input of a link goes.
+    pub(crate) relays: BTreeMap<usize, ConnId>,
     /// Bytes that each link may still write of its own accord.
     pub(crate) budgets: BTreeMap<usize, usize>,
 }
@@ -69,6 +71,7 @@ impl Subject {
             links: BTreeMap::new(),
             connects_left,
             jobs_run: 0,
+            relays: BTreeMap::new(),
             budgets: BTreeMap::new(),
         }
     }
@@ -109,7 +112,25 @@ impl Subject {
             }
             answer => answer,
         };
+        let relayed = self.network.borrow().links[link].peer.kind.is_some();
+        if relayed {
+            // What nobody writes but he who relays must not be written otherwise.
+            self.relay_at_once(conn, link, answer);
+            return State { link, appetite, answer: Answer::Nothing };
+        }
         State { link, appetite, answer }
+    }
+
+    /// Relays to whom it would otherwise forward to, or to anybody.
+    fn relay_at_once(&mut self, conn: &mut Conn<'_>, link: usize, answer: Answer) {
+        let other = match answer {
+            Answer::Forward(other) => other.and_then(|id| Some((id, *self.links.get(&id)?))),
+            Answer::Nothing => None,
+            _ => self.any_other_link(link),
+        };
+        if let Some((other, to)) = other {
+            self.relay(conn, link, other, to);
+        }
     }
 
     /// Consumes some of the input and answers it.
@@ -182,6 +203,7 @@ impl Handler for Subject {
         input: &mut Input<'_>,
     ) -> Action {
         self.called(state, "on_traffic");
+        self.is_offered(conn, state.link);
         self.network.borrow_mut().offers(state.link, input.as_slice());
         self.consume(conn, state, input);
         self.act(conn, state.link)
@@ -223,6 +245,7 @@ impl Handler for Subject {
 
     fn on_eof(&mut self, conn: &mut Conn<'_>, state: &mut State) -> Action {
         self.called(state, "on_eof");
+        self.network.borrow_mut().has_relayed(state.link, conn.relayed() as usize);
         let stays = {
             let mut network = self.network.borrow_mut();
             let half_close = network.ledger.half_close;
@@ -274,6 +297,8 @@ impl Handler for Subject {
 
     fn on_close(&mut self, conn: &mut Conn<'_>, state: State, reason: CloseReason) {
         self.links.remove(&conn.id());
+        self.relays.remove(&state.link);
+        self.network.borrow_mut().stops_relaying(state.link, conn.relayed() as usize);
         let forgets = self.network.borrow().sabotages(Sabotage::ForgetClose);
         let twice = self.network.borrow().sabotages(Sabotage::CloseTwice);
         for _ in 0..(1 + usize::from(twice)) * usize::from(!forgets) {

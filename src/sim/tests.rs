@@ -110,6 +110,7 @@ fn who_is_held_back_is_read_idle_though_its_reading_rested_before() {
 fn whoever_pre_write_has_brought_above_the_high_mark_gets_its_on_drain() {
     run_scene(|_, options, plan| {
         (options.high_watermark, options.low_watermark) = (1_000, 1_000);
+        options.max_pending_output = options.max_pending_output.max(1_000);
         (plan.acts, plan.write, plan.budget) = (700, 5_000, 100_000);
     });
 }
@@ -127,6 +128,21 @@ fn who_was_held_back_is_let_go_when_there_is_memory_again() {
     });
 }
 
+#[test]
+fn what_is_relayed_arrives_whole_and_nobody_rests_for_ever() {
+    run_scene(|weather, options, plan| {
+        (weather.relayed, weather.peer_bytes) = (900, 300_000);
+        (weather.window, weather.pace, weather.short) = (64 << 10, 2_000, 100);
+        options.high_watermark = options.high_watermark.max(1_000);
+        options.max_pending_output = options.high_watermark + (64 << 20);
+        options.max_connections = usize::MAX;
+        options.max_connections_per_ip = usize::MAX;
+        options.accept_rate = None;
+        (plan.acts, plan.connects) = (200, 20);
+        weather.peers = weather.peers.max(8);
+    });
+}
+
 /// Plants a bug, and answers the rules that some seeds then break.
 fn found(sabotage: Sabotage) -> Vec<String> {
     let plant = |weather: &mut Weather, options: &mut Options, plan: &mut Plan| {
@@ -135,6 +151,12 @@ fn found(sabotage: Sabotage) -> Vec<String> {
             options.receive_buffer = weather.receive_buffer.min(1 << 10);
             weather.receive_buffer = options.receive_buffer;
             plan.acts = 300;
+        }
+        if sabotage == Sabotage::LosePipe {
+            (weather.relayed, weather.peer_bytes, weather.window) = (900, 300_000, 64 << 10);
+        }
+        if sabotage == Sabotage::LoseDatagram {
+            (weather.datagrams, plan.datagram_sockets) = (60, 1);
         }
         weather.sabotage = Some(sabotage);
         weather.peers = weather.peers.max(5);
@@ -165,6 +187,11 @@ fn a_byte_that_is_sent_twice_is_noticed() {
 #[test]
 fn a_sent_byte_that_is_lost_is_noticed() {
     assert_found(Sabotage::LoseSentByte, "the peer read");
+}
+
+#[test]
+fn what_is_lost_between_two_sockets_is_noticed() {
+    assert_found(Sabotage::LosePipe, "the peer read");
 }
 
 #[test]

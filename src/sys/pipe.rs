@@ -10,7 +10,8 @@ use socket2::SockRef;
 pub(crate) struct Pipe(ends::Ends);
 
 impl Pipe {
-    /// A pipe; an error of kind `Unsupported` where the system does not move bytes like this.
+    /// A pipe; an error of kind `Unsupported` where the system does not move bytes like this, or where
+    /// the process would be killed by a SIGPIPE when a target has gone: `splice` knows no MSG_NOSIGNAL.
     pub(crate) fn new() -> io::Result<Self> {
         ends::Ends::new().map(Pipe)
     }
@@ -42,6 +43,9 @@ mod ends {
 
     impl Ends {
         pub(super) fn new() -> io::Result<Self> {
+            if is_killed_by_sigpipe() {
+                return Err(io::ErrorKind::Unsupported.into());
+            }
             let mut ends: [RawFd; 2] = [-1; 2];
             // SAFETY: pipe2 writes two descriptors to a place that has room for two.
             if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) } != 0 {
@@ -61,6 +65,16 @@ mod ends {
         pub(super) fn drain(&self, to: &SockRef<'_>, most: usize) -> io::Result<usize> {
             splice(self.read.as_raw_fd(), to.as_raw_fd(), most)
         }
+    }
+
+    /// Programs in Rust ignore the signal from the start, unless they change that or are but a library
+    /// in a process of another language.
+    fn is_killed_by_sigpipe() -> bool {
+        // SAFETY: for a C structure of integers and addresses all zeros are a value.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        // SAFETY: nothing is set, and sigaction writes to a place of its own type.
+        let result = unsafe { libc::sigaction(libc::SIGPIPE, std::ptr::null(), &raw mut action) };
+        result == 0 && action.sa_sigaction == libc::SIG_DFL
     }
 
     fn splice(from: RawFd, to: RawFd, most: usize) -> io::Result<usize> {

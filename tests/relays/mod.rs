@@ -1,5 +1,7 @@
 //! A tunnel, a handler that only tells, and what else the tests of relaying share.
 
+#![allow(dead_code, reason = "each test file uses its own part")]
+
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::Sender;
 

@@ -224,7 +224,8 @@ pub fn last_words(log: &Path) -> String {
 fn free_address() -> io::Result<SocketAddr> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let span = PORTS.end - PORTS.start;
-    let start = (std::process::id() % u32::from(span)) as u16;
+    // Processes with neighbouring numbers, which often start together, look far from one another.
+    let start = ((std::process::id().wrapping_mul(0x9E37_79B1) >> 8) % u32::from(span)) as u16;
     for _ in 0..span {
         let step = NEXT.fetch_add(1, Ordering::Relaxed);
         let port = PORTS.start + ((u32::from(start) + u32::from(step)) % u32::from(span)) as u16;

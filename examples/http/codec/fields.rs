@@ -55,19 +55,15 @@ impl Fields {
     /// Takes a header line, which is not empty.
     #[inline]
     pub fn take(&mut self, line: &[u8]) -> Result<(), Refusal> {
-        if self.count == MAX_FIELDS {
-            return Err(Refusal::head_too_long("too many headers"));
-        }
-        self.count += 1;
-        // As nearly every client writes it: its name needs no check.
-        if let Some(value) = line.strip_prefix(b"Host:") {
-            return self.host(value);
-        }
+        self.count()?;
         let length = name_length(line)?;
         let (name, value) = (&line[..length], &line[length + 1..]);
         // Names that mean nothing here are told apart by their length alone.
         match length {
-            4 if name.eq_ignore_ascii_case(b"host") => self.host(value)?,
+            4 if name.eq_ignore_ascii_case(b"host") => {
+                self.only_host()?;
+                check_host(value.trim_ascii())?;
+            }
             6 if name.eq_ignore_ascii_case(b"expect") => self.said |= expect(value),
             10 if name.eq_ignore_ascii_case(b"connection") => self.said |= connection(value),
             14 if name.eq_ignore_ascii_case(b"content-length") => self.length(value)?,
@@ -79,13 +75,29 @@ impl Fields {
         Ok(())
     }
 
+    /// Takes the line of a Host that is known to be one.
     #[inline]
-    fn host(&mut self, value: &[u8]) -> Result<(), Refusal> {
+    pub fn take_host(&mut self) -> Result<(), Refusal> {
+        self.count()?;
+        self.only_host()
+    }
+
+    #[inline]
+    fn count(&mut self) -> Result<(), Refusal> {
+        if self.count == MAX_FIELDS {
+            return Err(Refusal::head_too_long("too many headers"));
+        }
+        self.count += 1;
+        Ok(())
+    }
+
+    #[inline]
+    fn only_host(&mut self) -> Result<(), Refusal> {
         if self.said & HOST != 0 {
             return Err(Refusal::bad("more than one Host"));
         }
         self.said |= HOST;
-        check_host(value.trim_ascii())
+        Ok(())
     }
 
     /// Nor may there be a second one that says the same.

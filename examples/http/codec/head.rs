@@ -1,14 +1,15 @@
-//! The head of a request, read line by line as the lines come.
+//! The head of a request, read line by line as the lines come: any head, and all that is refused.
 
 use super::fields::{Fields, Framing, Persistence};
 use super::line::{Line, line_end, token_length};
+use super::plain::read_plain;
 use super::refusal::Refusal;
 use super::target::path_start;
 
 /// Of a request line, with its CRLF. RFC 9112 recommends at least 8,000 bytes.
-const MAX_LINE_BYTES: usize = 8 * 1024;
+pub(super) const MAX_LINE_BYTES: usize = 8 * 1024;
 /// Of a whole head; cookies are the longest that clients send, 4 KiB each.
-const MAX_HEAD_BYTES: usize = 16 * 1024;
+pub(super) const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// Empty lines before a request: some clients send one behind a body.
 const MAX_EMPTY_LINES: u8 = 4;
 
@@ -42,7 +43,8 @@ pub struct Head<'a> {
 }
 
 /// Reads heads, one after the other. Between two calls it keeps places and what the lines have said so
-/// far, so that no line is read twice, however the bytes trickle in.
+/// far, so that no line is read twice, however the bytes trickle in. Only at its first sight a head
+/// is tried by `plain.rs` before.
 #[derive(Debug, Default)]
 pub struct HeadReader {
     reading: Reading,
@@ -64,6 +66,16 @@ impl HeadReader {
     /// the head is not whole.
     #[inline]
     pub fn read<'a>(&mut self, bytes: &'a [u8]) -> Result<Option<Head<'a>>, Refusal> {
+        if self.reading.scanned == 0
+            && let Some(head) = read_plain(bytes)
+        {
+            return Ok(Some(head));
+        }
+        self.read_lines(bytes)
+    }
+
+    #[inline(never)]
+    fn read_lines<'a>(&mut self, bytes: &'a [u8]) -> Result<Option<Head<'a>>, Refusal> {
         // A value of its own: it stays in registers, and most heads come whole.
         let mut reading = std::mem::take(&mut self.reading);
         let head = reading.read(bytes);
@@ -160,10 +172,7 @@ impl Reading {
     #[inline(always)] // Once a request.
     fn request_line(&mut self, line: &[u8]) -> Result<(), Refusal> {
         const MALFORMED: Refusal = Refusal::bad("the request line is malformed");
-        let (method, length) = match line {
-            [b'G', b'E', b'T', b' ', ..] => (Method::Get, 3),
-            _ => other_method(line),
-        };
+        let (method, length) = first_method(line);
         let (before, version) = line.split_last_chunk::<8>().ok_or(MALFORMED)?;
         let target = match before.get(length..) {
             Some([b' ', target @ .., b' ']) if !target.is_empty() => target,
@@ -208,8 +217,7 @@ fn other_version(version: &[u8; 8]) -> Option<Refusal> {
 }
 
 /// The method that a line begins with, and its length; 0 if it begins with none.
-#[inline(never)]
-fn other_method(line: &[u8]) -> (Method, usize) {
+fn first_method(line: &[u8]) -> (Method, usize) {
     let length = token_length(line);
     let method = match &line[..length] {
         b"GET" => Method::Get,

@@ -8,6 +8,9 @@
 //!           BodyReader::read <-- Framing --> pieces of the body, without their chunks
 //! ```
 //!
+//! Most heads are read in one pass (`plain.rs`), all others, and all that is refused, line by line
+//! (`head.rs`).
+//!
 //! What is read does not depend on how the bytes were cut on their way: the same bytes end in the
 //! same request or the same refusal. Where two parties could disagree about where a request ends,
 //! which is what request smuggling lives on, it is refused.
@@ -16,6 +19,7 @@ mod body;
 mod fields;
 mod head;
 mod line;
+mod plain;
 mod refusal;
 mod target;
 

@@ -1,14 +1,16 @@
 //! Whom a request is for: the four forms of a target, and the host.
 
 use super::head::Method;
-use super::line::{host_length, is_target};
+use super::line::{digits_length, host_length, target_length};
 use super::refusal::Refusal;
+
+const MAX_PORT_DIGITS: usize = 5;
 
 /// Checks a target against its method, and answers its path, with the query: where it begins, as
 /// the target may have the host before it. `OPTIONS *` has the path `*`, CONNECT that of its host.
 #[inline]
 pub fn path_start(method: Method, target: &[u8]) -> Result<usize, Refusal> {
-    if !is_target(target) {
+    if target_length(target) < target.len() {
         return Err(Refusal::bad("the target has a character that no target has"));
     }
     match (method, target) {
@@ -54,10 +56,18 @@ pub fn check_host(value: &[u8]) -> Result<(), Refusal> {
 /// how one host is made to look like another.
 #[inline]
 fn is_authority(text: &[u8]) -> bool {
-    match host_length(text) {
-        0 => is_bracketed(text),
-        length => is_port(&text[length..]),
-    }
+    host_and_port_length(text) == Some(text.len()) || is_bracketed(text)
+}
+
+/// The length of a name or an IPv4 address, perhaps with a port, at the start.
+#[inline]
+pub fn host_and_port_length(text: &[u8]) -> Option<usize> {
+    let host = host_length(text);
+    let port = match text.get(host) {
+        Some(b':') => 1 + digits_length(&text[host + 1..]),
+        _ => 0,
+    };
+    (host > 0 && port <= 1 + MAX_PORT_DIGITS).then_some(host + port)
 }
 
 #[cold]
@@ -78,7 +88,9 @@ fn is_address(text: &[u8]) -> bool {
 fn is_port(text: &[u8]) -> bool {
     match text {
         [] => true,
-        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        [b':', digits @ ..] => {
+            digits.len() <= MAX_PORT_DIGITS && digits.iter().all(u8::is_ascii_digit)
+        }
         _ => false,
     }
 }

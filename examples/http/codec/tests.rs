@@ -70,10 +70,18 @@ fn status(bytes: &[u8]) -> &'static str {
     read(bytes).refusal.map_or("", |refusal| &refusal.status[..3])
 }
 
+/// The head at the start, line by line: `plain.rs` is asked only where nothing was read yet.
+fn by_lines(bytes: &[u8]) -> Result<Option<Head<'_>>, Refusal> {
+    let mut reader = HeadReader::default();
+    reader.read(bytes.get(..1).unwrap_or(bytes))?;
+    reader.read(bytes)
+}
+
 /// The only head.
 fn head(bytes: &[u8]) -> Head<'_> {
-    let mut reader = HeadReader::default();
-    reader.read(bytes).unwrap().unwrap()
+    let head = HeadReader::default().read(bytes);
+    assert_eq!(head, by_lines(bytes));
+    head.unwrap().unwrap()
 }
 
 #[test]
@@ -219,9 +227,11 @@ fn every_limit_of_a_head_is_exact() {
     assert_eq!(status(whole(MAX_HEAD_BYTES).as_bytes()), "");
     assert_eq!(status(whole(MAX_HEAD_BYTES + 1).as_bytes()), "431");
     let fields = |count| "a: b\r\n".repeat(count);
-    let text = |count| format!("GET / HTTP/1.0\r\n{}\r\n", fields(count));
-    assert_eq!(status(text(MAX_FIELDS).as_bytes()), "");
-    assert_eq!(status(text(MAX_FIELDS + 1).as_bytes()), "431");
+    for version in ["1.0", "1.1"] {
+        let text = |count| format!("GET / HTTP/{version}\r\n{}Host: a\r\n\r\n", fields(count));
+        assert_eq!(status(text(MAX_FIELDS - 1).as_bytes()), "");
+        assert_eq!(status(text(MAX_FIELDS).as_bytes()), "431");
+    }
     assert_eq!(status(b"\r\n\r\n\r\n\r\nGET / HTTP/1.0\r\n\r\n"), "");
     assert_eq!(status(b"\r\n\r\n\r\n\r\n\r\n"), "400");
 }
@@ -267,6 +277,8 @@ fn near_requests() -> impl Strategy<Value = Vec<u8>> {
         b"HTTP/1.1\r\n",
         b"HTTP/1.0\r\n",
         b"Host: a\r\n",
+        b"Host: a.b:80\r\n",
+        b"Host: ",
         b"\r\n",
         b"Content-Length: 3\r\n",
         b"Transfer-Encoding: chunked\r\n",
@@ -281,11 +293,45 @@ fn near_requests() -> impl Strategy<Value = Vec<u8>> {
         b"Expect: 100-continue\r\n",
         b"0\r\n",
         b"a: b\r\n",
+        b"Connection: close\r\n",
+        b"GET /a?b HTTP/1.1\r\n",
         b"GET / HTTP/1.1\r\nHost: a\r\n",
         b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
     ];
     let word = proptest::sample::select(words.to_vec());
     proptest::collection::vec(word, 0..16).prop_map(|words| words.concat())
+}
+
+/// Heads that `plain.rs` reads, and those that it only just does not.
+fn near_heads() -> impl Strategy<Value = Vec<u8>> {
+    let starts: &[&[u8]] = &[
+        b"GET / HTTP/1.1\r\n",
+        b"GET /a/b?c=d HTTP/1.1\r\n",
+        b"GET /a/b HTTP/1.0\r\n",
+        b"HEAD / HTTP/1.1\r\n",
+    ];
+    let lines: &[&[u8]] = &[
+        b"Host: a\r\n",
+        b"Host: 127.0.0.1:65535\r\n",
+        b"host: [::1]:80\r\n",
+        b"Connection: close\r\n",
+        b"Expect: 100-continue\r\n",
+        b"Content-Length: 3\r\n",
+        b"Transfer-Encoding: chunked\r\n",
+        b"Accept: */*\r\n",
+    ];
+    let lines = proptest::collection::vec(proptest::sample::select(lines.to_vec()), 1..5);
+    let lines = lines.prop_map(|lines| lines.concat());
+    let changes = proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..3);
+    let parts = (proptest::sample::select(starts.to_vec()), lines, changes);
+    parts.prop_map(|(start, lines, changes)| {
+        let mut bytes = [start, &lines, b"\r\n"].concat();
+        for (place, byte) in changes {
+            let place = place.index(bytes.len());
+            bytes[place] = byte;
+        }
+        bytes
+    })
 }
 
 /// The first request by another parser, which allows more: length, method and path.
@@ -317,5 +363,13 @@ proptest! {
         let mut cuts: Vec<usize> = cuts.drain(..).map(|cut| cut.index(bytes.len() + 1)).collect();
         cuts.sort();
         prop_assert_eq!(read_in_pieces(&bytes, &cuts), read_in_pieces(&bytes, &[]));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4096))]
+    #[test]
+    fn a_head_is_the_same_in_one_pass_and_line_by_line(bytes in near_heads()) {
+        prop_assert_eq!(HeadReader::default().read(&bytes), by_lines(&bytes));
     }
 }

@@ -329,6 +329,10 @@ impl Driver for Ready {
         moved
     }
 
+    fn commit(&mut self, token: Token) -> io::Result<bool> {
+        Ok(self.stream(token).is_none_or(|entry| !entry.owes))
+    }
+
     fn shutdown_write(&mut self, token: Token) -> io::Result<()> {
         match self.stream(token).and_then(|entry| entry.socket.as_ref()) {
             Some(socket) => socket.shutdown_write(),

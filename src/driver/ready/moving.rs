@@ -2,7 +2,8 @@
 //!
 //! One pipe serves all streams, one after the other, as long as each target takes all that its source
 //! had. What a target did not take stays in the pipe, which is that target's until it has: its stream
-//! `owes`, and its send counts as blocked. So a slow target costs a pipe, and a quick one nothing.
+//! `owes`, and its send counts as blocked. So a slow target costs a pipe, and a quick one nothing; of
+//! slow ones there are so many at a time, as what lies in pipes is nobody's to count.
 
 use std::collections::HashMap;
 use std::io;
@@ -14,6 +15,11 @@ use crate::sys::pipe::Pipe;
 
 /// Pipes that are kept for the next.
 const SPARE_PIPES: usize = 4;
+
+/// Streams that may owe at a time. A pipe costs two descriptors, which are then not there for
+/// connections, and holds up to a megabyte. Whose targets are slow beyond these is received from, and
+/// what comes of that counts for limits and the memory budget.
+const MOST_OWED: usize = 128;
 
 #[derive(Debug, Default)]
 pub(super) struct Pipes {
@@ -33,7 +39,7 @@ struct Owed {
 
 impl Pipes {
     fn take(&mut self) -> Option<Pipe> {
-        if self.unable {
+        if self.unable || self.owed.len() >= MOST_OWED {
             return None;
         }
         if let Some(pipe) = self.spare.pop() {
@@ -81,10 +87,10 @@ impl Ready {
     pub(super) fn move_between(&mut self, from: Token, to: Token, most: usize) -> Moved {
         let Some(pipe) = self.pipes.take() else { return Moved::Unable };
         match self.fill(&pipe, from, most) {
+            // The end, or the mark of urgent data with the end somewhere behind it: a receive can tell.
             Ok(0) => {
                 self.pipes.give_back(pipe);
-                self.source_ended(from);
-                Moved::Ended
+                Moved::Unable
             }
             Ok(bytes) => {
                 self.spare = self.spare.saturating_sub(bytes / BYTES_PER_PLACE);
@@ -101,12 +107,6 @@ impl Ready {
         match self.stream(from).and_then(|entry| entry.socket.as_ref()) {
             Some(socket) => pipe.fill(&socket.as_socket(), most),
             None => Err(io::ErrorKind::NotConnected.into()),
-        }
-    }
-
-    fn source_ended(&mut self, from: Token) {
-        if let Some(entry) = self.stream_mut(from) {
-            (entry.readable, entry.receiving, entry.moves) = (false, false, false);
         }
     }
 
@@ -185,6 +185,27 @@ fn drain(entry: &mut StreamEntry, pipe: &Pipe, left: &mut usize) -> io::Result<(
         if sent.blocked {
             break;
         }
+        if sent.bytes == 0 {
+            // It never does; to ask for ever would be worse than an error.
+            return Err(io::ErrorKind::WriteZero.into());
+        }
     }
     Ok(())
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_than_so_many_pipes_are_with_slow_targets() {
+        let mut pipes = Pipes::default();
+        for index in 0..MOST_OWED as u32 {
+            let pipe = pipes.take().unwrap();
+            pipes.owed.insert(index, Owed { pipe, bytes: 1 });
+        }
+        assert!(pipes.take().is_none() && !pipes.unable);
+        pipes.forget(3);
+        assert!(pipes.take().is_some());
+    }
 }

@@ -19,6 +19,10 @@ const SLICES_PER_SEND: usize = 64;
 /// driver's head.
 const SHORT_RECEIVE_EMPTIES: bool = cfg!(unix);
 
+/// Whether the poller's word is all that is known of a reset: Windows may have no error to ask for,
+/// and reports one as the end of both directions.
+const RESET_IS_TOLD: bool = cfg!(windows);
+
 /// What a stream is registered for, once.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(super) const INTEREST: Interest =
@@ -68,7 +72,7 @@ impl StreamEntry {
         self.readable |= event.is_readable() || ending;
         self.ending |= ending;
         self.writable |= event.is_writable() || event.is_error();
-        self.failed |= event.is_error();
+        self.failed |= event.is_error() || (RESET_IS_TOLD && event.is_write_closed());
     }
 
     /// Whether the reactor may have something to learn without a further report.
@@ -112,6 +116,12 @@ impl StreamEntry {
     ) -> Option<Event> {
         self.readable = false;
         match result {
+            // Wine takes the error from the socket, and a receive finds the end.
+            Ok(_) if RESET_IS_TOLD && self.failed => {
+                self.failed = false;
+                let error = io::ErrorKind::ConnectionReset.into();
+                Some(Event::Failed { token, error })
+            }
             Ok(_) => {
                 self.receiving = false;
                 Some(Event::Ended { token })
@@ -145,7 +155,11 @@ impl StreamEntry {
             return Some(Event::Movable { token });
         }
         if std::mem::take(&mut self.failed) && !self.receiving {
-            let error = socket.as_socket().take_error().ok().flatten()?;
+            let reset = RESET_IS_TOLD && socket.is_tcp();
+            let error = match socket.as_socket().take_error().ok().flatten() {
+                None if reset => io::ErrorKind::ConnectionReset.into(),
+                error => error?,
+            };
             return Some(Event::Failed { token, error });
         }
         None

@@ -2,14 +2,15 @@
 //! network, which knows what it delivered and took, and the handler under test, which knows what
 //! it was told and what it wrote. Where the two disagree, a rule is broken.
 //!
-//! Three writers may mix their bytes in one connection's output in an order that only the loop
-//! knows, so each has its own range of bytes: handler callbacks 0x00 to 0x7f (whatever they like,
-//! remembered here), handles of other threads 0x80 to 0xbf (by pattern), broadcasts 0xc0 to 0xff
+//! Several writers may mix their bytes in one connection's output in an order that only the loop
+//! knows, so each has its own range of bytes: what is relayed from others 0x00 to 0x3f (`relays.rs`),
+//! handler callbacks 0x40 to 0x7f (whatever they like, remembered here), handles of other threads 0x80 to 0xbf (by pattern), broadcasts 0xc0 to 0xff
 //! (the message's number).
 
 use std::collections::VecDeque;
 
 use super::network::Network;
+use super::relays::{Inflow, KINDS};
 use super::told::LEEWAY;
 use crate::options::Options;
 
@@ -90,6 +91,13 @@ pub(crate) struct Book {
     /// Bytes taken of each writer, and of all.
     pub(crate) taken_written: usize,
     pub(crate) taken_queued: usize,
+    /// Where its input is relayed to, and how much of it was so far.
+    pub(super) relays: Option<usize>,
+    pub(super) relayed: usize,
+    /// What others' input it is relayed, how much that is, and how much of it was taken.
+    pub(super) inflows: [Inflow; KINDS],
+    pub(crate) relayed_in: usize,
+    pub(crate) taken_relayed: usize,
     /// The broadcast that has begun to be taken, and how much of it was.
     broadcast: Option<(usize, usize)>,
     pub(super) broadcast_bytes: usize,
@@ -136,7 +144,8 @@ impl Book {
     /// The most that may be pending: the loop may not have got to what is queued.
     pub(super) fn most_pending(&self, broadcasts: &[usize]) -> usize {
         let broadcasts: usize = broadcasts.iter().sum();
-        self.written + self.queued + broadcasts - self.taken
+        // What was relayed in this turn is not known yet.
+        (self.written + self.queued + self.relayed_in + broadcasts).saturating_sub(self.taken)
     }
 }
 
@@ -173,7 +182,8 @@ impl Network {
         self.links[link].book.last_taken = self.now;
         for &byte in bytes {
             let fault = match byte {
-                0..0x80 => self.take_written(link, byte),
+                0..0x40 => self.take_relayed(link, byte),
+                0x40..0x80 => self.take_written(link, byte),
                 0x80..0xc0 => self.take_queued(link, byte),
                 0xc0.. => self.take_broadcast(link, byte),
             };

@@ -61,6 +61,11 @@ pub(crate) struct Link {
     pub(crate) receiving: bool,
     /// A send came back blocked, and this is owed a `Writable`.
     pub(crate) blocked: bool,
+    /// What arrives is to be moved, not received; the last move may have left something.
+    pub(crate) moving: bool,
+    pub(crate) may_have_more: bool,
+    /// Was moved to this one, and its socket has not taken it.
+    pub(crate) pipe: VecDeque<u8>,
     /// The server has sent FIN.
     pub(crate) shut: bool,
     /// The server's system has sent a reset.
@@ -98,6 +103,9 @@ impl Link {
             dead: false,
             receiving: false,
             blocked: false,
+            moving: false,
+            may_have_more: false,
+            pipe: VecDeque::new(),
             shut: false,
             reset_sent: false,
             connecting: None,
@@ -117,6 +125,13 @@ impl Link {
         self.window.saturating_sub(self.up.bytes + self.arrived.len())
     }
 
+    /// Whether there may be something to be moved to another one.
+    pub(crate) fn is_movable(&self) -> bool {
+        let ends = self.dead || (self.fin_arrived && !self.fin_told && !self.reset_arrived);
+        let may_be_there = self.may_have_more || !self.arrived.is_empty() || ends;
+        self.moving && self.receiving && may_be_there
+    }
+
     /// Whether the driver would have an event for this one.
     pub(crate) fn has_event(&self) -> bool {
         if !matches!(self.stage, Stage::Open(_)) {
@@ -127,6 +142,7 @@ impl Link {
         }
         let is_gone = self.reset_arrived || self.broken;
         (self.receiving && self.dead)
+            || self.is_movable()
             || (self.blocked && (self.room_down() > 0 || is_gone))
             || (self.receiving
                 && (!self.arrived.is_empty()

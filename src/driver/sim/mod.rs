@@ -22,19 +22,24 @@ use socket2::SockRef;
 
 use crate::addr::Address;
 use crate::buf::outbound::Outbound;
-use crate::driver::{Buffer, CloseMode, Driver, Event, Outgoing, Sent, Sockets, Token, Waker};
+use crate::driver::{
+    Buffer, CloseMode, Driver, Event, Moved, Outgoing, Sent, Sockets, Token, Waker,
+};
 use crate::sys::route::Route;
 use crate::sys::sockopt::SocketOptions;
 
+mod clock;
 mod datagram;
 mod journal;
 mod ledger;
 mod limits;
 mod link;
 mod listener;
+mod moving;
 mod network;
 mod peer;
 mod random;
+mod relays;
 mod stream;
 mod told;
 mod weather;
@@ -44,23 +49,11 @@ pub(crate) use ledger::{Book, Ledger, REASONS, broadcast_byte, queued_pattern};
 pub(crate) use limits::Limits;
 use listener::Backlog;
 pub(crate) use network::{Item, Network, SharedNetwork, address_of, link_of};
+pub(crate) use peer::written_byte;
 pub(crate) use random::Random;
 pub(crate) use stream::SimStream;
 pub(crate) use told::PLANNED_PANIC;
 pub(crate) use weather::{Sabotage, Weather};
-
-/// Most that the clock moves during one turn: it is to the millisecond that timers are checked.
-const DRIFT_PER_TURN: u64 = 2_000;
-
-/// Turns at one moment of the virtual clock, at most: a loop that needs more does not sleep.
-const TURNS_AT_ONCE: usize = 50_000;
-
-/// Of these, turns in a row in which nothing happens. Some may come of events that the network has
-/// and keeps back.
-const IDLE_TURNS: usize = 100;
-
-/// No run takes so long, in microseconds of the virtual clock: an hour.
-const LONGEST: u64 = 3_600_000_000;
 
 /// Something that may have an event.
 #[derive(Debug, Clone, Copy)]
@@ -159,53 +152,6 @@ impl Sim {
             || (0..network.datagram_sockets.len()).any(|n| network.has_datagram_event(n))
     }
 
-    /// Moves the clock to what comes next, but not beyond `limit`; false if it is there already.
-    fn skip_time(&mut self, limit: Option<u64>) -> bool {
-        let mut network = self.network.borrow_mut();
-        let next = network.next_time();
-        let Some(target) = next.into_iter().chain(limit).min() else {
-            network.fail("the loop sleeps for ever".to_owned());
-            return false;
-        };
-        let is_limit = limit.is_some_and(|limit| limit <= target);
-        network.now = network.now.max(target);
-        if target > LONGEST {
-            network.fail("the loop sleeps on and on: nobody rang".to_owned());
-            return false;
-        }
-        if is_limit {
-            let drift = network.weather.drift;
-            network.now += network.random.below(drift + 1);
-        }
-        !is_limit
-    }
-
-    /// A loop that turns and turns while no time passes is not asleep when it should be.
-    fn count_turns(&mut self) {
-        let mut network = self.network.borrow_mut();
-        let no_time = network.now == self.waited_at;
-        let slept = std::mem::take(&mut self.slept);
-        let idle = !slept && network.journal.entries == self.entries;
-        self.turns_at_once = if no_time { self.turns_at_once + 1 } else { 0 };
-        self.idle_turns = if idle { self.idle_turns + 1 } else { 0 };
-        (self.waited_at, self.entries) = (network.now, network.journal.entries);
-        if self.turns_at_once > TURNS_AT_ONCE || self.idle_turns > IDLE_TURNS {
-            network.fail("the loop spins: it turns without end while no time passes".to_owned());
-        }
-        if self.lent {
-            network.fail("a received buffer was not recycled".to_owned());
-        }
-    }
-
-    /// Now and then time passes during a turn.
-    fn drift(&mut self) {
-        let mut network = self.network.borrow_mut();
-        let most = network.weather.drift.min(DRIFT_PER_TURN - self.drifted);
-        let drift = network.random.below(most + 1);
-        self.drifted += drift;
-        network.now += drift;
-    }
-
     fn place_event(&mut self, place: Place) -> Option<Event<SimStream>> {
         match place {
             Place::Stream(link) => self.stream_event(link),
@@ -233,6 +179,10 @@ impl Sockets for Sim {
             Some(_) => Ok(Address::Ip(address_of(0))),
             None => Err(io::ErrorKind::NotConnected.into()),
         }
+    }
+
+    fn unsent(&self, token: Token) -> usize {
+        self.link(token).map_or(0, |link| self.network.borrow().links[link].pipe.len())
     }
 }
 
@@ -366,6 +316,22 @@ impl Driver for Sim {
         stretch: Range<usize>,
     ) -> io::Result<Sent> {
         self.send_from(token, &self.bytes(buffer)[stretch])
+    }
+
+    fn commit(&mut self, token: Token) -> io::Result<bool> {
+        Ok(self.unsent(token) == 0)
+    }
+
+    fn set_moving(&mut self, token: Token, on: bool) {
+        if let Some(link) = self.link(token) {
+            let mut network = self.network.borrow_mut();
+            network.note("moving", link, usize::from(on));
+            network.links[link].moving = on;
+        }
+    }
+
+    fn move_bytes(&mut self, from: Token, to: Token, limit: usize) -> Moved {
+        self.move_between(from, to, limit)
     }
 
     fn shutdown_write(&mut self, token: Token) -> io::Result<()> {

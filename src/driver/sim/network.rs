@@ -163,7 +163,9 @@ impl Network {
     // ---- peers that come and are connected to --------------------------------------------
 
     fn new_link(&mut self, stage: Stage, outgoing: bool) -> usize {
-        let window = self.random.size(self.weather.window).max(self.weather.window / 100);
+        let most = self.weather.window;
+        let window = self.random.size(most).max(most / 100);
+        let window = if self.weather.in_bulk { most } else { window };
         let peer = Peer::by_chance(&mut self.random, &self.weather, window);
         self.links.push(Link::new(stage, outgoing, window, peer));
         self.links.len() - 1

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use super::link::{Segment, Stage};
 use super::network::{Item, Network};
 use super::random::Random;
+use super::relays::{KINDS, relayed_byte};
 use super::weather::Weather;
 
 /// A peer with nothing to do looks again after ever longer times, up to this.
@@ -32,6 +33,10 @@ pub(crate) enum Appetite {
 
 #[derive(Debug)]
 pub(crate) struct Peer {
+    /// What it sends may be relayed, and is of this kind; see `relays.rs`.
+    pub(crate) kind: Option<usize>,
+    /// It sends much, as much as it can at once: only such input is moved.
+    pub(crate) in_bulk: bool,
     pub(crate) sent: usize,
     to_send: usize,
     chunk: usize,
@@ -58,7 +63,11 @@ pub(crate) struct Peer {
 impl Peer {
     pub(crate) fn by_chance(random: &mut Random, weather: &Weather, window: usize) -> Self {
         // A megabyte through a window of a byte would be a matter of hours.
-        let left = random.size(weather.peer_bytes.min(window * 60) + 1) - 1;
+        let most = weather.peer_bytes.min(window * 60);
+        let relayed = random.chance(weather.relayed);
+        let kind = relayed.then(|| random.between(0, KINDS - 1));
+        let in_bulk = relayed && random.chance(600);
+        let left = if in_bulk { most } else { random.size(most + 1) - 1 };
         let appetite = match random.below(10) {
             0 => Appetite::Never,
             1..=3 => Appetite::Slow(random.size(window).max(window / 200)),
@@ -72,6 +81,8 @@ impl Peer {
         let chunk = random.pick(&[1, 50, 1_000, 100_000]).max(left / 500);
         let pace = 1 + random.below(weather.pace);
         Peer {
+            kind,
+            in_bulk,
             sent: 0,
             to_send: left,
             chunk,
@@ -92,9 +103,24 @@ impl Peer {
     }
 }
 
+impl Peer {
+    /// All that it sends.
+    pub(super) fn amount(&self) -> usize {
+        self.sent + self.to_send
+    }
+}
+
 /// The byte at `place` of what the peer of `link` sends: below 0x80, see `ledger.rs`.
-pub(crate) fn pattern(link: usize, place: usize) -> u8 {
-    ((place.wrapping_mul(31) ^ (place >> 7) ^ link.wrapping_mul(17)) & 0x7f) as u8
+pub(super) fn pattern(kind: Option<usize>, link: usize, place: usize) -> u8 {
+    match kind {
+        Some(kind) => relayed_byte(kind, link, place),
+        None => written_byte(place.wrapping_mul(31) ^ (place >> 7) ^ link.wrapping_mul(17)),
+    }
+}
+
+/// One of the bytes that are not relayed and that handlers may write.
+pub(crate) fn written_byte(number: usize) -> u8 {
+    0x40 | (number & 0x3f) as u8
 }
 
 impl Network {
@@ -162,11 +188,13 @@ impl Network {
         if peer.fin_sent || peer.got_reset {
             return false;
         }
-        let length = self.random.size(peer.chunk).min(peer.to_send).min(room);
+        let chunk = if peer.in_bulk { room } else { self.random.size(peer.chunk) };
+        let length = chunk.min(peer.to_send).min(room);
         if length == 0 {
             return false;
         }
-        let bytes = (peer.sent..peer.sent + length).map(|place| pattern(link, place)).collect();
+        let (kind, places) = (peer.kind, peer.sent..peer.sent + length);
+        let bytes = places.map(|place| pattern(kind, link, place)).collect();
         peer.sent += length;
         peer.to_send -= length;
         self.journal.note(self.now, "peer sends", link as u64, length as u64);

@@ -139,9 +139,16 @@ impl Sim {
         }
         let is_gone = connection.reset_arrived || connection.broken;
         if connection.blocked && (connection.room_down() > 0 || is_gone) {
+            if !connection.pipe.is_empty() {
+                return network.go_on_with_pipe(link, token);
+            }
             connection.blocked = false;
             network.note("writable", link, 0);
             return (!forgets).then_some(Event::Writable { token });
+        }
+        if connection.is_movable() {
+            network.note("movable", link, 0);
+            return Some(Event::Movable { token });
         }
         if (connection.receiving || ignores_pause) && !connection.arrived.is_empty() {
             let length = network.receive(link, &mut self.receive);
@@ -234,20 +241,8 @@ impl Network {
         if !fault.is_empty() {
             self.fail(format!("link {link}: send is called though {fault}"));
         }
-        let connection = &mut self.links[link];
-        if connection.reset_arrived {
-            connection.reset_told = true;
-            connection.dead = true;
-            self.note("send finds a reset", link, 0);
-            let kinds = [io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe];
-            return Err(self.random.pick(&kinds).into());
-        }
-        if connection.broken || self.random.chance(self.weather.send_error) {
-            self.links[link].broken = true;
-            self.links[link].dead = true;
-            self.note("send fails", link, 0);
-            let kinds = [io::ErrorKind::HostUnreachable, io::ErrorKind::OutOfMemory];
-            return Err(self.random.pick(&kinds).into());
+        if let Some(error) = self.broken_send(link) {
+            return Err(error);
         }
         let room = self.links[link].room_down();
         if room == 0 || self.random.chance(self.weather.blocked) {
@@ -273,7 +268,27 @@ impl Network {
         Ok(Sent { bytes: told, blocked: false })
     }
 
+    /// Why a send fails now, if it does.
+    pub(super) fn broken_send(&mut self, link: usize) -> Option<io::Error> {
+        let connection = &mut self.links[link];
+        let kinds = if connection.reset_arrived {
+            connection.reset_told = true;
+            [io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe]
+        } else if connection.broken || self.random.chance(self.weather.send_error) {
+            self.links[link].broken = true;
+            [io::ErrorKind::HostUnreachable, io::ErrorKind::OutOfMemory]
+        } else {
+            return None;
+        };
+        self.links[link].dead = true;
+        self.note("send fails", link, usize::from(self.links[link].broken));
+        Some(self.random.pick(&kinds).into())
+    }
+
     pub(super) fn shut(&mut self, link: usize) -> io::Result<()> {
+        if !self.links[link].pipe.is_empty() {
+            self.fail(format!("link {link}: FIN is asked for before what it owes was sent"));
+        }
         let connection = &mut self.links[link];
         if connection.reset_arrived {
             connection.reset_told = true;
@@ -293,6 +308,7 @@ impl Network {
         let connected = connection.connecting.is_none();
         let unread = !connection.arrived.is_empty();
         connection.stage = Stage::Closed;
+        connection.pipe.clear();
         if connection.reset_arrived {
             return;
         }

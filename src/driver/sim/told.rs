@@ -43,7 +43,7 @@ impl Network {
 
     /// Input is offered.
     pub(crate) fn offers(&mut self, link: usize, input: &[u8]) {
-        let place = self.links[link].book.consumed;
+        let (kind, place) = (self.links[link].peer.kind, self.links[link].book.consumed);
         self.note("offered", link, input.len());
         let book = &mut self.links[link].book;
         let end = place + input.len();
@@ -53,7 +53,8 @@ impl Network {
             "input is offered while reading is paused"
         } else if end > book.delivered || end < book.offered {
             "more input is offered than arrived, or less than before"
-        } else if input.iter().zip(place..).any(|(byte, place)| *byte != pattern(link, place)) {
+        } else if input.iter().zip(place..).any(|(byte, place)| *byte != pattern(kind, link, place))
+        {
             "other input is offered than arrived"
         } else {
             book.offered = end;
@@ -90,8 +91,9 @@ impl Network {
     /// then, and is to fall again.
     pub(crate) fn drains(&mut self, link: usize, pending: usize) {
         let (high, low) = (self.ledger.high_watermark, self.ledger.low_watermark);
+        let is_relayed_to = self.is_relayed_to(link);
         let connection = &mut self.links[link];
-        let is_lost = connection.reset_told || connection.broken;
+        let is_lost = connection.reset_told || connection.broken || is_relayed_to;
         let book = &mut connection.book;
         book.owed_drain = false;
         let peak = book.peak + book.queued + book.broadcast_bytes;
@@ -108,6 +110,7 @@ impl Network {
     pub(crate) fn moves(&mut self, from: usize, to: usize) {
         self.note("connected by another address", from, to);
         self.links[to].book = std::mem::take(&mut self.links[from].book);
+        self.relays_move(from, to);
     }
 
     /// on_open_failed, for one that the handler has asked for.
@@ -142,6 +145,7 @@ impl Network {
         self.ledger.reasons[number] += 1;
         let fault = self.wrong_reason(link, reason);
         let now = self.now;
+        let took_relayed = self.has_taken_relayed(link);
         let book = &mut self.links[link].book;
         book.closed += 1;
         book.closed_at = now;
@@ -150,7 +154,7 @@ impl Network {
             CloseReason::ServerStopped => book.queued == book.taken_queued,
             _ => false,
         };
-        book.closed_whole = promised && book.taken_written == book.written;
+        book.closed_whole = promised && book.taken_written == book.written && took_relayed;
         let times = (book.opened, book.closed);
         if times != (1, 1) {
             self.fail(format!("link {link}: opened and closed {times:?} times"));
@@ -167,7 +171,7 @@ impl Network {
     fn wrong_reason(&self, link: usize, reason: &CloseReason) -> Option<&'static str> {
         let (ledger, connection) = (&self.ledger, &self.links[link]);
         let book = &connection.book;
-        let whole = book.written == book.taken_written;
+        let whole = book.written == book.taken_written && self.has_taken_relayed(link);
         let in_time = ledger.stop_deadline.is_some_and(|d| self.now + LEEWAY < d);
         let unconsumed = book.delivered - book.consumed;
         let since = |moment: u64| self.now.saturating_sub(moment) + LEEWAY;
@@ -195,7 +199,8 @@ impl Network {
             CloseReason::WriteStalled => over(unsent, write_stall),
             CloseReason::OutputLimit => {
                 let pending = book.most_pending(&ledger.broadcasts);
-                rule(pending > ledger.max_pending_output, "less was pending")
+                let is_known = !self.is_relayed_to(link);
+                rule(!is_known || pending > ledger.max_pending_output, "less was pending")
             }
             CloseReason::InputLimit => {
                 rule(unconsumed > ledger.max_unconsumed_input, "less was unconsumed")

@@ -46,6 +46,11 @@ pub(crate) struct Weather {
     pub(crate) peers: usize,
     /// Datagrams that come.
     pub(crate) datagrams: usize,
+    /// Peers whose input may be relayed, and moves that the system does not do.
+    pub(crate) relayed: u64,
+    pub(crate) unmovable: u64,
+    /// Windows are wide, so that there is much to be moved.
+    pub(crate) in_bulk: bool,
     /// What the network gets wrong on purpose.
     pub(crate) sabotage: Option<Sabotage>,
 }
@@ -73,6 +78,8 @@ pub(crate) enum Sabotage {
     Spin,
     /// The handler keeps one of the loop's buffers.
     KeepBuffer,
+    /// What a target does not take of what is moved to it is lost.
+    LosePipe,
     /// A datagram is told twice.
     RepeatDatagram,
     /// Of datagrams that are sent together only the first is.
@@ -86,9 +93,21 @@ impl Weather {
             let foul = random.pick(&[0, 0, foul / 8, foul]);
             random.below(foul + 1)
         };
-        let window = random.pick(&[1, 700, 4 << 10, 64 << 10, 256 << 10]);
+        let relayed = random.pick(&[0, 0, 300, 900]);
+        // Where there is not much, nothing is moved.
+        let in_bulk = relayed > 0 && random.chance(700);
+        let windows: &[usize] = match in_bulk {
+            true => &[4 << 10, 64 << 10, 256 << 10],
+            false => &[1, 700, 4 << 10, 64 << 10, 256 << 10],
+        };
+        let window = random.pick(windows);
+        let amounts: &[usize] = match in_bulk {
+            true => &[30_000, 60_000, 300_000],
+            false => &[0, 100, 5_000, 60_000, 300_000],
+        };
+        let peer_bytes = random.pick(amounts);
         Weather {
-            short: random.pick(&[0, 100, 500, 900]),
+            short: random.pick(if in_bulk { &[0, 0, 100, 500] } else { &[0, 100, 500, 900] }),
             blocked: fault(random, 300),
             send_error: fault(random, 8),
             accept_error: fault(random, 400),
@@ -107,10 +126,13 @@ impl Weather {
             doubled: fault(random, 300),
             refused_datagram: fault(random, 100),
             datagram: random.pick(&[16, 1_200, 3_000]),
-            peer_bytes: random.pick(&[0, 100, 5_000, 60_000, 300_000]),
+            peer_bytes,
             pace: random.pick(&[1, 100, 2_000, 50_000]),
-            peers: random.between(0, 24),
+            peers: if in_bulk { random.between(4, 10) } else { random.between(0, 24) },
             datagrams: random.pick(&[0, 0, 10, 60]),
+            relayed,
+            in_bulk,
+            unmovable: fault(random, 300),
             sabotage: None,
         }
     }

@@ -61,14 +61,14 @@ impl Accepts {
         Ok(Accepts { places, armed: 0, has_accepted: false, in_vain: 0, refused: false })
     }
 
-    /// Whether the kernel has any.
-    pub(super) fn are_armed(&self) -> bool {
-        self.armed != 0
+    /// How many the kernel has.
+    pub(super) fn armed(&self) -> usize {
+        self.armed.count_ones() as usize
     }
 
     /// The kernel wants none, and has none any more.
     pub(super) fn are_refused(&self) -> bool {
-        self.refused && !self.are_armed()
+        self.refused && self.armed == 0
     }
 
     /// Has the kernel accept with all places that are not in use, unless it has refused.

@@ -22,7 +22,7 @@ use socket2::SockAddr;
 use crate::addr::Address;
 use crate::driver::Event;
 use crate::driver::uring::Uring;
-use crate::driver::uring::accepts::{ACCEPTS, Accepts};
+use crate::driver::uring::accepts::Accepts;
 use crate::driver::uring::queue::Place;
 use crate::driver::uring::ring::{Completion, Ring, Wait};
 use crate::driver::uring::settle::{cancel, poll};
@@ -52,7 +52,7 @@ pub(super) struct ListenerEntry {
     /// Nobody wants connections now.
     resting: bool,
     ending: bool,
-    /// How many may still be fetched by calls before the end: no more than there were accepts.
+    /// How many may still be fetched by calls before the end: one for each accept at most.
     sweeps: usize,
     /// Accepted, and not told yet.
     held: VecDeque<(Stream, Address)>,
@@ -112,20 +112,21 @@ impl ListenerEntry {
 
     /// Nothing of it is in the kernel, or on its way there, or still to be told.
     fn is_over(&self) -> bool {
-        self.ending && self.socket.is_none() && self.held.is_empty() && !self.has_operations()
+        self.ending && self.socket.is_none() && self.held.is_empty() && self.operations() == 0
     }
 
-    fn has_operations(&self) -> bool {
+    /// How many the kernel has.
+    fn operations(&self) -> usize {
         match &self.way {
-            Way::Accepts(accepts) => accepts.are_armed(),
-            Way::Calls { polls } => *polls,
+            Way::Accepts(accepts) => accepts.armed(),
+            Way::Calls { polls } => usize::from(*polls),
         }
     }
 
     /// Whether connections are fetched by calls now.
     fn calls(&self) -> bool {
         match self.ending {
-            true => self.sweeps > 0 && !self.has_operations(),
+            true => self.sweeps > 0 && self.operations() == 0,
             false => matches!(self.way, Way::Calls { .. }),
         }
     }
@@ -260,7 +261,7 @@ impl Uring {
         entry.ending = true;
         if lives_on {
             entry.resting = false;
-            entry.sweeps = ACCEPTS;
+            entry.sweeps = entry.operations();
             entry.note(number, queue);
         }
         if entry.resting {
@@ -361,7 +362,7 @@ impl Uring {
         }
         let Self { listeners, queue, .. } = self;
         let entry = listeners.get_mut(number as usize)?.as_mut()?;
-        if entry.held.len() > 1 {
+        if entry.held.len() > 1 || entry.ending && entry.calls() {
             entry.note(number, queue);
         }
         let event = self.told(number).or_else(|| self.accept_by_call(number));

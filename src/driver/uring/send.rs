@@ -33,8 +33,9 @@ use crate::driver::uring::tag::{MAX_OFFSET, MAX_SEND, Tag};
 use crate::driver::{Buffer, Sent, Token};
 use crate::sys::socket::{Stream, send_vectored};
 
-/// Output up to this length is staged: to copy it costs less than a call into the kernel.
-const LONGEST_STAGED: usize = 2048;
+/// Output up to this length is staged: to copy it costs less than a call into the kernel. It is that of
+/// the first chunk, so that most of what is staged lies in one.
+const LONGEST_STAGED: usize = 4096;
 const _: () = assert!(LONGEST_STAGED <= MAX_SEND);
 
 /// Slices given to one vectored send, as for the readiness driver.
@@ -162,6 +163,7 @@ impl Uring {
                 return Ok(Way::Direct);
             }
         }
+        self.spare = self.spare.saturating_sub(length / BYTES_PER_PLACE);
         Ok(Way::Staged)
     }
 
