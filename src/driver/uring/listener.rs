@@ -366,18 +366,8 @@ impl Uring {
             entry.note(number, queue);
         }
         let event = self.told(number).or_else(|| self.accept_by_call(number));
-        self.end_sweep(number);
         self.forget_listener(number);
         event
-    }
-
-    /// Closes the socket of a listener that is ending behind the last call for it: no turn may come
-    /// that would.
-    fn end_sweep(&mut self, number: u32) {
-        let Some(entry) = self.listener_mut(number) else { return };
-        if entry.ending && entry.sweeps == 0 && !entry.has_operations() {
-            entry.socket = None;
-        }
     }
 
     fn accept_by_call(&mut self, number: u32) -> Option<Event> {

@@ -241,20 +241,6 @@ fn those_whose_accepts_were_cancelled_just_then_are_told_of_where_the_socket_liv
     assert!(settle(&mut driver).is_empty() && driver.listeners[0].is_none());
 }
 
-/// More than the calls fetch: the loop may sleep behind the last of them.
-#[test]
-fn a_listener_whose_socket_lives_on_is_over_with_the_last_that_it_tells() {
-    for backlog in [0, 1, ACCEPTS, 40] {
-        let Some((mut driver, address)) = listening() else { return };
-        driver.wait(Some(Duration::ZERO)).unwrap();
-        let _clients: Vec<_> = (0..backlog).map(|_| TcpStream::connect(address).unwrap()).collect();
-        driver.close_listener(0, true);
-        driver.wait(Some(Duration::from_millis(10))).unwrap();
-        while driver.next_event().is_some() {}
-        assert!(!driver.is_closing(0), "with {backlog} in the backlog it needs another turn");
-    }
-}
-
 #[test]
 fn whoever_was_accepted_and_not_told_of_is_closed_with_the_driver() {
     let Some((mut driver, address)) = listening() else { return };
