@@ -14,12 +14,13 @@ use std::time::Duration;
 
 use certificates::{Authority, BOTH, Identity};
 use closures::{Script, TCP};
+use common::Events;
 use rustls::crypto::{CipherSuiteCommon, ring};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, SupportedCipherSuite, Tls12CipherSuite};
 use tightloop::tls::TlsAcceptor;
-use tightloop::{Action, CloseReason, Server};
+use tightloop::{Action, CloseReason, RunningServer, Server};
 use tls_client::{TLS, TLS12, TLS13};
 
 /// A resolver of certificates that panics over one name.
@@ -52,18 +53,23 @@ fn with_short_lived_keys(authority: &Authority) -> ServerConfig {
         .expect("a server's configuration")
 }
 
+/// Starts a server that echoes and tells why its connections end.
+fn telling_its_ends(server: Server) -> (RunningServer<Script>, Events<CloseReason>) {
+    let (told, events) = common::events();
+    let server = common::start(server, move |_| {
+        let told = told.clone();
+        Script::new().close(move |_, reason| told.send(reason).unwrap())
+    });
+    (server, events)
+}
+
 every_driver! {
     fn who_is_sent_away_by_a_timeout_gets_a_close_notify(driver) {
         let authority = Authority::new();
         // The client has to say something by then.
         common::patiently(Duration::from_millis(200), |time| {
-            let (told, events) = common::events();
             let server = common::server(driver).listen(TLS).tls(authority.server(BOTH));
-            let server = server.idle_timeout(time);
-            let server = common::start(server, move |_| {
-                let told = told.clone();
-                Script::new().close(move |_, reason| told.send(reason).unwrap())
-            });
+            let (server, events) = telling_its_ends(server.idle_timeout(time));
             let mut client = tls_client::client(authority.client(BOTH), common::address(&server, 0));
             assert_eq!(tls_client::exchange(&mut client, b"fine"), b"fine");
             assert_eq!(client.read(&mut [0; 8]).unwrap(), 0, "without it this would be an error");
@@ -259,13 +265,8 @@ every_driver! {
         let authority = Authority::new();
         // Whoever speaks has to have spoken by then.
         common::patiently(Duration::from_millis(300), |time| {
-            let (told, events) = common::events();
             let server = common::server(driver).listen(TLS).tls(authority.server(BOTH));
-            let server = server.first_byte_timeout(time);
-            let server = common::start(server, move |_| {
-                let told = told.clone();
-                Script::new().close(move |_, reason| told.send(reason).unwrap())
-            });
+            let (server, events) = telling_its_ends(server.first_byte_timeout(time));
             let to = common::address(&server, 0);
             for config in [authority.client(TLS13), authority.client(BOTH)] {
                 let config = Arc::new(config);

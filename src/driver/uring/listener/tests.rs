@@ -1,10 +1,13 @@
 //! Tests of listeners and their accepts, beside what they look into.
 
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use super::*;
+use crate::addr::Address;
 use crate::driver::Driver;
+use crate::driver::uring::tag::Kind;
 use crate::driver::uring::tests::{fill, settle};
 
 /// A driver, where this system has io_uring, with a listener.
