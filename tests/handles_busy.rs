@@ -226,19 +226,23 @@ every_driver! {
 
     fn a_broadcast_shares_its_payload_among_the_connections(driver) {
         const SIZE: usize = 20 << 20;
-        // A reset that a busy machine has lost is found out by the next probe, or by this.
-        let server = tcp(driver).loops(2).write_stall_timeout(Duration::from_secs(15));
-        let (server, _events, mut clients) = with_clients(server, 6);
-        let payload = Bytes::from(common::pattern(SIZE));
-        let copies = payload.clone();
-        server.handle().broadcast(payload).unwrap();
-        common::eventually("all wait", || server.handle().stats().partial_writes >= 6);
-        assert!(!copies.is_unique(), "what waits is the payload itself, not a copy");
-        let (first, _) = &mut clients[0];
-        assert!(common::read(first, SIZE) == copies);
-        drop(clients);
-        common::eventually("nobody holds it any more", || copies.is_unique());
-        common::stop(server);
+        // A machine that is very busy may lose a reset. The stall that ends such a connection is no
+        // excuse for a payload that is kept: it fails the attempt.
+        common::at_best(|| {
+            let server = tcp(driver).loops(2).write_stall_timeout(Duration::from_secs(15));
+            let (server, _events, mut clients) = with_clients(server, 6);
+            let payload = Bytes::from(common::pattern(SIZE));
+            let copies = payload.clone();
+            server.handle().broadcast(payload).unwrap();
+            common::eventually("all wait", || server.handle().stats().partial_writes >= 6);
+            assert!(!copies.is_unique(), "what waits is the payload itself, not a copy");
+            let (first, _) = &mut clients[0];
+            assert!(common::read(first, SIZE) == copies);
+            drop(clients);
+            common::eventually("nobody holds it any more", || copies.is_unique());
+            assert_eq!(server.handle().stats().closed_write_stall, 0, "let go of by a stall only");
+            common::stop(server);
+        });
     }
 
     fn the_statistics_count_what_happened(driver) {
