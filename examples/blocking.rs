@@ -112,6 +112,6 @@ fn answer(conn: &mut Conn<'_>, jobs: &mut Jobs, line: &[u8]) {
 fn main() -> ExitCode {
     let flags = Flags::parse();
     let server = common::server(&flags.common, &["tcp://:9002"]);
-    let server = server.workers(flags.workers, flags.queue).half_close(true);
+    let server = server.worker_threads(flags.workers).worker_queue(flags.queue).half_close(true);
     common::serve(server, |_loop| Blocking)
 }

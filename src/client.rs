@@ -226,8 +226,8 @@ impl ClientHandle {
     }
 
     /// The number of event loops.
-    pub fn loops(&self) -> usize {
-        self.loops.loops()
+    pub fn loop_count(&self) -> usize {
+        self.loops.loop_count()
     }
 
     /// Writes `bytes` to every open connection; see [`ServerHandle::broadcast`].
@@ -260,7 +260,7 @@ impl ClientHandle {
 impl fmt::Debug for ClientHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientHandle")
-            .field("loops", &self.loops())
+            .field("loop_count", &self.loop_count())
             .field("stopping", &self.is_stopping())
             .finish_non_exhaustive()
     }

@@ -183,7 +183,7 @@ impl ServerHandle {
     }
 
     /// The number of event loops.
-    pub fn loops(&self) -> usize {
+    pub fn loop_count(&self) -> usize {
         self.shared.loops.len()
     }
 

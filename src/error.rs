@@ -65,7 +65,7 @@ pub enum Error {
         source: io::Error,
     },
     /// An event loop's thread ended by a panic: of the factory, of `on_boot`, of a callback where
-    /// the option `on_panic` says so, or of the framework. The other loops were stopped in order.
+    /// the option `panic_policy` says so, or of the framework. The other loops were stopped in order.
     LoopPanicked {
         /// The loop's index.
         index: usize,
@@ -188,7 +188,7 @@ pub enum CloseReason {
     /// Closing, the peer took none of the pending output for the option `close_timeout`.
     CloseTimeout,
     /// A callback of this connection panicked; the panic's message. What was written and not yet
-    /// sent is dropped: it may be half an answer. See the option `on_panic`.
+    /// sent is dropped: it may be half an answer. See the option `panic_policy`.
     HandlerPanicked(String),
     /// The server stopped. What was written before was handed to the socket, or the stop's
     /// deadline passed.

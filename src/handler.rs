@@ -34,7 +34,7 @@ pub struct LoopInfo {
     /// The loop's index, from 0.
     pub index: usize,
     /// How many loops the server has.
-    pub loops: usize,
+    pub loop_count: usize,
     /// How the loop speaks to the kernel: never `Auto`, but what came of it.
     pub driver: Driver,
     /// Why that is not what would have been preferred.

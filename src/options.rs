@@ -130,7 +130,7 @@ pub(crate) struct Options {
     pub(crate) max_connections_per_ip: usize,
     /// Connections per second.
     pub(crate) accept_rate: Option<u32>,
-    pub(crate) on_panic: PanicPolicy,
+    pub(crate) panic_policy: PanicPolicy,
 }
 
 impl Default for Options {
@@ -195,7 +195,7 @@ impl Default for Options {
                 write_bytes: 128 << 10,
                 handshakes: 8,
             },
-            on_panic: PanicPolicy::CloseConnection,
+            panic_policy: PanicPolicy::CloseConnection,
             // Off, as it costs two readings of the clock a callback.
             stall_threshold: None,
         }
@@ -222,8 +222,8 @@ impl Options {
             ),
             (
                 self.low_watermark > self.high_watermark,
-                "watermarks",
-                "the low one must not be above the high one",
+                "low_watermark",
+                "at most the high watermark",
             ),
             (
                 self.max_pending_output < self.high_watermark,
@@ -232,8 +232,8 @@ impl Options {
             ),
             (self.max_unconsumed_input == 0, "max_unconsumed_input", "at least 1 byte"),
             (self.mailbox_capacity == 0, "mailbox_capacity", "at least 1 command"),
-            (self.worker_threads == 0, "workers", "at least 1 thread"),
-            (self.worker_queue == 0, "workers", "at least 1 job"),
+            (self.worker_threads == 0, "worker_threads", "at least 1 thread"),
+            (self.worker_queue == 0, "worker_queue", "at least 1 job"),
             (
                 // Seconds in 16 bits, where the system keeps them so.
                 self.listen.socket.linger.is_some_and(|t| t > Duration::from_secs(65_535)),
@@ -329,10 +329,10 @@ mod tests {
     fn values_that_cannot_be_meant_are_refused_by_name() {
         assert_eq!(refused(|o| o.loops = 10_001), "loops");
         assert_eq!(refused(|o| o.receive_buffer = 0), "receive_buffer");
-        assert_eq!(refused(|o| o.low_watermark = usize::MAX), "watermarks");
+        assert_eq!(refused(|o| o.low_watermark = usize::MAX), "low_watermark");
         assert_eq!(refused(|o| o.max_pending_output = 1), "max_pending_output");
         assert_eq!(refused(|o| o.mailbox_capacity = 0), "mailbox_capacity");
-        assert_eq!(refused(|o| o.worker_threads = 0), "workers");
+        assert_eq!(refused(|o| o.worker_threads = 0), "worker_threads");
         assert_eq!(refused(|o| o.listen.socket.linger = Some(Duration::MAX)), "linger");
         assert_eq!(refused(|o| o.max_connections = 0), "max_connections");
         assert_eq!(refused(|o| o.max_connections_per_ip = 0), "max_connections_per_ip");

@@ -180,7 +180,7 @@ impl WorkerPool {
     }
 
     /// What the pool did so far and does now.
-    pub fn snapshot(&self) -> WorkerStats {
+    pub fn stats(&self) -> WorkerStats {
         let state = self.owner.shared.lock();
         WorkerStats {
             threads: state.threads,
@@ -212,7 +212,7 @@ impl WorkerPool {
 
 impl fmt::Debug for WorkerPool {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let stats = self.snapshot();
+        let stats = self.stats();
         formatter.debug_struct("WorkerPool").field("stats", &stats).finish_non_exhaustive()
     }
 }

@@ -23,7 +23,8 @@ fn narrow(driver: common::Driver) -> Server {
     common::server(driver)
         .listen("tcp://127.0.0.1:0")
         .socket_send_buffer(32 << 10)
-        .watermarks(HIGH, LOW)
+        .high_watermark(HIGH)
+        .low_watermark(LOW)
         .max_pending_output(8 << 20)
 }
 

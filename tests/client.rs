@@ -46,7 +46,7 @@ every_driver! {
         let url = common::address(&server, 0).to_string();
         let (client, events, received) = client(common::client(driver).loops(2));
         let handle = client.handle();
-        assert_eq!(handle.loops(), 2);
+        assert_eq!(handle.loop_count(), 2);
         let conn = std::thread::spawn(move || handle.connect(to(&url)).unwrap()).join().unwrap();
         match events.next() {
             Told::Opened { id, direction: Direction::Outgoing, initiator: None, .. } => {

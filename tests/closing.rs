@@ -124,7 +124,7 @@ fn ends_from(
     act: fn(TcpStream, &ConnHandle, &RunningServer<Script>) -> Option<TcpStream>,
 ) {
     for (number, (end, reason)) in ENDS.into_iter().enumerate() {
-        let server = tcp(driver).half_close(true).watermarks(1000, 100);
+        let server = tcp(driver).half_close(true).high_watermark(1000).low_watermark(100);
         assert_eq!(ended_by(server, move || place(end), act), reason, "way {number}");
     }
 }
@@ -343,7 +343,7 @@ every_driver! {
     }
 
     fn too_much_output_ends_as_such_from_any_callback(driver) {
-        let limited = |driver| tcp(driver).watermarks(1000, 100).max_pending_output(5_000);
+        let limited = |driver| tcp(driver).high_watermark(1000).low_watermark(100).max_pending_output(5_000);
         let too_long = || greeting(5_001);
         assert_eq!(ended_by(limited(driver), too_long, idle), "OutputLimit");
         let reply = || Script::new().traffic(|conn, (), _| {

@@ -96,7 +96,7 @@ prop_compose! {
     fn line()(max in 0_usize..12, keep in any::<bool>(), fail_fast in any::<bool>(),
               strict in any::<bool>(), crlf in any::<bool>()) -> LineCodec {
         let ending = if crlf || strict { LineEnding::CrLf } else { LineEnding::Lf };
-        LineCodec::builder().max_length(max).keep_ending(keep).fail_fast(fail_fast)
+        LineCodec::builder().max_frame(max).keep_ending(keep).fail_fast(fail_fast)
             .strict_crlf(strict).ending(ending).build().unwrap()
     }
 }
@@ -195,7 +195,7 @@ proptest! {
             });
             rest = &rest[end..];
         }
-        let codec = LineCodec::builder().max_length(max).strict_crlf(strict).fail_fast(false);
+        let codec = LineCodec::builder().max_frame(max).strict_crlf(strict).fail_fast(false);
         prop_assert_eq!(decode(codec.build().unwrap().into(), input.chunks(3)), naive);
     }
 

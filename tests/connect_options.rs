@@ -46,7 +46,7 @@ every_driver! {
     }
 
     fn the_time_covers_the_look_up_of_the_name_too(driver) {
-        let (server, events) = reporting(common::server(driver).workers(1, 8));
+        let (server, events) = reporting(common::server(driver).worker_threads(1).worker_queue(8));
         let (release, wait) = channel::<()>();
         let blocked = server.workers().try_spawn(move || wait.recv().unwrap_or_default());
         assert!(blocked.is_ok());
@@ -67,7 +67,7 @@ every_driver! {
             let (release, wait) = channel::<()>();
             let urls = [deaf.url(), closed_port().to_string(), "tcp://no-such-host.invalid:1".into()];
             let (told, events) = common::events();
-            let server = common::start(common::server(driver).listen(TCP).workers(1, 8), move |_| {
+            let server = common::start(common::server(driver).listen(TCP).worker_threads(1).worker_queue(8), move |_| {
                 let urls = urls.clone();
                 reporter(&told).traffic(move |conn, input| {
                     for url in &urls {
@@ -161,7 +161,7 @@ every_driver! {
     }
 
     fn a_name_that_no_worker_can_look_up_fails_the_connection(driver) {
-        let (server, events) = reporting(common::server(driver).workers(1, 1));
+        let (server, events) = reporting(common::server(driver).worker_threads(1).worker_queue(1));
         let (release, wait) = channel::<()>();
         let (started, running) = channel();
         let job = move || {

@@ -249,7 +249,7 @@ every_driver! {
 
     fn output_above_its_limit_ends_it(driver) {
         let peer = datagram_peer();
-        let server = common::server(driver).watermarks(1 << 16, 1 << 10).max_pending_output(1 << 17);
+        let server = common::server(driver).high_watermark(1 << 16).low_watermark(1 << 10).max_pending_output(1 << 17);
         let (server, events) = telling(server, |script| {
             script.wake(|conn| {
                 for _ in 0..3 {
@@ -328,7 +328,7 @@ every_driver! {
     fn what_pre_write_brings_above_the_high_watermark_is_told_by_drain(driver) {
         let peer = datagram_peer();
         let (told, drained) = common::events();
-        let server = common::server(driver).watermarks(100, 10);
+        let server = common::server(driver).high_watermark(100).low_watermark(10);
         let (server, events) = telling(server, move |script| {
             let told = told.clone();
             let mut more = Some([7; 200]);

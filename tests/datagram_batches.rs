@@ -224,7 +224,7 @@ every_driver! {
     }
 
     fn who_was_answered_before_a_panic_that_stops_the_server_gets_the_answer(driver) {
-        let server = common::server(driver).on_panic(PanicPolicy::StopServer).listen(UDP);
+        let server = common::server(driver).panic_policy(PanicPolicy::StopServer).listen(UDP);
         let server = common::start(server, |_| {
             Script::new().datagram(|datagram| {
                 assert!(number_of(datagram.payload()) < 5, "meant");

@@ -157,7 +157,7 @@ every_driver! {
     fn an_echo_above_the_output_limit_ends_the_connection(driver) {
         let (report, events) = common::events();
         let server = common::server(driver).listen("tcp://127.0.0.1:0");
-        let server = server.watermarks(400, 100).max_pending_output(500);
+        let server = server.high_watermark(400).low_watermark(100).max_pending_output(500);
         let server = common::start(server, move |_| {
             Script::<()>::new().report(&report).traffic(|conn, (), input| {
                 if input.len() >= 600 {

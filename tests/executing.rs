@@ -110,7 +110,7 @@ every_driver! {
     }
 
     fn jobs_of_a_loop_that_panicked_are_dropped_and_whoever_waits_learns_it(driver) {
-        let server = common::server(driver).on_panic(PanicPolicy::StopServer);
+        let server = common::server(driver).panic_policy(PanicPolicy::StopServer);
         let server = common::start(server, |_| Script::new());
         let event_loop = server.loops()[0].clone();
         let (go, wait) = channel::<()>();

@@ -11,6 +11,7 @@ use bytes::BufMut;
 use tightloop::codec::{AnyCodec, Codec, Decoded, LengthFieldCodec, LineCodec};
 use tightloop::{
     Action, CloseReason, Conn, DecodeError, EncodeError, FrameConn, FrameHandler, Framed,
+    SpawnError,
 };
 
 /// Lines in, lines out; commands make it do the rest.
@@ -58,15 +59,19 @@ impl FrameHandler for Lines {
             b"work" => {
                 conn.pause_reading();
                 let job = move || [&frame[..], b" done"].concat();
-                conn.spawn(job, |conn, seen, result| {
+                let spawned = conn.spawn(job, |conn, seen, result| {
                     conn.send(&result.unwrap()).unwrap();
                     conn.send(format!("{seen} seen").as_bytes()).unwrap();
                     conn.resume_reading();
-                })
-                .unwrap();
+                });
+                match spawned {
+                    Ok(()) => {}
+                    Err(SpawnError::Full((_job, done))) => done(conn, seen, Ok(b"full".to_vec())),
+                    Err(other) => panic!("{other:?}"),
+                }
             }
             b"other thread" => {
-                let bytes = conn.codec().encode_to_bytes(b"from a thread").unwrap();
+                let bytes = conn.codec_mut().encode_to_bytes(b"from a thread").unwrap();
                 let handle = conn.handle();
                 std::thread::spawn(move || handle.write(bytes)).join().unwrap().unwrap();
             }
@@ -286,6 +291,22 @@ every_driver! {
         common::stop(server);
     }
 
+    fn a_full_pool_gives_job_and_done_back(driver) {
+        let (sender, _events) = common::events();
+        let server = common::server(driver).listen(ADDRESS).worker_threads(1).worker_queue(1);
+        let server = common::start(server, lines(&sender, false));
+        let (open, wait) = std::sync::mpsc::channel::<()>();
+        let busy = move || wait.recv().unwrap_or_default();
+        assert!(server.workers().try_spawn(busy).is_ok());
+        common::eventually("a thread has it", || server.workers().stats().queued == 0);
+        assert!(server.workers().try_spawn(|| ()).is_ok());
+        let mut client = common::connect(common::address(&server, 0));
+        client.write_all(b"work\n").unwrap();
+        assert_eq!(common::read(&mut client, 18), b"hello\nfull\n1 seen\n");
+        drop(open);
+        common::stop(server);
+    }
+
     fn other_threads_send_frames_that_are_encoded_once(driver) {
         let (sender, _events) = common::events();
         let server = common::start(common::server(driver).listen(ADDRESS), lines(&sender, false));
@@ -320,7 +341,7 @@ every_driver! {
 
     fn frames_wait_while_the_output_is_above_its_watermark(driver) {
         let (sender, _events) = common::events();
-        let server = common::server(driver).listen(ADDRESS).watermarks(1_000, 0);
+        let server = common::server(driver).listen(ADDRESS).high_watermark(1_000).low_watermark(0);
         let server = common::start(server, lines(&sender, false));
         let mut client = common::connect(common::address(&server, 0));
         let sent: Vec<u8> = (0..200_000).flat_map(|n| format!("{n}\n").into_bytes()).collect();

@@ -217,7 +217,7 @@ every_driver! {
 
     fn after_a_handlers_panic_nobody_waits_for_an_answer(driver) {
         let (report, events) = common::events();
-        let server = common::start(tcp(driver).on_panic(PanicPolicy::StopServer), move |_| {
+        let server = common::start(tcp(driver).panic_policy(PanicPolicy::StopServer), move |_| {
             let report = report.clone();
             Script::<()>::new().report(&report).wake(|_, ()| panic!("on purpose"))
         });

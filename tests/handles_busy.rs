@@ -160,7 +160,7 @@ every_driver! {
     }
 
     fn bytes_that_are_queued_count_against_the_limit_of_pending_output(driver) {
-        let server = tcp(driver).watermarks(1_000, 100).max_pending_output(10_000);
+        let server = tcp(driver).high_watermark(1_000).low_watermark(100).max_pending_output(10_000);
         let (server, mut client, handle) = with_client(server);
         for _ in 0..3 {
             let gate = block(&server, 0);
@@ -256,7 +256,7 @@ every_driver! {
         assert_eq!((stats.accepted, stats.opened, stats.closed), (1, 1, 0));
         assert_eq!((stats.bytes_in, stats.bytes_out), (1_000, 700));
         assert!(stats.commands > 0 && stats.turns > 0);
-        assert_eq!(server.handle().loops(), 1);
+        assert_eq!(server.handle().loop_count(), 1);
         common::stop(server);
     }
 

@@ -206,7 +206,7 @@ every_driver! {
     fn a_loop_per_core_is_one_for_each_cpu_of_this_process(driver) {
         let server = tell_the_loop(common::server(driver).loop_per_core().listen(TCP));
         let cpus = std::thread::available_parallelism().unwrap().get();
-        assert_eq!((server.loops().len(), server.handle().loops()), (cpus, cpus));
+        assert_eq!((server.loops().len(), server.handle().loop_count()), (cpus, cpus));
         common::stop(server);
     }
 
@@ -235,7 +235,7 @@ every_driver! {
     fn each_handler_is_made_on_its_loops_own_thread_and_need_not_be_send(driver) {
         let (made, events) = common::events();
         let server = common::start(common::server(driver).loops(3).listen(TCP), move |info| {
-            assert_eq!(info.loops, 3);
+            assert_eq!(info.loop_count, 3);
             let thread = std::thread::current();
             made.send((info.index, thread.name().unwrap().to_owned())).unwrap();
             let shared = Rc::new(thread.id());

@@ -194,7 +194,7 @@ fn closes_its_connection(
     at: &'static str,
     trigger: impl FnOnce(&mut TcpStream, &ConnHandle),
 ) {
-    let server = common::server(driver).watermarks(64 << 10, 16 << 10);
+    let server = common::server(driver).high_watermark(64 << 10).low_watermark(16 << 10);
     let scene = Scene::new(server, at);
     let mut victim = scene.victim();
     let handle = scene.opened();
@@ -344,7 +344,7 @@ every_driver! {
     }
 
     fn a_server_that_is_told_to_stops_at_the_first_panic(driver) {
-        let server = common::server(driver).on_panic(PanicPolicy::StopServer);
+        let server = common::server(driver).panic_policy(PanicPolicy::StopServer);
         let mut scene = Scene::new(server, "on_traffic");
         scene.victim().write_all(b"x").unwrap();
         assert!(common::is_closed(&mut scene.witness));

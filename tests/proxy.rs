@@ -76,7 +76,7 @@ impl Handler for Proxy {
 
 fn proxy(server: Server, to: &str) -> RunningServer<Proxy> {
     let to: Endpoint = to.parse().unwrap();
-    let server = server.watermarks(256 << 10, 64 << 10).listen(TCP);
+    let server = server.high_watermark(256 << 10).low_watermark(64 << 10).listen(TCP);
     common::start(server, move |_| Proxy { to: to.clone() })
 }
 

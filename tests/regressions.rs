@@ -95,7 +95,8 @@ every_driver! {
     fn what_waits_because_of_a_pause_does_not_count_as_unconsumed(driver) {
         let server = common::server(driver)
             .listen("tcp://127.0.0.1:0")
-            .watermarks(1000, 100)
+            .high_watermark(1000)
+            .low_watermark(100)
             .max_unconsumed_input(4096);
         let server = common::start(server, |_| Framed::new(Lines));
         let mut client = common::connect(common::address(&server, 0));

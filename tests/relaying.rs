@@ -92,7 +92,7 @@ every_driver! {
     }
 
     fn what_is_written_to_a_full_target_comes_behind_what_was_relayed(driver) {
-        let (server, ids, _) = teller(common::server(driver).listen(TCP).watermarks(HIGH, LOW));
+        let (server, ids, _) = teller(common::server(driver).listen(TCP).high_watermark(HIGH).low_watermark(LOW));
         let to = common::address(&server, 0);
         let mut source = common::connect(to);
         let source_id = ids.next();
@@ -148,7 +148,7 @@ every_driver! {
 
     fn a_source_that_rests_goes_on_when_its_target_breaks(driver) {
         let (server, ids, _traffic) =
-            teller(common::server(driver).listen(TCP).watermarks(HIGH, LOW));
+            teller(common::server(driver).listen(TCP).high_watermark(HIGH).low_watermark(LOW));
         let to = common::address(&server, 0);
         let source = common::connect(to);
         let source_id = ids.next();
@@ -197,7 +197,7 @@ every_driver! {
     }
 
     fn two_sources_share_a_target_that_is_slow(driver) {
-        let (server, ids, _) = teller(common::server(driver).listen(TCP).watermarks(HIGH, LOW));
+        let (server, ids, _) = teller(common::server(driver).listen(TCP).high_watermark(HIGH).low_watermark(LOW));
         let to = common::address(&server, 0);
         let sources = [(); 2].map(|()| (common::connect(to), ids.next()));
         let mut target = connect_narrow(to, 32 << 10);

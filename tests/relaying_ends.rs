@@ -63,7 +63,7 @@ impl Handler for Early {
 }
 
 fn watermarks(server: Server) -> Server {
-    server.watermarks(HIGH, LOW)
+    server.high_watermark(HIGH).low_watermark(LOW)
 }
 
 every_driver! {
@@ -136,7 +136,7 @@ every_driver! {
 
     fn who_cannot_send_is_relayed_all_the_same(driver) {
         // One buffer is above the mark.
-        let server = common::server(driver).listen(TCP).watermarks(16 << 10, 4 << 10);
+        let server = common::server(driver).listen(TCP).high_watermark(16 << 10).low_watermark(4 << 10);
         let (server, ids, _) = teller(server);
         let [(mut source, source_id), (mut target, target_id)] = slow_pair(&server, &ids);
         let mut third = common::connect(common::address(&server, 0));

@@ -27,7 +27,7 @@ every_driver! {
         }
         have_sigpipe_kill();
         let server = common::server(driver).listen(TCP).half_close(true);
-        let (server, ids, _traffic) = teller(server.watermarks(HIGH, LOW));
+        let (server, ids, _traffic) = teller(server.high_watermark(HIGH).low_watermark(LOW));
         let to = common::address(&server, 0);
         for _ in 0..10 {
             let source = common::connect(to);

@@ -157,7 +157,7 @@ every_driver! {
             Script::new().tick(move |cx| {
                 ticks += 1;
                 if info.index == 1 && ticks == 3 {
-                    cx.stop();
+                    cx.stop_server();
                 }
                 Some(Duration::from_millis(2))
             })
@@ -168,7 +168,7 @@ every_driver! {
     fn from_the_first_on_tick_the_server_ends(driver) {
         let server = common::start(common::server(driver).listen(TCP), |_| {
             Script::new().tick(|cx| {
-                cx.stop();
+                cx.stop_server();
                 None
             })
         });
@@ -178,7 +178,7 @@ every_driver! {
     fn from_on_shutdown_a_stop_is_harmless(driver) {
         let server = common::start(common::server(driver).loops(2).listen(TCP), |_| {
             Script::new().shutdown(|cx| {
-                cx.stop();
+                cx.stop_server();
                 cx.server().stop();
             })
         });
@@ -189,7 +189,7 @@ every_driver! {
     fn from_a_scheduled_job_and_from_a_job_of_another_thread_the_server_ends(driver) {
         let server = common::start(common::server(driver).listen(TCP), |_| Script::new());
         let job = |_: &mut Script, cx: &mut tightloop::Context<'_, Script>| {
-            cx.schedule(Duration::from_millis(1), |_, cx| cx.stop());
+            cx.schedule(Duration::from_millis(1), |_, cx| cx.stop_server());
         };
         server.loops()[0].execute(job).unwrap();
         ended(server);

@@ -178,8 +178,8 @@ every_driver! {
             let told = told.clone();
             Script::new().open(move |conn| {
                 conn.set_keepalive(Some(odd_keepalive())).unwrap();
-                conn.set_send_buffer_size(20_000).unwrap();
-                conn.set_receive_buffer_size(30_000).unwrap();
+                conn.set_socket_send_buffer(20_000).unwrap();
+                conn.set_socket_receive_buffer(30_000).unwrap();
                 conn.set_linger(Some(Duration::from_secs(2))).unwrap();
                 told.send(ask(&conn.socket().unwrap()).unwrap()).unwrap();
                 conn.set_keepalive(None).unwrap();
@@ -282,12 +282,12 @@ every_driver! {
         for (name, server) in [
             ("receive_buffer", made(|s| s.receive_buffer(1023))),
             ("receive_buffer", made(|s| s.receive_buffer(usize::MAX))),
-            ("watermarks", made(|s| s.watermarks(10, 11))),
+            ("low_watermark", made(|s| s.high_watermark(10).low_watermark(11))),
             ("max_pending_output", made(|s| s.max_pending_output(1))),
             ("max_unconsumed_input", made(|s| s.max_unconsumed_input(0))),
             ("mailbox_capacity", made(|s| s.mailbox_capacity(0))),
-            ("workers", made(|s| s.workers(0, 1))),
-            ("workers", made(|s| s.workers(1, 0))),
+            ("worker_threads", made(|s| s.worker_threads(0))),
+            ("worker_queue", made(|s| s.worker_queue(0))),
             ("idle_timeout", made(|s| s.idle_timeout(Duration::ZERO))),
             ("keepalive", made(|s| s).keepalive(short)),
             ("linger", made(|s| s.linger(Duration::MAX))),
@@ -299,6 +299,19 @@ every_driver! {
             }
             assert!(error.to_string().contains(name), "{error}");
         }
+    }
+
+    fn what_is_off_by_default_can_be_set_back_to_off(driver) {
+        let zero = Duration::ZERO;
+        let refused = |server: Server| server.idle_timeout(zero).read_idle_timeout(zero);
+        let refused = |server| refused(server).write_idle_timeout(zero).first_byte_timeout(zero);
+        let refused = |server| refused(server).write_stall_timeout(zero).stall_threshold(zero);
+        let server = refused(common::server(driver)).keepalive(Keepalive::new(zero));
+        let server = server.linger(Duration::MAX).listen(TCP);
+        let server = server.idle_timeout(None).read_idle_timeout(None).write_idle_timeout(None);
+        let server = server.first_byte_timeout(None).write_stall_timeout(None);
+        let server = server.stall_threshold(None).keepalive(None).linger(None);
+        common::stop(common::start(server, |_| Script::new()));
     }
 
     fn the_backlog_holds_those_who_wait_while_a_loop_is_busy(driver) {

@@ -178,7 +178,7 @@ every_driver! {
         });
         let (_, mut client, new) = successor(&server, &events);
         finish.send(()).unwrap();
-        common::eventually("the job is done", || server.workers().snapshot().completed == 1);
+        common::eventually("the job is done", || server.workers().stats().completed == 1);
         settle(&server, 0);
         new.write("for you").unwrap();
         assert_eq!(common::read(&mut client, 7), b"for you");

@@ -29,8 +29,9 @@ fn counting(opened: &Arc<AtomicUsize>) -> Script {
 /// the server.
 fn that_panics(server: Server) -> (RunningServer<Script>, common::Events<String>) {
     let (closed, events) = common::events();
-    let server =
-        common::start(server.on_panic(PanicPolicy::StopServer).loops(2).listen(TCP), move |_| {
+    let server = common::start(
+        server.panic_policy(PanicPolicy::StopServer).loops(2).listen(TCP),
+        move |_| {
             let (closed, done) = (closed.clone(), closed.clone());
             Script::new()
                 .traffic(move |conn, input| {
@@ -48,13 +49,14 @@ fn that_panics(server: Server) -> (RunningServer<Script>, common::Events<String>
                     Action::Continue
                 })
                 .close(move |_, reason| closed.send(reason.to_string()).unwrap())
-        });
+        },
+    );
     (server, events)
 }
 
 /// A server that a panic of the handler ends.
 fn stopping(driver: common::Driver) -> Server {
-    common::server(driver).on_panic(PanicPolicy::StopServer)
+    common::server(driver).panic_policy(PanicPolicy::StopServer)
 }
 
 every_driver! {

@@ -300,7 +300,7 @@ every_driver! {
     }
 
     fn a_panic_in_on_shutdown_is_told_by_join(driver) {
-        let server = common::server(driver).on_panic(PanicPolicy::StopServer).listen(TCP);
+        let server = common::server(driver).panic_policy(PanicPolicy::StopServer).listen(TCP);
         let server = common::start(server, |_| {
             Script::new().shutdown(|_| panic!("not now"))
         });

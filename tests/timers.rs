@@ -91,7 +91,7 @@ every_driver! {
                 Script::new().tick(move |cx| {
                     ticks += 1;
                     if ticks > 25 {
-                        cx.stop();
+                        cx.stop_server();
                     }
                     Some(ms(10))
                 })

@@ -97,7 +97,7 @@ every_driver! {
         const ANSWER: usize = 100_000;
         let authority = Authority::new();
         let server = common::server(driver).listen(TLS).tls(authority.server(BOTH));
-        let server = server.watermarks(50_000, 10_000).max_pending_output(10 * ANSWER);
+        let server = server.high_watermark(50_000).low_watermark(10_000).max_pending_output(10 * ANSWER);
         let server = common::start(server, |_| {
             Script::new().traffic(|conn, input| {
                 input.consume(1);

@@ -226,7 +226,7 @@ every_driver! {
 
     fn output_above_the_high_watermark_does_not_stop_the_handshake_it_waits_for(driver) {
         let (authority, tls) = acceptor();
-        let server = common::server(driver).listen(TCP).watermarks(10_000, 1_000);
+        let server = common::server(driver).listen(TCP).high_watermark(10_000).low_watermark(1_000);
         let server = common::start(server, move |_| {
             let tls = tls.clone();
             Script::new().open(move |conn| {

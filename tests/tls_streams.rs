@@ -70,7 +70,7 @@ every_driver! {
     fn sixty_four_mebibytes_go_in_and_out_whole_and_bounded_where_the_client_reads_late(driver) {
         const HIGH: usize = 256 << 10;
         let authority = Authority::new();
-        let server = common::server(driver).watermarks(HIGH, 64 << 10);
+        let server = common::server(driver).high_watermark(HIGH).low_watermark(64 << 10);
         let (server, client) = connected(server, &authority, TLS13, Script::new);
         let message = common::pattern(64 * MIB);
         let handle = server.handle();
@@ -207,7 +207,7 @@ every_driver! {
                 Action::Continue
             })
         };
-        let server = common::server(driver).watermarks(100_000, 20_000);
+        let server = common::server(driver).high_watermark(100_000).low_watermark(20_000);
         let (server, mut client) = connected(server, &authority, BOTH, script);
         client.write_all(b"go").unwrap();
         for _ in 0..100 {

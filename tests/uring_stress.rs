@@ -161,7 +161,7 @@ fn stress(submissions: u32, completions: u32) {
     // Sixteen buffers of 4 KiB: two that stream have them all.
     let server = common::server(common::Driver::Uring).io_uring_buffers(64 << 10);
     let server = server.io_uring_entries(submissions, completions);
-    let server = server.receive_buffer(16 << 10).watermarks(32 << 10, 8 << 10);
+    let server = server.receive_buffer(16 << 10).high_watermark(32 << 10).low_watermark(8 << 10);
     let seeds = AtomicU64::new(0x9E37_79B9_7F4A_7C15);
     let server = common::start(server.listen("tcp://127.0.0.1:0"), move |_| Moody {
         random: Random(seeds.fetch_add(2, Ordering::Relaxed)),

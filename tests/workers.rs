@@ -109,7 +109,7 @@ every_driver! {
     }
 
     fn a_panic_of_the_job_arrives_as_its_result_and_harms_nothing(driver) {
-        let (server, _gate, _events) = jobs(common::server(driver).workers(1, 16));
+        let (server, _gate, _events) = jobs(common::server(driver).worker_threads(1).worker_queue(16));
         let mut client = common::connect(common::address(&server, 0));
         for round in [1, 3] {
             client.write_all(b"p").unwrap();
@@ -118,19 +118,19 @@ every_driver! {
             expect(&mut client, &[&format!("{} done", round + 1)]);
         }
         // A job is counted after its end was sent on its way.
-        common::eventually("both are counted", || server.workers().snapshot().panicked == 2);
+        common::eventually("both are counted", || server.workers().stats().panicked == 2);
         drop(client);
         common::stop(server);
     }
 
     fn a_full_pool_gives_job_and_done_back_and_takes_more_later(driver) {
-        let (server, gate, events) = jobs(common::server(driver).workers(1, 2));
+        let (server, gate, events) = jobs(common::server(driver).worker_threads(1).worker_queue(2));
         let mut client = common::connect(common::address(&server, 0));
         client.write_all(b"w").unwrap();
         events.next();
         client.write_all(b"xxxx").unwrap();
         expect(&mut client, &["full", "full"]);
-        assert_eq!(server.workers().snapshot().rejected, 2);
+        assert_eq!(server.workers().stats().rejected, 2);
         gate.0.send(()).unwrap();
         expect(&mut client, &["1 done", "2 done", "3 done"]);
         client.write_all(b"x").unwrap();
@@ -140,7 +140,7 @@ every_driver! {
     }
 
     fn loops_stay_free_while_jobs_block(driver) {
-        let (server, gate, events) = jobs(common::server(driver).workers(2, 100));
+        let (server, gate, events) = jobs(common::server(driver).worker_threads(2).worker_queue(100));
         let mut client = common::connect(common::address(&server, 0));
         client.write_all(b"ww").unwrap();
         assert_eq!([events.next(), events.next()], *b"ww");
@@ -160,20 +160,20 @@ every_driver! {
     }
 
     fn the_pool_grows_on_demand_up_to_its_bound(driver) {
-        let (server, gate, events) = jobs(common::server(driver).workers(3, 100));
-        assert_eq!(server.workers().snapshot().threads, 0);
+        let (server, gate, events) = jobs(common::server(driver).worker_threads(3).worker_queue(100));
+        assert_eq!(server.workers().stats().threads, 0);
         let mut client = common::connect(common::address(&server, 0));
         client.write_all(b"wwwww").unwrap();
         for _ in 0..3 {
             events.next();
         }
-        let stats = server.workers().snapshot();
+        let stats = server.workers().stats();
         assert_eq!((stats.threads, stats.idle), (3, 0));
         for _ in 0..5 {
             gate.0.send(()).unwrap();
         }
         expect(&mut client, &["1 done", "2 done", "3 done", "4 done", "5 done"]);
-        assert_eq!(server.workers().snapshot().threads, 3);
+        assert_eq!(server.workers().stats().threads, 3);
         drop(client);
         common::stop(server);
     }
@@ -193,7 +193,7 @@ every_driver! {
         for _ in 0..3 {
             gate.0.send(()).unwrap();
         }
-        common::eventually("the jobs are over", || server.workers().snapshot().completed == 3);
+        common::eventually("the jobs are over", || server.workers().stats().completed == 3);
         successor.write_all(b"x").unwrap();
         expect(&mut successor, &["1 done"]);
         drop(successor);
@@ -213,7 +213,7 @@ every_driver! {
         assert!(took < common::DEADLINE / 2, "the end waited for it: {took:?}");
         gate.0.send(()).unwrap();
         assert!(workers.join(common::DEADLINE), "the job's thread does not end");
-        assert_eq!(workers.snapshot().completed, 1);
+        assert_eq!(workers.stats().completed, 1);
     }
 
     fn a_job_that_is_nearly_done_is_waited_for(driver) {
@@ -228,12 +228,12 @@ every_driver! {
             drop(client);
             gate.0.send(()).unwrap();
             ended(server);
-            assert_eq!((workers.snapshot().threads, workers.snapshot().completed), (0, 1));
+            assert_eq!((workers.stats().threads, workers.stats().completed), (0, 1));
         });
     }
 
     fn a_state_of_another_type_panics_and_says_so(driver) {
-        let server = common::server(driver).on_panic(PanicPolicy::StopServer).listen(TCP);
+        let server = common::server(driver).panic_policy(PanicPolicy::StopServer).listen(TCP);
         let server = common::start(server, |_| {
             Script::new().traffic(|conn, _| {
                 // The state of a Script is `()`.
@@ -264,7 +264,7 @@ every_driver! {
     }
 
     fn a_panic_in_done_is_a_panic_of_the_loop(driver) {
-        let server = common::server(driver).on_panic(PanicPolicy::StopServer).listen(TCP);
+        let server = common::server(driver).panic_policy(PanicPolicy::StopServer).listen(TCP);
         let server = common::start(server, |_| {
             Script::new().open(|conn| {
                 let done = |_: &mut Conn<'_>, _: &mut (), _| panic!("not done");

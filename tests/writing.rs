@@ -252,7 +252,8 @@ every_driver! {
         let (report, events) = common::events();
         let server = common::server(driver)
             .listen("tcp://127.0.0.1:0")
-            .watermarks(1 << 20, 1 << 20)
+            .high_watermark(1 << 20)
+            .low_watermark(1 << 20)
             .max_pending_output(2 << 20);
         let server = common::start(server, move |_| {
             Script::<()>::new().report(&report).traffic(|conn, (), input| {

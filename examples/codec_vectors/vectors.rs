@@ -77,7 +77,7 @@ impl Vector {
         let codec = match self.codec.as_str() {
             "length_field" => length_field(config, netty_compatible)?.map(AnyCodec::from),
             "line" => LineCodec::builder()
-                .max_length(number(config, "max_length", None)?)
+                .max_frame(number(config, "max_length", None)?)
                 .keep_ending(!flag(config, "strip_delimiter", true)?)
                 .fail_fast(flag(config, "fail_fast", false)?)
                 .netty_compatible(netty_compatible)

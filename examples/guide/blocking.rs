@@ -66,9 +66,10 @@ fn main() -> tightloop::Result<()> {
     let directory = PathBuf::from(arguments.next().unwrap_or(".".to_owned()));
     let codec = LineCodec::new(255)?;
 
-    let server = Server::new().listen(url).workers(4, 100).start(move |_loop| {
-        Framed::new(Files { codec: codec.clone(), directory: directory.clone() })
-    })?;
+    let server =
+        Server::new().listen(url).worker_threads(4).worker_queue(100).start(move |_loop| {
+            Framed::new(Files { codec: codec.clone(), directory: directory.clone() })
+        })?;
     println!("listening on {}", server.local_addrs()[0]);
 
     // This thread is no event loop: it may block, here for what is typed.

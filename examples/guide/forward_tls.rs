@@ -90,7 +90,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let server = Server::new()
         .listen(listen)
         .tls(acceptor)
-        .watermarks(HIGH, LOW)
+        .high_watermark(HIGH)
+        .low_watermark(LOW)
         .start(move |_loop| Forward { back_end: back_end.clone() })?;
     println!("listening on {}", server.local_addrs()[0]);
     server.join()?;

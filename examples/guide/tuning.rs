@@ -23,10 +23,10 @@ impl Handler for Echo {
 }
 
 fn made_on(info: LoopInfo) -> Echo {
-    let LoopInfo { index, loops, driver, fallback, .. } = info;
+    let LoopInfo { index, loop_count, driver, fallback, .. } = info;
     match fallback {
-        Some(reason) => println!("loop {index} of {loops}: {driver}, as {reason}"),
-        None => println!("loop {index} of {loops}: {driver}"),
+        Some(reason) => println!("loop {index} of {loop_count}: {driver}, as {reason}"),
+        None => println!("loop {index} of {loop_count}: {driver}"),
     }
     Echo
 }

@@ -92,7 +92,8 @@ fn main() -> ExitCode {
     let server = common::server(&flags.common, &["tcp://:8080"])
         .idle_timeout(Duration::from_millis(flags.idle_timeout_ms))
         .first_byte_timeout(limits.head_timeout)
-        .watermarks(HIGH_WATERMARK, LOW_WATERMARK)
+        .high_watermark(HIGH_WATERMARK)
+        .low_watermark(LOW_WATERMARK)
         .max_pending_output(max_pending)
         .linger_after_close(LINGER.0, LINGER.1);
     match tls::apply(server, &flags.tls, &flags.common) {

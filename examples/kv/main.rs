@@ -95,7 +95,8 @@ fn main() -> ExitCode {
     let server = common::server(&flags.common, &["tcp://127.0.0.1:6379"])
         // A client that closes its side may still wait for replies from other loops.
         .half_close(true)
-        .watermarks(HIGH_WATERMARK, HIGH_WATERMARK / 4)
+        .high_watermark(HIGH_WATERMARK)
+        .low_watermark(HIGH_WATERMARK / 4)
         .max_pending_output(MAX_PENDING_OUTPUT)
         .max_unconsumed_input(resp::MAX_COMMAND_BYTES)
         .mailbox_capacity(MAILBOX_CAPACITY);

@@ -74,13 +74,13 @@ impl Kv {
     pub fn new(shared: Arc<Shared>, info: LoopInfo) -> Self {
         Kv {
             index: info.index,
-            loops: info.loops,
+            loops: info.loop_count,
             store: Store::new(shared.databases, shared.seed.clone()),
             channels: Channels::default(),
             reply: Reply::default(),
             now: 0,
             memory_limit: 0,
-            outgoing: (0..info.loops).map(|_| Batch::default()).collect(),
+            outgoing: (0..info.loop_count).map(|_| Batch::default()).collect(),
             parser: Parser::default(),
             names: Index::new(),
             clock: read_clock(),

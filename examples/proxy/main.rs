@@ -66,7 +66,8 @@ fn run(flags: &Flags, shared: &Arc<Shared>) -> Result<(), Box<dyn Error>> {
         .half_close(true)
         // What is relayed pauses its source: a client that does not read may still have to be read.
         .auto_pause(false)
-        .watermarks(flags.buffer, flags.buffer / 4);
+        .high_watermark(flags.buffer)
+        .low_watermark(flags.buffer / 4);
     let server = match flags.accepted_proxies() {
         Some(policy) => server.proxy_protocol(policy),
         None => server,

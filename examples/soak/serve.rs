@@ -109,7 +109,7 @@ fn start_all(directory: &str, driver: Driver) -> Outcome<Vec<Started>> {
     let tally = || Arc::new(Tally::default());
     let (echoes, ordered, pushed) = (tally(), tally(), tally());
     let (forwarded, collected) = (tally(), tally());
-    let small = |server: Server| server.watermarks(256 << 10, 64 << 10);
+    let small = |server: Server| server.high_watermark(256 << 10).low_watermark(64 << 10);
     let tcp = ["tcp://127.0.0.1:0".to_owned(), "tcp://[::1]:0".to_owned()];
     let udp = ["udp://127.0.0.1:0".to_owned(), "udp://[::1]:0".to_owned()];
     let any = |name: &str| [&tcp[..], &[format!("unix://{directory}/{name}")]].concat();
@@ -119,7 +119,7 @@ fn start_all(directory: &str, driver: Driver) -> Outcome<Vec<Started>> {
     let echo = start("echo", &echoes, &urls, server, move || Echo(Arc::clone(&handler)))?;
 
     // A listener for each loop, and more loops than cores.
-    let server = small(new()).loops(3).reuse_port(true).workers(8, 64);
+    let server = small(new()).loops(3).reuse_port(true).worker_threads(8).worker_queue(64);
     let threads = [orders::start_thread(&ordered), orders::start_thread(&ordered)];
     let (handler, codec, threads) = (Arc::clone(&ordered), orders::codec(), Mutex::new(threads));
     let orders = start("orders", &ordered, &tcp, server, move || {
@@ -137,7 +137,7 @@ fn start_all(directory: &str, driver: Driver) -> Outcome<Vec<Started>> {
     let push = start("push", &pushed, &any("push"), server, move || Push(Arc::clone(&handler)))?;
 
     let to: Endpoint = echo.watched.handle.local_addrs()[0].to_string().parse()?;
-    let server = new().watermarks(64 << 10, 16 << 10).loops(2).half_close(true);
+    let server = new().high_watermark(64 << 10).low_watermark(16 << 10).loops(2).half_close(true);
     let handler = Arc::clone(&forwarded);
     let proxy = start("proxy", &forwarded, &tcp, server, move || Proxy {
         tally: Arc::clone(&handler),

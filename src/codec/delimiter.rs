@@ -107,8 +107,8 @@ impl Codec for DelimiterCodec {
         item: &[u8],
         out: &mut B,
     ) -> std::result::Result<(), EncodeError> {
-        if item.len() > self.terminated.max_length {
-            let (length, limit) = (item.len() as u64, self.terminated.max_length as u64);
+        if item.len() > self.terminated.max_frame {
+            let (length, limit) = (item.len() as u64, self.terminated.max_frame as u64);
             return Err(EncodeError::TooLong { length, limit });
         }
         if let Some(at) = self.delimiters.find_within(item, &self.terminator) {

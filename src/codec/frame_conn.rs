@@ -86,7 +86,7 @@ impl<'a, H: FrameHandler> FrameConn<'a, H> {
     /// The connection's codec. For frames that go to many connections, or are sent by other
     /// threads through a [`handle`](Conn::handle), use its
     /// [`encode_to_bytes`](Codec::encode_to_bytes).
-    pub fn codec(&mut self) -> &mut H::Codec {
+    pub fn codec_mut(&mut self) -> &mut H::Codec {
         self.codec
     }
 
@@ -107,18 +107,17 @@ impl<'a, H: FrameHandler> FrameConn<'a, H> {
     /// [`resume_reading`](Conn::resume_reading) in `done`.
     ///
     /// # Errors
-    /// The job comes back when the pool's queue is full or the server is stopping.
-    pub fn spawn<R, J, D>(&mut self, job: J, done: D) -> Result<(), SpawnError<J>>
+    /// As [`Conn::spawn`].
+    pub fn spawn<R, J, D>(&mut self, job: J, done: D) -> Result<(), SpawnError<(J, D)>>
     where
         R: Send + 'static,
         J: FnOnce() -> R + Send + 'static,
         D: FnOnce(&mut FrameConn<'_, H>, &mut H::State, Result<R, JobPanic>) + Send + 'static,
     {
-        let done = |conn: &mut Conn<'_>, state: &mut FramedState<H>, result| {
+        self.conn.spawn_for(job, done, |done: D, conn, state: &mut FramedState<H>, result| {
             let (mut conn, state) = state.with(conn);
             done(&mut conn, state, result);
-        };
-        self.conn.spawn(job, done).map_err(|error| error.map_job(|(job, _)| job))
+        })
     }
 }
 

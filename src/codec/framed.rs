@@ -69,7 +69,7 @@ impl<H: FrameHandler> Framed<H> {
     }
 
     /// The frame handler: for jobs from other threads, which are given the `Framed`.
-    pub fn handler(&mut self) -> &mut H {
+    pub fn handler_mut(&mut self) -> &mut H {
         &mut self.handler
     }
 

@@ -42,7 +42,7 @@ impl LineEnding {
 /// ```
 /// use tightloop::codec::{Codec, LineCodec, Step};
 ///
-/// let mut codec = LineCodec::builder().max_length(512).strict_crlf(true).build()?;
+/// let mut codec = LineCodec::builder().max_frame(512).strict_crlf(true).build()?;
 /// let decoded = codec.decode(b"one\ntwo\r\n");
 /// assert!(matches!(decoded.step, Step::Frame(b"one\ntwo")));
 /// # Ok::<(), tightloop::Error>(())
@@ -64,18 +64,18 @@ enum Mode {
 }
 
 impl LineCodec {
-    /// Lines of at most `max_length` bytes without their end; what is encoded ends with LF.
+    /// Lines of at most `max_frame` bytes without their end; what is encoded ends with LF.
     ///
     /// # Errors
     /// [`Error::Option`](crate::Error::Option) for a limit above 2 GiB.
-    pub fn new(max_length: usize) -> Result<Self> {
-        Self::builder().max_length(max_length).build()
+    pub fn new(max_frame: usize) -> Result<Self> {
+        Self::builder().max_frame(max_frame).build()
     }
 
     /// All settings.
     pub fn builder() -> LineCodecBuilder {
         LineCodecBuilder {
-            max_length: DEFAULT_MAX_LINE,
+            max_frame: DEFAULT_MAX_LINE,
             keep_ending: false,
             fail_fast: true,
             strict_crlf: false,
@@ -116,8 +116,8 @@ impl Codec for LineCodec {
         item: &[u8],
         out: &mut B,
     ) -> std::result::Result<(), EncodeError> {
-        if item.len() > self.terminated.max_length {
-            let (length, limit) = (item.len() as u64, self.terminated.max_length as u64);
+        if item.len() > self.terminated.max_frame {
+            let (length, limit) = (item.len() as u64, self.terminated.max_frame as u64);
             return Err(EncodeError::TooLong { length, limit });
         }
         if let Some(at) = self.end_within(item) {
@@ -137,7 +137,7 @@ impl Codec for LineCodec {
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct LineCodecBuilder {
-    max_length: usize,
+    max_frame: usize,
     keep_ending: bool,
     fail_fast: bool,
     strict_crlf: bool,
@@ -148,8 +148,8 @@ pub struct LineCodecBuilder {
 impl LineCodecBuilder {
     /// The limit of a line, in bytes, never counting its end. Default: 8 KiB. 0 lets only empty
     /// lines pass.
-    pub fn max_length(mut self, bytes: usize) -> Self {
-        self.max_length = bytes;
+    pub fn max_frame(mut self, bytes: usize) -> Self {
+        self.max_frame = bytes;
         self
     }
 
@@ -191,8 +191,8 @@ impl LineCodecBuilder {
     /// # Errors
     /// [`Error::Option`](crate::Error::Option), naming the setting and what is wrong with it.
     pub fn build(self) -> Result<LineCodec> {
-        check(self.max_length <= LARGEST_LIMIT, "max_length", || {
-            format!("must be at most {LARGEST_LIMIT} bytes, not {}", self.max_length)
+        check(self.max_frame <= LARGEST_LIMIT, "max_frame", || {
+            format!("must be at most {LARGEST_LIMIT} bytes, not {}", self.max_frame)
         })?;
         check(!(self.strict_crlf && self.netty_compatible), "netty_compatible", || {
             "netty's line decoder has no strict mode".to_owned()
@@ -203,7 +203,7 @@ impl LineCodecBuilder {
         })?;
         let default_ending = if self.strict_crlf { LineEnding::CrLf } else { LineEnding::Lf };
         Ok(LineCodec {
-            terminated: Terminated::new(self.max_length, !self.keep_ending, self.fail_fast),
+            terminated: Terminated::new(self.max_frame, !self.keep_ending, self.fail_fast),
             mode: match (self.strict_crlf, self.netty_compatible) {
                 (true, _) => Mode::Strict,
                 (false, true) => Mode::Netty,

@@ -19,7 +19,7 @@
 //! ```
 //! use tightloop::codec::{Codec, LineCodec, Step};
 //!
-//! let mut codec = LineCodec::builder().max_length(80).build()?;
+//! let mut codec = LineCodec::builder().max_frame(80).build()?;
 //! let mut input: &[u8] = b"one\r\ntwo\nthr";
 //! let mut lines = Vec::new();
 //! loop {

@@ -29,7 +29,7 @@ pub(super) trait Search {
 /// The limits of frames with a terminator, and how far one connection has got.
 #[derive(Debug, Clone)]
 pub(super) struct Terminated {
-    pub(super) max_length: usize,
+    pub(super) max_frame: usize,
     pub(super) strip: bool,
     pub(super) fail_fast: bool,
     /// Up to here no terminator begins in the unconsumed input.
@@ -39,8 +39,8 @@ pub(super) struct Terminated {
 }
 
 impl Terminated {
-    pub(super) fn new(max_length: usize, strip: bool, fail_fast: bool) -> Self {
-        Terminated { max_length, strip, fail_fast, scanned: 0, dropped: None }
+    pub(super) fn new(max_frame: usize, strip: bool, fail_fast: bool) -> Self {
+        Terminated { max_frame, strip, fail_fast, scanned: 0, dropped: None }
     }
 
     pub(super) fn is_within_frame(&self) -> bool {
@@ -57,7 +57,7 @@ impl Terminated {
         let found = search.find(input, self.scanned);
         if self.dropped.is_none()
             && let Found::At { content, end } = found
-            && content <= self.max_length
+            && content <= self.max_frame
         {
             self.scanned = 0;
             return Decoded::frame(end, &input[..if self.strip { content } else { end }]);
@@ -89,7 +89,7 @@ impl Terminated {
 
     fn frame<'a>(&mut self, input: &'a [u8], found: Found) -> Decoded<&'a [u8]> {
         match found {
-            Found::At { content, end } if content <= self.max_length => {
+            Found::At { content, end } if content <= self.max_frame => {
                 self.scanned = 0;
                 Decoded::frame(end, &input[..if self.strip { content } else { end }])
             }
@@ -97,7 +97,7 @@ impl Terminated {
                 self.scanned = 0;
                 Decoded::error(end, self.too_long(content as u64))
             }
-            Found::Unfinished { content, resume } if content <= self.max_length => {
+            Found::Unfinished { content, resume } if content <= self.max_frame => {
                 self.scanned = resume;
                 Decoded::more()
             }
@@ -138,6 +138,6 @@ impl Terminated {
     }
 
     fn too_long(&self, length: u64) -> DecodeError {
-        DecodeError::TooLong { length, limit: self.max_length }
+        DecodeError::TooLong { length, limit: self.max_frame }
     }
 }

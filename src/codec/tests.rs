@@ -36,7 +36,7 @@ fn settings_of_length_fields_that_cannot_be_meant_are_refused() {
 
 #[test]
 fn settings_of_the_others_that_cannot_be_meant_are_refused() {
-    assert_eq!(refused(LineCodec::new(usize::MAX)).0, "max_length");
+    assert_eq!(refused(LineCodec::new(usize::MAX)).0, "max_frame");
     let lf = LineCodec::builder().strict_crlf(true).ending(LineEnding::Lf);
     assert_eq!(refused(lf.build()).0, "ending");
     let netty = LineCodec::builder().strict_crlf(true).netty_compatible(true);

@@ -211,7 +211,7 @@ impl<'a, H: Handler> Context<'a, H> {
     }
 
     /// Stops the whole server, as [`ServerHandle::stop`] does.
-    pub fn stop(&mut self) {
+    pub fn stop_server(&mut self) {
         self.core.stop_requested = true;
     }
 }

@@ -34,8 +34,8 @@ impl Conn<'_> {
     /// `InvalidInput` for durations below a second; the system's, for other sockets.
     #[doc(alias = "SetKeepAlive")]
     #[doc(alias = "SetKeepAlivePeriod")]
-    pub fn set_keepalive(&self, keepalive: Option<Keepalive>) -> io::Result<()> {
-        match keepalive {
+    pub fn set_keepalive(&self, keepalive: impl Into<Option<Keepalive>>) -> io::Result<()> {
+        match keepalive.into() {
             Some(keepalive) => keepalive.apply(&*self.socket()?),
             None => self.socket()?.set_keepalive(false),
         }
@@ -46,7 +46,7 @@ impl Conn<'_> {
     /// # Errors
     /// The system's.
     #[doc(alias = "SetWriteBuffer")]
-    pub fn set_send_buffer_size(&self, bytes: usize) -> io::Result<()> {
+    pub fn set_socket_send_buffer(&self, bytes: usize) -> io::Result<()> {
         self.socket()?.set_send_buffer_size(bytes)
     }
 
@@ -55,7 +55,7 @@ impl Conn<'_> {
     /// # Errors
     /// The system's.
     #[doc(alias = "SetReadBuffer")]
-    pub fn set_receive_buffer_size(&self, bytes: usize) -> io::Result<()> {
+    pub fn set_socket_receive_buffer(&self, bytes: usize) -> io::Result<()> {
         self.socket()?.set_recv_buffer_size(bytes)
     }
 
@@ -66,11 +66,11 @@ impl Conn<'_> {
     /// # Errors
     /// The system's.
     #[doc(alias = "SetLinger")]
-    pub fn set_linger(&mut self, linger: Option<Duration>) -> io::Result<()> {
+    pub fn set_linger(&mut self, linger: impl Into<Option<Duration>>) -> io::Result<()> {
         if let Some(conn) = self.core.table.get_mut(self.token) {
             conn.rare.set(Rare::LINGER_SET, true);
         }
-        match linger {
+        match linger.into() {
             Some(linger) => set_linger(&*self.socket()?, linger),
             None => self.socket()?.set_linger(None),
         }

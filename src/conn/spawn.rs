@@ -45,6 +45,22 @@ impl Conn<'_> {
         J: FnOnce() -> R + Send + 'static,
         D: FnOnce(&mut Conn<'_>, &mut S, Result<R, JobPanic>) + Send + 'static,
     {
+        self.spawn_for(job, done, |done: D, conn, state: &mut S, result| done(conn, state, result))
+    }
+
+    /// As `spawn`, for a `done` of any kind: `call` calls it.
+    pub(crate) fn spawn_for<S, R, J, D>(
+        &mut self,
+        job: J,
+        done: D,
+        call: fn(D, &mut Conn<'_>, &mut S, Result<R, JobPanic>),
+    ) -> Result<(), SpawnError<(J, D)>>
+    where
+        S: 'static,
+        R: Send + 'static,
+        J: FnOnce() -> R + Send + 'static,
+        D: Send + 'static,
+    {
         assert!(
             TypeId::of::<S>() == self.core.state_type,
             "Conn::spawn: the state in `done` is not this handler's State"
@@ -56,7 +72,7 @@ impl Conn<'_> {
                 let outcome = result.as_ref().map(drop).map_err(JobPanic::clone);
                 let done = move |conn: &mut Conn<'_>, state: &mut dyn Any| {
                     if let Some(state) = state.downcast_mut::<S>() {
-                        done(conn, state, result);
+                        call(done, conn, state, result);
                     }
                 };
                 // A loop that has ended has no connection to be told of.

@@ -37,8 +37,8 @@ pub(super) struct Choice {
 
 impl Choice {
     /// What a handler's factory is told.
-    pub(super) fn loop_info(self, index: usize, loops: usize) -> LoopInfo {
-        LoopInfo { index, loops, driver: self.driver, fallback: self.fallback }
+    pub(super) fn loop_info(self, index: usize, loop_count: usize) -> LoopInfo {
+        LoopInfo { index, loop_count, driver: self.driver, fallback: self.fallback }
     }
 }
 

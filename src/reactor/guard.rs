@@ -61,7 +61,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
 
     #[cold]
     fn panicked(&mut self, name: &'static str, token: Option<Token>, Panicked(payload): Panicked) {
-        let message = match self.core.options.on_panic {
+        let message = match self.core.options.panic_policy {
             PanicPolicy::CloseConnection => panic_message(payload),
             // The thread's body tells of it.
             PanicPolicy::StopServer => resume_unwind(payload),

@@ -7,10 +7,10 @@ use crate::server::Server;
 
 impl Server {
     /// Ends accepted connections on which nothing at all was received for this long; a PROXY header
-    /// and a TLS handshake do not count. Default: never, as in some protocols the server speaks
+    /// and a TLS handshake do not count. Default `None`: never, as in some protocols the server speaks
     /// first and the client may take its time.
-    pub fn first_byte_timeout(mut self, timeout: Duration) -> Self {
-        self.options.first_byte_timeout = Some(timeout);
+    pub fn first_byte_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.options.first_byte_timeout = timeout.into();
         self
     }
 

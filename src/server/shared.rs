@@ -89,10 +89,10 @@ for_both! {
         self
     }
 
-    /// TCP keepalive on every connection. Default off.
+    /// TCP keepalive on every connection. Default `None`: off.
     #[doc(alias = "WithTCPKeepAlive")]
-    pub fn keepalive(mut self, keepalive: Keepalive) -> Self {
-        self.options.listen.socket.keepalive = Some(keepalive);
+    pub fn keepalive(mut self, keepalive: impl Into<Option<Keepalive>>) -> Self {
+        self.options.listen.socket.keepalive = keepalive.into();
         self
     }
 
@@ -111,9 +111,9 @@ for_both! {
     }
 
     /// SO_LINGER of every connection: zero makes each close a reset. A longer time is never waited
-    /// for, see [`Conn::set_linger`](crate::Conn::set_linger). Default: not set.
-    pub fn linger(mut self, linger: Duration) -> Self {
-        self.options.listen.socket.linger = Some(linger);
+    /// for, see [`Conn::set_linger`](crate::Conn::set_linger). Default `None`: not set.
+    pub fn linger(mut self, linger: impl Into<Option<Duration>>) -> Self {
+        self.options.listen.socket.linger = linger.into();
         self
     }
 
@@ -157,13 +157,20 @@ for_both! {
         self
     }
 
-    /// Pending output, in bytes, above which a connection counts as full, and at which it counts
-    /// as drained (`on_drain`). Defaults 1 MiB and 256 KiB: enough that a fast peer far away finds
-    /// the next bytes before it has taken the last, little enough for thousands of slow ones.
+    /// Pending output, in bytes, above which a connection counts as full: an accepted one is then
+    /// not read from ([`auto_pause`](Server::auto_pause)). Default 1 MiB: little enough for
+    /// thousands of slow peers.
     #[doc(alias = "WithWriteBufferCap")]
-    pub fn watermarks(mut self, high: usize, low: usize) -> Self {
-        self.options.high_watermark = high;
-        self.options.low_watermark = low;
+    pub fn high_watermark(mut self, bytes: usize) -> Self {
+        self.options.high_watermark = bytes;
+        self
+    }
+
+    /// Pending output, in bytes, at which a connection that was full counts as drained
+    /// ([`on_drain`](crate::Handler::on_drain)). Not above the high watermark. Default 256 KiB:
+    /// enough that a fast peer far away finds the next bytes before it has taken the last.
+    pub fn low_watermark(mut self, bytes: usize) -> Self {
+        self.options.low_watermark = bytes;
         self
     }
 
@@ -194,12 +201,17 @@ for_both! {
         self
     }
 
-    /// The worker pool for blocking work: threads (default 64), grown on demand, and jobs that
-    /// wait for one (default 4,096).
+    /// Threads of the worker pool for blocking work, at most: it grows on demand. Default 64.
     #[doc(alias = "NewWorkerPool")]
-    pub fn workers(mut self, threads: usize, queue: usize) -> Self {
+    pub fn worker_threads(mut self, threads: usize) -> Self {
         self.options.worker_threads = threads;
-        self.options.worker_queue = queue;
+        self
+    }
+
+    /// Jobs that may wait for a thread of the worker pool; more are refused with
+    /// [`SpawnError::Full`](crate::SpawnError::Full). Default 4,096.
+    pub fn worker_queue(mut self, jobs: usize) -> Self {
+        self.options.worker_queue = jobs;
         self
     }
 

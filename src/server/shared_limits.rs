@@ -11,26 +11,26 @@ for_both! {
     // ---- silence ------------------------------------------------------------------------
 
     /// Ends connections on which for this long nothing was received and nothing sent. A large
-    /// output that a slow peer takes bit by bit is not idle. Default: never. Per connection:
+    /// output that a slow peer takes bit by bit is not idle. Default `None`: never. Per connection:
     /// [`Conn::set_idle_timeout`](crate::Conn::set_idle_timeout).
-    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
-        self.options.idle_timeout = Some(timeout);
+    pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.options.idle_timeout = timeout.into();
         self
     }
 
     /// Ends connections that were read from for this long and sent nothing, whatever they are
-    /// sent. Does not count while reading is paused. Default: never. Per connection:
+    /// sent. Does not count while reading is paused. Default `None`: never. Per connection:
     /// [`Conn::set_read_idle_timeout`](crate::Conn::set_read_idle_timeout).
-    pub fn read_idle_timeout(mut self, timeout: Duration) -> Self {
-        self.options.read_idle_timeout = Some(timeout);
+    pub fn read_idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.options.read_idle_timeout = timeout.into();
         self
     }
 
-    /// Ends connections to which for this long nothing was sent, whatever they send. Default:
-    /// never. Per connection:
+    /// Ends connections to which for this long nothing was sent, whatever they send. Default
+    /// `None`: never. Per connection:
     /// [`Conn::set_write_idle_timeout`](crate::Conn::set_write_idle_timeout).
-    pub fn write_idle_timeout(mut self, timeout: Duration) -> Self {
-        self.options.write_idle_timeout = Some(timeout);
+    pub fn write_idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.options.write_idle_timeout = timeout.into();
         self
     }
 
@@ -113,16 +113,16 @@ for_both! {
     /// What a panic of a callback ends: its connection (the default), or the server. Panics are
     /// counted in `Stats::panics` and logged either way. A panic of the factory or of `on_boot`
     /// fails the start. Where panics abort, the process ends.
-    pub fn on_panic(mut self, policy: PanicPolicy) -> Self {
-        self.options.on_panic = policy;
+    pub fn panic_policy(mut self, policy: PanicPolicy) -> Self {
+        self.options.panic_policy = policy;
         self
     }
 
     /// Counts (`Stats::stalls`) and logs, with its name, each callback that takes longer: while
     /// it runs, the loop's other connections wait. Costs two readings of the clock a callback,
-    /// some 50 ns. Default: callbacks are not timed.
-    pub fn stall_threshold(mut self, threshold: Duration) -> Self {
-        self.options.stall_threshold = Some(threshold);
+    /// some 50 ns. Default `None`: callbacks are not timed.
+    pub fn stall_threshold(mut self, threshold: impl Into<Option<Duration>>) -> Self {
+        self.options.stall_threshold = threshold.into();
         self
     }
 }

@@ -223,7 +223,7 @@ impl Simulation {
 
 /// What follows from the plan.
 fn fit_options(options: &mut Options, plan: &Plan) -> Result<(), String> {
-    options.on_panic = match plan.panics {
+    options.panic_policy = match plan.panics {
         // One that is not meant is to be seen.
         0 => PanicPolicy::StopServer,
         _ => PanicPolicy::CloseConnection,

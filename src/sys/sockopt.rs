@@ -22,17 +22,17 @@ const MAX_LINGER: Duration = Duration::from_secs(65_535);
 
 /// TCP keepalive: find out that a silent peer is gone.
 ///
-/// Whole seconds; a fraction is cut off. What is not given is the system's default, which for
+/// Whole seconds; a fraction is cut off. What is out of its range is an error where it is set. What is not given is the system's default, which for
 /// Linux is an interval of 75 s and 9 probes. OpenBSD and Haiku have system-wide times only:
 /// there `idle` is ignored, and the other two are refused as `Unsupported`.
 ///
 /// ```
 /// # use std::time::Duration;
-/// # use tightloop::Keepalive;
+/// # use tightloop::{Keepalive, Server};
 /// // Silent for a minute, then four unanswered probes in 40 s: gone.
 /// let keepalive = Keepalive::new(Duration::from_secs(60)).interval(Duration::from_secs(10)).count(4);
-/// assert!(keepalive.check().is_ok());
-/// assert!(Keepalive::new(Duration::ZERO).check().is_err());
+/// let server = Server::new().keepalive(keepalive);
+/// # let _ = server;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keepalive {
@@ -65,7 +65,7 @@ impl Keepalive {
     ///
     /// # Errors
     /// `InvalidInput`, with a message that says which value is out of its range.
-    pub fn check(&self) -> io::Result<()> {
+    pub(crate) fn check(&self) -> io::Result<()> {
         check_seconds("keepalive idle", self.idle, MAX_KEEPALIVE_TIME)?;
         if let Some(interval) = self.interval {
             check_seconds("keepalive interval", interval, MAX_KEEPALIVE_TIME)?;

@@ -18,7 +18,7 @@ fn pool(max_threads: usize, queue_capacity: usize) -> WorkerPool {
 fn wait_for(pool: &WorkerPool, wanted: impl Fn(&WorkerStats) -> bool) -> WorkerStats {
     let start = Instant::now();
     loop {
-        let stats = pool.snapshot();
+        let stats = pool.stats();
         if wanted(&stats) {
             return stats;
         }
@@ -30,7 +30,7 @@ fn wait_for(pool: &WorkerPool, wanted: impl Fn(&WorkerStats) -> bool) -> WorkerS
 fn stop_and_join(pool: &WorkerPool) -> WorkerStats {
     pool.stop();
     assert!(pool.join(DEADLINE), "threads left: {pool:?}");
-    pool.snapshot()
+    pool.stats()
 }
 
 /// Gives the pool a job that holds its thread until the returned sender is dropped, and waits until
@@ -62,13 +62,13 @@ fn handle_is_send_and_sync() {
 fn pool_grows_on_demand_shrinks_when_idle_and_grows_again() {
     let idle_timeout = Duration::from_millis(20);
     let pool = WorkerPool::new(WorkerOptions { idle_timeout, ..WorkerOptions::default() });
-    assert_eq!(pool.snapshot(), WorkerStats::default());
+    assert_eq!(pool.stats(), WorkerStats::default());
     let releases: Vec<_> = (0..3).map(|_| occupy(&pool)).collect();
-    let stats = pool.snapshot();
+    let stats = pool.stats();
     assert_eq!((stats.threads, stats.idle, stats.queued), (3, 0, 0));
     drop(releases);
     assert!(pool.join(DEADLINE), "idle threads do not end");
-    let stats = pool.snapshot();
+    let stats = pool.stats();
     assert_eq!((stats.threads, stats.idle, stats.completed), (0, 0, 3));
     drop(occupy(&pool));
     assert_eq!(stop_and_join(&pool).completed, 4);
@@ -93,7 +93,7 @@ fn threads_are_limited_and_zero_counts_as_one() {
         let release = occupy(&pool);
         let (job, receiver) = sender_job("waited");
         pool.try_spawn(job).unwrap();
-        let stats = pool.snapshot();
+        let stats = pool.stats();
         assert_eq!((stats.threads, stats.queued), (1, 1));
         drop(release);
         assert_eq!(receiver.recv_timeout(DEADLINE), Ok("waited"));
@@ -108,7 +108,7 @@ fn full_queue_gives_the_job_back_and_it_can_still_be_run() {
     let (job, receiver) = sender_job(7);
     let error = pool.try_spawn(job).unwrap_err();
     assert!(matches!(error, SpawnError::Full(_)), "{error:?}");
-    assert_eq!(pool.snapshot().rejected, 1);
+    assert_eq!(pool.stats().rejected, 1);
     error.into_job()();
     assert_eq!(receiver.try_recv(), Ok(7));
     drop(release);
@@ -256,7 +256,7 @@ fn job_waits_for_another_thread_when_the_system_refuses_one_and_comes_back_when_
     let error = pool.try_spawn(|| ()).unwrap_err();
     assert!(matches!(error, SpawnError::NoThread(..)), "{error:?}");
     assert!(error.source().is_some());
-    assert_eq!(pool.snapshot().threads, 0);
+    assert_eq!(pool.stats().threads, 0);
     REFUSE.store(false, Ordering::Relaxed);
     let release = occupy(&pool);
     REFUSE.store(true, Ordering::Relaxed);

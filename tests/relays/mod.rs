@@ -81,7 +81,7 @@ impl Handler for Tunnel {
 pub fn tunnel_to(server: Server, upstream: String) -> (RunningServer<Tunnel>, Events<Told>) {
     let upstream: Endpoint = upstream.parse().unwrap();
     let (told, events) = common::events();
-    let server = server.half_close(true).auto_pause(false).watermarks(HIGH, LOW);
+    let server = server.half_close(true).auto_pause(false).high_watermark(HIGH).low_watermark(LOW);
     let server =
         common::start(server, move |_| Tunnel { upstream: upstream.clone(), told: told.clone() });
     (server, events)

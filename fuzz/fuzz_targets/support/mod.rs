@@ -71,7 +71,7 @@ pub fn varint(settings: &mut Settings<'_>) -> Option<(AnyCodec, bool)> {
 pub fn line(settings: &mut Settings<'_>) -> Option<(AnyCodec, bool)> {
     let netty = settings.netty();
     let codec = LineCodec::builder()
-        .max_length(settings.length())
+        .max_frame(settings.length())
         .keep_ending(settings.flag())
         .fail_fast(settings.flag())
         .strict_crlf(settings.flag())
