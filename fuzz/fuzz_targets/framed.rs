@@ -10,7 +10,7 @@ use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use support::Event;
-use tightloop::codec::{AnyCodec, Codec, VarintLengthCodec};
+use tightloop::codec::{AnyCodec, VarintLengthCodec};
 use tightloop::{
     Action, Conn, DecodeError, FrameConn, FrameHandler, Framed, RunningServer, Server,
 };

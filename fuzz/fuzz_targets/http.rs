@@ -4,7 +4,7 @@
 //! is cut.
 #![no_main]
 
-#[allow(dead_code, reason = "the fuzzer needs less of a request than a server")]
+#[allow(dead_code, unused_imports, reason = "the fuzzer needs less of a request than a server")]
 #[path = "../../examples/http/codec/mod.rs"]
 mod codec;
 
