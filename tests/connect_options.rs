@@ -3,6 +3,8 @@
 mod closures;
 mod common;
 mod outgoing;
+#[cfg(target_os = "linux")]
+mod refusing;
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -124,6 +126,23 @@ every_driver! {
             assert!(matches!(events.next(), Told::Closed(_)));
         }
         common::stop(server);
+    }
+
+    /// As before Linux 4.2, and on what only looks like Linux.
+    #[cfg(target_os = "linux")]
+    fn a_system_that_chooses_no_port_at_connect_chooses_it_before(driver) {
+        let backend = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("tcp://{}", backend.local_addr().unwrap());
+        let connected = std::thread::spawn(move || {
+            let option = Some(libc::IP_BIND_ADDRESS_NO_PORT);
+            refusing::Refused { call: libc::SYS_setsockopt, third: option }.with(libc::ENOPROTOOPT);
+            let (server, events) = reporting(common::server(driver));
+            connect_as(&server, to(&url).local_addr(SocketAddr::from(([127, 0, 0, 2], 0))));
+            assert!(matches!(events.next(), Told::Opened { .. }));
+            common::stop(server);
+        });
+        connected.join().unwrap();
+        assert_eq!(backend.accept().unwrap().1.ip(), IpAddr::from([127, 0, 0, 2]));
     }
 
     fn a_local_address_that_does_not_fit_fails_the_connection(driver) {

@@ -1,6 +1,8 @@
 //! Which driver a loop gets: what was asked for, or what can be had, and that it is told.
 
 mod common;
+#[cfg(all(target_os = "linux", feature = "io-uring"))]
+mod refusing;
 
 use std::sync::mpsc::channel;
 
@@ -53,6 +55,7 @@ mod uring {
     use std::sync::Mutex;
 
     use super::*;
+    use crate::refusing::Refused;
 
     #[test]
     fn io_uring_is_what_was_asked_for() {
@@ -127,29 +130,7 @@ mod uring {
     }
 
     /// From now on io_uring_setup fails with this error, on this thread and those that it starts.
-    #[allow(unsafe_code)]
     fn refuse_rings(code: i32) {
-        let number = libc::SYS_io_uring_setup as u32;
-        let statement = |code, k| libc::sock_filter { code, jt: 0, jf: 0, k };
-        let mut filter = [
-            statement((libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16, 0),
-            libc::sock_filter {
-                code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
-                jt: 0,
-                jf: 1,
-                k: number,
-            },
-            statement(libc::BPF_RET as u16, libc::SECCOMP_RET_ERRNO | code as u32),
-            statement(libc::BPF_RET as u16, libc::SECCOMP_RET_ALLOW),
-        ];
-        let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
-        // SAFETY: takes numbers only.
-        let result = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
-        assert_eq!(result, 0);
-        // SAFETY: the program points to as many statements as it says, and is read in the call only.
-        let result = unsafe {
-            libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program)
-        };
-        assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+        Refused { call: libc::SYS_io_uring_setup, third: None }.with(code);
     }
 }
