@@ -118,10 +118,10 @@ every_driver! {
         for port in [0, port] {
             let local = SocketAddr::from(([127, 0, 0, 2], port));
             connect_as(&server, to(&url).local_addr(local));
+            assert!(matches!(events.next(), Told::Opened { .. }));
             let (stream, peer) = backend.accept().unwrap();
             assert_eq!(peer.ip(), local.ip());
             assert!(port == 0 || peer.port() == port);
-            assert!(matches!(events.next(), Told::Opened { .. }));
             drop(stream);
             assert!(matches!(events.next(), Told::Closed(_)));
         }
