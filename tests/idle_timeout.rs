@@ -7,6 +7,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 #[cfg(unix)]
 use std::os::unix::net::UnixStream;
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 #[cfg(unix)]
@@ -14,7 +15,7 @@ use bytes::Bytes;
 #[cfg(unix)]
 use closures::Directory;
 use closures::{Script, TCP, be_busy};
-use tightloop::{Action, CloseReason, Conn, Endpoint, RunningServer, Server};
+use tightloop::{Action, CloseReason, Conn, Context, Endpoint, RunningServer, Server};
 
 fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -163,6 +164,41 @@ every_driver! {
                 assert_eq!(common::exchange(&mut client, b"at once"), b"at once");
             }
             drop(client);
+            common::stop(server);
+        });
+    }
+
+    fn who_spoke_while_the_loop_was_busy_is_not_silent_though_others_are_heard_first(driver) {
+        // In this time all have to connect and be answered.
+        common::patiently(ms(200), |time| {
+            let server = common::server(driver).events_per_turn(1).idle_timeout(time).listen(TCP);
+            let server = common::start(server, |_| Script::new());
+            let to = common::address(&server, 0);
+            let mut clients: Vec<_> = (0..8).map(|_| common::connect(to)).collect();
+            for client in &mut clients {
+                assert_eq!(common::exchange(client, b"a"), b"a");
+            }
+            // What is heard in a long turn counts from its end: this was in an earlier one.
+            let heard = Instant::now();
+            while heard.elapsed() < ms(5) {
+                let (told, turn) = channel();
+                server.loops()[0].execute(move |_, _| told.send(()).unwrap()).unwrap();
+                turn.recv().unwrap();
+            }
+            let (all_have_spoken, wait) = channel();
+            let busy = move |_: &mut Script, _: &mut Context<'_, Script>| {
+                wait.recv().unwrap();
+                be_busy(time + time / 4);
+            };
+            server.loops()[0].execute(busy).unwrap();
+            for client in &mut clients {
+                client.write_all(b"b").unwrap();
+            }
+            all_have_spoken.send(()).unwrap();
+            for client in &mut clients {
+                assert_eq!(common::read(client, 1), b"b");
+            }
+            drop(clients);
             common::stop(server);
         });
     }

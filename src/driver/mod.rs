@@ -261,6 +261,10 @@ pub(crate) trait Driver: Sockets {
     /// also where that fails.
     fn rename(&mut self, from: Token, to: Token) -> io::Result<()>;
 
+    /// Whether something of this stream may wait that no event has told yet, its end or an error too:
+    /// a turn takes so many events and no more. A cold call, it asks the system.
+    fn may_have_more(&self, token: Token) -> bool;
+
     /// Turns receiving on or off.
     fn set_receiving(&mut self, token: Token, on: bool);
 

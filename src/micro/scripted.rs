@@ -164,6 +164,10 @@ impl Driver for Scripted {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    fn may_have_more(&self, _: Token) -> bool {
+        false
+    }
+
     fn set_receiving(&mut self, _: Token, _: bool) {}
 
     fn send(&mut self, token: Token, output: &Outbound, _: usize) -> io::Result<Sent> {

@@ -1,6 +1,7 @@
 //! What happens when a timer of the loop is due.
 
 use std::io;
+use std::time::Duration;
 
 use crate::conn::core::Timer;
 use crate::conn::rare::Rare;
@@ -9,6 +10,9 @@ use crate::driver::{CloseMode, Driver, Token};
 use crate::error::CloseReason;
 use crate::handler::{Action, Handler};
 use crate::reactor::Reactor;
+
+/// Until what a stream has told is sure to have been looked at, if the loop is not very busy.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 impl<D: Driver, H: Handler> Reactor<D, H> {
     pub(super) fn expire_timers(&mut self) {
@@ -79,7 +83,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                 if self.core.table.get(token).is_some_and(is_open)
                     && let Some(reason) = self.core.watch_silence(token)
                 {
-                    self.end(token, reason);
+                    self.end_silent(token, reason);
                 }
             }
             Phase::Closing if self.note_progress(token) => {
@@ -88,6 +92,21 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             Phase::Closing => self.end(token, CloseReason::CloseTimeout),
             Phase::Lingering => self.release(token, CloseMode::Orderly),
             Phase::Free | Phase::Attempt => {}
+        }
+    }
+
+    /// Ends a connection that was silent for too long; but whoever has spoken is not silent because
+    /// the loop has not got to him yet, which may come to several turns behind a long one.
+    fn end_silent(&mut self, token: Token, reason: CloseReason) {
+        let is_of_input = matches!(
+            reason,
+            CloseReason::IdleTimeout | CloseReason::ReadIdleTimeout | CloseReason::FirstByteTimeout
+        );
+        let receives = self.core.table.get(token).is_some_and(|conn| conn.receiving);
+        if is_of_input && receives && self.driver.may_have_more(token) {
+            self.core.set_watch(token, Some(LOOK_AGAIN));
+        } else {
+            self.end(token, reason);
         }
     }
 

@@ -29,6 +29,7 @@ use crate::driver::{BYTES_PER_PLACE, LEAST_PLACES_PER_TURN};
 use crate::driver::{
     Buffer, CloseMode, Driver, Event, Moved, Outgoing, Sent, Sockets, Token, Waker,
 };
+use crate::sys::hang_up::has_input;
 use crate::sys::route::Route;
 use crate::sys::socket::{Listener, Stream, connect_udp, start_connect};
 use crate::sys::sockopt::SocketOptions;
@@ -256,6 +257,12 @@ impl Driver for Ready {
 
     fn rename(&mut self, from: Token, to: Token) -> io::Result<()> {
         self.rename_stream(from, to)
+    }
+
+    fn may_have_more(&self, token: Token) -> bool {
+        let entry = self.stream(token);
+        entry.is_some_and(StreamEntry::has_more)
+            || self.socket(token).is_some_and(|s| has_input(&s))
     }
 
     fn set_receiving(&mut self, token: Token, on: bool) {

@@ -296,6 +296,10 @@ impl Driver for Sim {
         self.rename_stream(from, to)
     }
 
+    fn may_have_more(&self, token: Token) -> bool {
+        self.link(token).is_some_and(|link| self.network.borrow().links[link].has_event())
+    }
+
     fn set_receiving(&mut self, token: Token, on: bool) {
         if let Some(link) = self.link(token) {
             let mut network = self.network.borrow_mut();

@@ -183,6 +183,8 @@ impl Network {
             (limit == 0 || silent < limit * 1_000).then_some("there was traffic, or no timeout")
         };
         let rule = |fits: bool, fault: &'static str| (!fits).then_some(fault);
+        let is_unread = connection.receiving && !connection.arrived.is_empty();
+        let silent = || rule(!is_unread, "it had spoken");
         match reason {
             CloseReason::Local => rule(book.asked_close || book.handle_closed, "nobody did")
                 .or(rule(whole, "not everything was sent")),
@@ -191,11 +193,12 @@ impl Network {
                 .or(rule(whole, "not everything was sent")),
             CloseReason::PeerReset(_) => rule(connection.reset_told, "there was no reset"),
             CloseReason::Failed(_) => rule(connection.broken, "nothing failed"),
-            CloseReason::IdleTimeout => over(unheard.min(unsent), idle),
-            CloseReason::ReadIdleTimeout => over(unheard, read_idle),
+            CloseReason::IdleTimeout => over(unheard.min(unsent), idle).or(silent()),
+            CloseReason::ReadIdleTimeout => over(unheard, read_idle).or(silent()),
             CloseReason::WriteIdleTimeout => over(unsent, write_idle),
             CloseReason::FirstByteTimeout => over(since(book.opened_at), first_byte)
-                .or(rule(book.delivered == 0, "there was a byte")),
+                .or(rule(book.delivered == 0, "there was a byte"))
+                .or(silent()),
             CloseReason::WriteStalled => over(unsent, write_stall),
             CloseReason::OutputLimit => {
                 let pending = book.most_pending(&ledger.broadcasts);

@@ -18,7 +18,7 @@ use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode};
 
 use crate::driver::uring::gather::{GATHER, Gathering};
-use crate::driver::uring::tag::Tag;
+use crate::driver::uring::tag::{Kind, Tag};
 use crate::options::driver::DriverFallback;
 
 /// IORING_REGISTER_RING_FDS, which the crate offers only on an object that borrows the ring.
@@ -342,6 +342,15 @@ impl Ring {
     #[inline]
     pub(super) fn has_completions(&self) -> bool {
         !self.fetched.is_empty() || !self.failed_sends.is_empty()
+    }
+
+    /// Whether completions of this stream wait to be looked at.
+    pub(super) fn has_completion_of(&self, index: u32) -> bool {
+        let of_streams = [Kind::Receive, Kind::Readable, Kind::Writable].map(Some);
+        let is_its = |completion: &Completion| {
+            completion.tag.index() == index && of_streams.contains(&completion.tag.kind())
+        };
+        self.fetched.iter().any(is_its)
     }
 
     /// What sends have told since this was asked last: only failures do.
