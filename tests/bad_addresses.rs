@@ -6,7 +6,7 @@ mod common;
 
 use std::net::{TcpListener, UdpSocket};
 
-use closures::{Directory, Script, TCP, alone, server_threads};
+use closures::{Directory, Script, TCP, alone, wait_for_the_end_of_threads};
 use tightloop::{AddressFault, Error, MAX_UNIX_PATH, Server};
 
 /// The error of a start that must fail.
@@ -143,7 +143,7 @@ every_driver! {
                 let server = server.listen(format!("tcp://{tcp}"));
                 let server = server.listen(format!("udp://{udp}")).listen(&*url).listen(bad);
                 refusal(server);
-                assert!(server_threads().is_empty(), "{:?}", server_threads());
+                wait_for_the_end_of_threads();
                 assert!(!path.exists(), "the path stays behind");
                 assert_eq!(open_files(), before, "a descriptor stays open");
                 TcpListener::bind(tcp).expect("the TCP port is free");
@@ -168,7 +168,7 @@ every_driver! {
             assert_eq!(common::exchange(&mut client, b"here"), b"here");
             drop(client);
             common::stop(server);
-            assert!(server_threads().is_empty(), "{:?}", server_threads());
+            wait_for_the_end_of_threads();
             assert_eq!(open_files(), before, "a descriptor stays open");
         }
     }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 #[cfg(unix)]
 use closures::Directory;
-use closures::{Script, TCP, alone, ended, server_threads};
+use closures::{Script, TCP, alone, ended, server_threads, wait_for_the_end_of_threads};
 use tightloop::{Action, Address, Balance, Balancer, Error, RunningServer, Server};
 
 /// Greets with the index of the loop that serves the connection.
@@ -159,13 +159,15 @@ every_driver! {
         assert_eq!(server_threads(), ["tl-loop-0"]);
         assert_eq!(loop_of(common::address(&server, 0)).1, 0);
         common::stop(server);
+        wait_for_the_end_of_threads();
         let server = tell_the_loop(common::server(driver).loops(2).listen(TCP));
         assert_eq!(server_threads(), ["tl-acceptor", "tl-loop-0", "tl-loop-1"]);
         common::stop(server);
+        wait_for_the_end_of_threads();
         let server = tell_the_loop(common::server(driver).loops(2).listen("udp://127.0.0.1:0"));
         assert_eq!(server_threads(), ["tl-loop-0", "tl-loop-1"]);
         common::stop(server);
-        assert!(server_threads().is_empty(), "{:?}", server_threads());
+        wait_for_the_end_of_threads();
     }
 
     #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd", target_os = "dragonfly"))]

@@ -9,7 +9,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use closures::{Script, TCP, alone, ended, joined, server_threads};
+use closures::{Script, TCP, alone, ended, joined, wait_for_the_end_of_threads};
 use tightloop::{Action, CloseReason, Error, HandleError, PanicPolicy, RunningServer, Server};
 
 /// A port that is free now.
@@ -102,7 +102,7 @@ every_driver! {
         let error = started.expect_err("the factory panicked");
         assert!(matches!(error, Error::LoopPanicked { index: 1, .. }), "{error}");
         assert!(error.to_string().contains("no handler for loop 1"), "{error}");
-        assert!(server_threads().is_empty(), "{:?}", server_threads());
+        wait_for_the_end_of_threads();
         TcpListener::bind(to).expect("the port is free at once");
     }
 
@@ -121,7 +121,7 @@ every_driver! {
         });
         let error = started.expect_err("on_boot panicked");
         assert!(matches!(error, Error::LoopPanicked { index: 1, .. }), "{error}");
-        assert!(server_threads().is_empty(), "{:?}", server_threads());
+        wait_for_the_end_of_threads();
         TcpListener::bind(to).expect("the port is free at once");
     }
 

@@ -185,7 +185,9 @@ impl Multicast {
         // As IPv4 on a socket of both families.
         let takes_v4 = !is_v6 || (platform::DUAL_STACK_IS_V4_TOO && !only_v6);
         if self.joins() {
-            platform::hear_joined_only(socket, takes_v4, is_v6)?;
+            platform::hear_joined_only(socket, takes_v4, is_v6).map_err(|source| {
+                failed("cannot keep others' groups away (IP_MULTICAST_ALL)", &source)
+            })?;
         }
         for group in &self.groups {
             let group = Group {

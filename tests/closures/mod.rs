@@ -189,6 +189,11 @@ pub fn server_threads() -> Vec<String> {
     names
 }
 
+/// Waits until no thread of a server is left: one that was joined is listed for a moment longer.
+pub fn wait_for_the_end_of_threads() {
+    crate::common::eventually("no thread is left", || server_threads().is_empty());
+}
+
 /// Lets time pass without giving it up: for a handler that is meant to be slow.
 pub fn be_busy(time: Duration) {
     let end = Instant::now() + time;
