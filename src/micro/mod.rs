@@ -40,6 +40,7 @@ pub struct Case {
 pub const CASES: &[Case] = &[
     Case { name: "loop turn: a message echoed, 50 connections", work: turn::echo_50 },
     Case { name: "loop turn: a message echoed, 1 connection", work: turn::echo_1 },
+    Case { name: "loop turn: a message relayed, 50 connections", work: turn::relay },
     Case { name: "loop turn: a connection with one message", work: turn::churn },
     Case { name: "loop turn: a delivery of a broadcast, 128 B to 1000", work: turn::broadcast },
     Case { name: "inbound: 64 B left over and taken", work: inbound },

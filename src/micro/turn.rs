@@ -39,6 +39,12 @@ fn echo(connections: usize, messages: usize) {
     turn_until(driver, Echo, |driver| driver.bytes_sent >= bytes);
 }
 
+pub(super) fn relay(messages: usize) {
+    let driver = Scripted::new(Peers::Ask, MANY, MESSAGE.to_vec());
+    let bytes = messages * MESSAGE.len();
+    turn_until(driver, Tunnel::default(), |driver| driver.bytes_sent >= bytes);
+}
+
 pub(super) fn churn(connections: usize) {
     let driver = Scripted::new(Peers::ComeAndGo, MANY, MESSAGE.to_vec());
     let bytes = connections * MESSAGE.len();
@@ -96,6 +102,32 @@ impl Handler for Echo {
     fn on_traffic(&mut self, conn: &mut Conn<'_>, (): &mut (), input: &mut Input<'_>) -> Action {
         conn.write(input.take_all());
         Action::Continue
+    }
+}
+
+/// What one of a pair sends goes to the other.
+#[derive(Default)]
+struct Tunnel {
+    alone: Option<ConnId>,
+}
+
+impl Handler for Tunnel {
+    type State = ();
+
+    fn on_open(&mut self, conn: &mut Conn<'_>) {
+        let id = conn.id();
+        let Some(other) = self.alone.take() else {
+            self.alone = Some(id);
+            return;
+        };
+        let both = conn.relay_to(other);
+        if !(both && conn.peer(other).is_some_and(|mut other| other.relay_to(id))) {
+            conn.abort();
+        }
+    }
+
+    fn on_traffic(&mut self, _: &mut Conn<'_>, (): &mut (), _: &mut Input<'_>) -> Action {
+        Action::Close
     }
 }
 

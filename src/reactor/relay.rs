@@ -16,6 +16,7 @@
 use crate::conn::Conn;
 use crate::conn::core::Core;
 use crate::conn::id::ConnId;
+use crate::conn::lent::Lent;
 use crate::conn::rare::Rare;
 use crate::conn::state::{ConnCore, Phase};
 use crate::driver::{Buffer, Driver, Moved, Sockets, Token};
@@ -33,6 +34,10 @@ const MOST_MOVED: usize = 1024 * 1024;
 impl<D: Driver, H: Handler> Reactor<D, H> {
     /// A receive buffer of a connection that relays; comes back where it is the handler's after all.
     pub(super) fn relay_received(&mut self, token: Token, buffer: Buffer) -> Option<Buffer> {
+        if self.relays_straight(token, &buffer) {
+            self.driver.recycle(buffer);
+            return None;
+        }
         if self.rests_first(token) {
             self.received_out_of_turn(token, buffer);
             self.settle(token);
@@ -50,6 +55,32 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         self.rest_if_full(token, to);
         self.settle(token);
         None
+    }
+
+    /// Nearly all that goes through a tunnel: from one of two that relay to each other to the other,
+    /// whose output is empty. It leaves at once and from where it lies, whatever its length, as nobody
+    /// else is likely to have output that could go along. Answers whether this is so.
+    fn relays_straight(&mut self, token: Token, buffer: &Buffer) -> bool {
+        let Core { table, options, lent, .. } = &mut self.core;
+        let length = buffer.length;
+        let Some(to) = table.get(token).and_then(ConnCore::relays_to) else { return false };
+        let is_tunnel =
+            |target: &ConnCore| target.may_be_lent_output() && target.relays_to() == Some(token);
+        if length > options.high_watermark || !table.get(to).is_some_and(is_tunnel) {
+            return false;
+        }
+        *lent = Some(Lent { token: to, start: 0, end: length });
+        self.core.note_relayed(token, length);
+        self.send_lent(buffer);
+        if length >= self.bulk() && self.may_move(token, to) {
+            self.driver.set_moving(token, true);
+        }
+        // What the socket has not taken, and whatever pre_write has asked for.
+        if self.core.table.get(to).is_some_and(|target| !target.is_at_rest()) {
+            self.core.touch(to);
+            self.rest_if_full(token, to);
+        }
+        true
     }
 
     /// The same for input that lies in the process; answers how much of it that was. None if it is the
