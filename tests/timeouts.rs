@@ -185,6 +185,19 @@ every_driver! {
         common::stop(scene.server);
     }
 
+    fn output_stalls_in_little_more_than_its_time(driver) {
+        common::at_best(|| {
+            let scene = Scene::new(common::server(driver).write_stall_timeout(ms(400)), 32 << 20, None);
+            let begin = Instant::now();
+            let client = scene.connect();
+            assert!(matches!(scene.closed.next(), CloseReason::WriteStalled));
+            let time = begin.elapsed();
+            assert!((ms(400)..ms(700)).contains(&time), "{time:?}");
+            drop(client);
+            common::stop(scene.server);
+        });
+    }
+
     fn output_that_a_peer_takes_slowly_does_not_stall(driver) {
         // The reader itself must not be silent for as long.
         common::patiently(ms(200), |time| {

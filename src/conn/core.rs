@@ -97,15 +97,19 @@ impl Core {
     /// Ends a turn at this moment.
     pub(crate) fn end_turn(&mut self, end: Instant) {
         if end.saturating_duration_since(self.now) > Duration::from_millis(1) {
-            let end_ms = end.duration_since(self.started).as_millis() as u32;
-            self.long_turn_ms = (self.now_ms, end_ms);
+            self.long_turn_ms = (self.now_ms, self.millis_of(end));
         }
     }
 
     /// Begins a turn at this moment.
     pub(crate) fn set_now(&mut self, now: Instant) {
         self.now = now;
-        self.now_ms = now.duration_since(self.started).as_millis() as u32;
+        self.now_ms = self.millis_of(now);
+    }
+
+    /// A moment of this loop's clock.
+    pub(crate) fn millis_of(&self, moment: Instant) -> u32 {
+        moment.duration_since(self.started).as_millis() as u32
     }
 
     /// A connection has to be attended to: after the callback if it is the callback's own, at

@@ -14,6 +14,10 @@ use crate::driver::Token;
 use crate::error::CloseReason;
 use crate::options::Options;
 
+/// While a socket takes no more, only a look tells whether the peer has taken something. So often
+/// does one come within the time that is allowed: an end is late by one of these parts at most.
+const LOOKS: u32 = 4;
+
 /// Timeouts of one connection in milliseconds; zero is none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Timeouts {
@@ -37,6 +41,11 @@ pub(crate) enum Silence {
     For(u32),
     /// No timeout applies.
     Allowed,
+}
+
+/// Until somebody looks again whether a peer takes output.
+fn next_look(limit: u32) -> u32 {
+    limit.div_ceil(LOOKS)
 }
 
 /// A timeout below a millisecond is one; above 24 days the wrapping clock would lie.
@@ -109,9 +118,32 @@ impl ConnCore {
             if silent >= limit {
                 return Silence::TooLong(reason);
             }
-            rest = Some(rest.unwrap_or(u32::MAX).min(limit - silent));
+            let is_of_input =
+                matches!(reason, CloseReason::FirstByteTimeout | CloseReason::ReadIdleTimeout);
+            let looks = self.send_blocked && !is_of_input;
+            let next = if looks { next_look(limit) } else { u32::MAX };
+            rest = Some(rest.unwrap_or(u32::MAX).min(limit - silent).min(next));
         }
         rest.map_or(Silence::Allowed, Silence::For)
+    }
+
+    /// What happened in a long turn may have happened at its end.
+    pub(crate) fn correct(&mut self, (begun, ended): (u32, u32)) {
+        for last in [&mut self.last_received, &mut self.last_sent] {
+            if *last == begun {
+                *last = ended;
+            }
+        }
+    }
+
+    /// The same for one that closes when its last output is delivered.
+    pub(crate) fn closing_silence(&self, now: u32, limit: Duration) -> Silence {
+        let limit = millis(Some(limit));
+        let silent = now.wrapping_sub(self.last_sent);
+        if silent >= limit {
+            return Silence::TooLong(CloseReason::CloseTimeout);
+        }
+        Silence::For((limit - silent).min(next_look(limit)))
     }
 }
 
@@ -137,14 +169,18 @@ impl Core {
 
     /// The socket is full: from now on the peer has to take something.
     pub(crate) fn begin_waiting_for_output(&mut self, token: Token) {
-        let (now, stall) = (self.now_ms, self.patience.write_stall);
+        let (now, patience) = (self.now_ms, self.patience);
         let Some(conn) = self.table.get_mut(token) else { return };
         conn.last_sent = now;
+        let Timeouts { idle, write_idle, .. } = conn.timeouts;
+        let limits =
+            [patience.write_stall, idle, write_idle].into_iter().filter(|limit| *limit > 0);
+        let Some(look) = limits.min().map(next_look) else { return };
         // Signed: a watch that is due already looks at all timeouts in this very turn.
         let due_in = conn.watch_due.wrapping_sub(now) as i32;
-        let in_time = conn.watch.is_some() && due_in <= stall as i32;
-        if conn.phase == Phase::Open && stall > 0 && !in_time {
-            self.set_watch(token, Some(Duration::from_millis(stall.into())));
+        let in_time = conn.watch.is_some() && due_in <= look as i32;
+        if conn.phase == Phase::Open && !in_time {
+            self.set_watch(token, Some(Duration::from_millis(look.into())));
         }
     }
 
@@ -160,14 +196,7 @@ impl Core {
     /// Sets the watch of an open connection to when the first of its timeouts could be due.
     pub(crate) fn watch_silence(&mut self, token: Token) -> Option<CloseReason> {
         let (now, patience) = (self.now_ms, self.patience);
-        let (begun, ended) = self.long_turn_ms;
-        let conn = self.table.get_mut(token)?;
-        // What happened in a long turn may have happened at its end.
-        for last in [&mut conn.last_received, &mut conn.last_sent] {
-            if *last == begun {
-                *last = ended;
-            }
-        }
+        self.table.get_mut(token)?.correct(self.long_turn_ms);
         let delay = match self.table.get(token)?.silence(now, patience) {
             Silence::TooLong(reason) => return Some(reason),
             Silence::For(millis) => Some(Duration::from_millis(millis.into())),
@@ -250,6 +279,7 @@ mod tests {
         conn.send_blocked = true;
         assert_eq!(ends(&conn, 1_000, patience), "WriteStalled");
         conn.last_sent = 995;
-        assert_eq!(ends(&conn, 1_000, patience), "in 5");
+        assert_eq!(ends(&conn, 1_004, patience), "in 1");
+        assert_eq!(ends(&conn, 1_000, patience), "in 3", "there is a look in between");
     }
 }

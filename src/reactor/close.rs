@@ -57,11 +57,13 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         if !delivered {
             // A system call, that most connections do not need.
             let taken = self.taken_by_peer(token);
+            // A callback may have taken its time.
+            let now = self.driver.now();
+            let now_ms = self.core.millis_of(now);
             if let Some(conn) = self.core.table.get_mut(token) {
-                conn.mark = taken;
+                (conn.mark, conn.last_sent) = (taken, now_ms);
             }
-            let patience = self.core.options.close_timeout;
-            self.core.set_watch_from(token, self.driver.now(), Some(patience));
+            self.watch_closing(token, now);
             self.settle_reading(token);
         }
     }

@@ -1,11 +1,12 @@
 //! What happens when a timer of the loop is due.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::conn::core::Timer;
 use crate::conn::rare::Rare;
 use crate::conn::state::{ConnCore, Phase};
+use crate::conn::timeouts::Silence;
 use crate::driver::{CloseMode, Driver, Token};
 use crate::error::CloseReason;
 use crate::handler::{Action, Handler};
@@ -86,10 +87,10 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
                     self.end_silent(token, reason);
                 }
             }
-            Phase::Closing if self.note_progress(token) => {
-                self.core.set_watch(token, Some(self.core.options.close_timeout));
+            Phase::Closing => {
+                self.note_progress(token);
+                self.watch_closing(token, self.core.now);
             }
-            Phase::Closing => self.end(token, CloseReason::CloseTimeout),
             Phase::Lingering => self.release(token, CloseMode::Orderly),
             Phase::Free | Phase::Attempt => {}
         }
@@ -110,20 +111,34 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         }
     }
 
-    /// Whether the peer has taken output since the last look, though the socket takes no more: a
-    /// large output to a slow peer is not silence.
-    fn note_progress(&mut self, token: Token) -> bool {
+    /// Ends a closing connection whose peer takes nothing for too long, or has the watch look again.
+    pub(super) fn watch_closing(&mut self, token: Token, now: Instant) {
+        let (now_ms, patience) = (self.core.millis_of(now), self.core.options.close_timeout);
+        let long_turn = self.core.long_turn_ms;
+        let Some(conn) = self.core.table.get_mut(token) else { return };
+        conn.correct(long_turn);
+        match conn.closing_silence(now_ms, patience) {
+            Silence::TooLong(reason) => self.end(token, reason),
+            Silence::For(millis) => {
+                let delay = Some(Duration::from_millis(millis.into()));
+                self.core.set_watch_from(token, now, delay);
+            }
+            Silence::Allowed => {}
+        }
+    }
+
+    /// Notes whether the peer has taken output since the last look, though the socket takes no more:
+    /// a large output to a slow peer is not silence.
+    fn note_progress(&mut self, token: Token) {
         let waits = |conn: &ConnCore| conn.send_blocked || conn.phase == Phase::Closing;
         if !self.core.table.get(token).is_some_and(waits) {
-            return false;
+            return;
         }
         let (now, taken) = (self.core.now_ms, self.taken_by_peer(token));
-        let Some(conn) = self.core.table.get_mut(token) else { return false };
-        let progress = taken > conn.mark;
-        if progress {
+        let Some(conn) = self.core.table.get_mut(token) else { return };
+        if taken > conn.mark {
             conn.mark = taken;
             conn.last_sent = now;
         }
-        progress
     }
 }
