@@ -103,7 +103,8 @@ pub(crate) struct Options {
     pub(crate) connection_hook: Option<SocketHook>,
     pub(crate) receive_buffer: usize,
     pub(crate) pool_retain: usize,
-    pub(crate) low_watermark: usize,
+    /// See `Options::low_watermark`.
+    pub(crate) low_watermark: Option<usize>,
     pub(crate) auto_pause: bool,
     pub(crate) max_unconsumed_input: usize,
     pub(crate) mailbox_capacity: usize,
@@ -159,7 +160,7 @@ impl Default for Options {
             receive_buffer: RECEIVE_BUFFER,
             pool_retain: 4 << 20,
             high_watermark: 1 << 20,
-            low_watermark: 256 << 10,
+            low_watermark: None,
             auto_pause: true,
             max_pending_output: 64 << 20,
             max_unconsumed_input: 64 << 20,
@@ -221,7 +222,7 @@ impl Options {
                 "between 64 KiB and 128 MiB",
             ),
             (
-                self.low_watermark > self.high_watermark,
+                self.low_watermark() > self.high_watermark,
                 "low_watermark",
                 "at most the high watermark",
             ),
@@ -264,6 +265,11 @@ impl Options {
             }
             None => self.listen.socket.keepalive.as_ref().map_or(Ok(()), check_keepalive),
         }
+    }
+
+    /// As told, or what suits the high one.
+    pub(crate) fn low_watermark(&self) -> usize {
+        self.low_watermark.unwrap_or_else(|| (256 << 10).min(self.high_watermark / 4))
     }
 
     /// What is set on a datagram socket that is connected. Joined datagrams fill a message: where
@@ -329,7 +335,7 @@ mod tests {
     fn values_that_cannot_be_meant_are_refused_by_name() {
         assert_eq!(refused(|o| o.loops = 10_001), "loops");
         assert_eq!(refused(|o| o.receive_buffer = 0), "receive_buffer");
-        assert_eq!(refused(|o| o.low_watermark = usize::MAX), "low_watermark");
+        assert_eq!(refused(|o| o.low_watermark = Some(usize::MAX)), "low_watermark");
         assert_eq!(refused(|o| o.max_pending_output = 1), "max_pending_output");
         assert_eq!(refused(|o| o.mailbox_capacity = 0), "mailbox_capacity");
         assert_eq!(refused(|o| o.worker_threads = 0), "worker_threads");

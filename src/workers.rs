@@ -258,7 +258,7 @@ struct State {
     /// Threads ever created, for their names.
     created: u64,
     /// Only the counters that grow are kept here; what the pool does now is filled in by
-    /// `snapshot`.
+    /// `stats`.
     counters: WorkerStats,
 }
 

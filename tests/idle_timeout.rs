@@ -52,6 +52,21 @@ fn time_to_end(client: &mut TcpStream) -> Duration {
     start.elapsed()
 }
 
+/// Sets an option of the level SOL_SOCKET for which the crate of sockets has no method.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code)]
+fn set_option(socket: &tightloop::SockRef<'_>, option: libc::c_int, value: libc::c_uint) {
+    use std::os::fd::AsRawFd;
+
+    // SAFETY: the value lives as long as the call, and its size is given.
+    let result = unsafe {
+        let value = (&raw const value).cast();
+        let size = size_of::<libc::c_uint>() as libc::socklen_t;
+        libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, value, size)
+    };
+    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+}
+
 every_driver! {
     fn a_silent_connection_is_closed_when_its_idle_timeout_is_over(driver) {
         let (server, events) = idle(common::server(driver).idle_timeout(ms(100)));
@@ -201,6 +216,27 @@ every_driver! {
             drop(clients);
             common::stop(server);
         });
+    }
+
+    /// It makes the system report an error for ever, and is no input.
+    #[cfg(target_os = "linux")]
+    fn what_waits_in_the_sockets_error_queue_keeps_nobody_alive(driver) {
+        let (closed, events) = common::events();
+        let server = common::server(driver).idle_timeout(ms(200)).listen(TCP);
+        let server = common::start(server, move |_| {
+            let closed = closed.clone();
+            Script::new()
+                .open(|conn| {
+                    let wanted = libc::SOF_TIMESTAMPING_TX_SOFTWARE | libc::SOF_TIMESTAMPING_SOFTWARE;
+                    set_option(&conn.socket().unwrap(), libc::SO_TIMESTAMPING, wanted);
+                })
+                .close(move |_, reason| closed.send(reason).unwrap())
+        });
+        let mut client = common::connect(common::address(&server, 0));
+        assert_eq!(common::exchange(&mut client, b"stamped"), b"stamped");
+        assert!(matches!(events.next(), CloseReason::IdleTimeout));
+        drop(client);
+        common::stop(server);
     }
 
     #[cfg(unix)]

@@ -314,6 +314,13 @@ every_driver! {
         common::stop(common::start(server, |_| Script::new()));
     }
 
+    fn a_high_watermark_alone_brings_a_low_one_along(driver) {
+        for bytes in [0, 1, 64 << 10] {
+            let server = common::server(driver).listen(TCP).high_watermark(bytes);
+            common::stop(common::start(server, |_| Script::new()));
+        }
+    }
+
     fn the_backlog_holds_those_who_wait_while_a_loop_is_busy(driver) {
         let server = common::server(driver).backlog(64).listen(TCP);
         let server = common::start(server, |_| {

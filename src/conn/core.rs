@@ -58,7 +58,7 @@ pub(crate) struct Core {
     /// The running callback is pre_write: what it appends leaves with the rest, also from a
     /// connection that is closing.
     pub(crate) pre_writing: bool,
-    /// Output of the running callback that lies in the receive buffer.
+    /// Output that lies in the receive buffer; see `lent.rs`.
     pub(crate) lent: Option<Lent>,
     pub(crate) stop_requested: bool,
     pub(crate) shared: Arc<LoopShared>,

@@ -127,6 +127,22 @@ impl ConnCore {
         rest.map_or(Silence::Allowed, Silence::For)
     }
 
+    /// Until the watch looks again at one that was silent for too long by what has been read, but has
+    /// more: by then that has been read, or it is looked for once more.
+    pub(crate) fn patience_with(
+        &self,
+        reason: &CloseReason,
+        patience: Patience,
+    ) -> Option<Duration> {
+        let limit = match reason {
+            CloseReason::IdleTimeout => self.timeouts.idle,
+            CloseReason::ReadIdleTimeout => self.timeouts.read_idle,
+            CloseReason::FirstByteTimeout => patience.first_byte,
+            _ => return None,
+        };
+        Some(Duration::from_millis(next_look(limit).into()))
+    }
+
     /// What happened in a long turn may have happened at its end.
     pub(crate) fn correct(&mut self, (begun, ended): (u32, u32)) {
         for last in [&mut self.last_received, &mut self.last_sent] {

@@ -144,7 +144,8 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         if !who.iter().all(is_known) {
             return Some("it is to wake one that does not rest for it");
         }
-        let has_room = !conn.send_blocked && conn.outbound.len() <= self.core.options.low_watermark;
+        let has_room =
+            !conn.send_blocked && conn.outbound.len() <= self.core.options.low_watermark();
         (rests && has_room && !who.is_empty()).then_some("others rest for it, and it has room")
     }
 
@@ -174,8 +175,11 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             (conn.want_eof && takes_input, "the peer's FIN is forgotten"),
             (shuts && !conn.write_shut && !conn.send_blocked, "its FIN is forgotten"),
             (conn.write_shut && conn.eof && !conn.want_eof, "both have closed, and it is open"),
-            (conn.above_high && pending <= options.low_watermark, "it waits for a drain"),
-            (conn.auto_paused && pending <= options.low_watermark, "its reading rests for nothing"),
+            (conn.above_high && pending <= options.low_watermark(), "it waits for a drain"),
+            (
+                conn.auto_paused && pending <= options.low_watermark(),
+                "its reading rests for nothing",
+            ),
             (
                 conn.pauses_itself(options.high_watermark) && !conn.auto_paused,
                 "its reading does not rest",

@@ -1,4 +1,4 @@
-//! Sends what a callback wrote out of its own input, from the receive buffer and before that is
+//! Sends what a callback wrote out of its own input, or what is relayed, from the receive buffer and before that is
 //! used again; see `conn/lent.rs`.
 
 use std::io;
@@ -11,7 +11,7 @@ use crate::handler::Handler;
 use crate::reactor::Reactor;
 
 impl<D: Driver, H: Handler> Reactor<D, H> {
-    /// Gives the stretch that the last callback has noted, if any, to its connection's socket.
+    /// Gives the stretch that has been noted, if any, to its connection's socket.
     /// What is not taken becomes ordinary output.
     #[inline(always)] // Once a message.
     pub(super) fn send_lent(&mut self, buffer: &Buffer) {

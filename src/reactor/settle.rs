@@ -242,7 +242,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// on_drain is due.
     fn check_watermarks(&mut self, token: Token) {
         let options = &self.core.options;
-        let (high, low) = (options.high_watermark, options.low_watermark);
+        let (high, low) = (options.high_watermark, options.low_watermark());
         let max_pending_output = options.max_pending_output;
         let Some(conn) = self.core.table.get_mut(token) else { return };
         let pending = conn.outbound.len();

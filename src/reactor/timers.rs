@@ -12,9 +12,6 @@ use crate::error::CloseReason;
 use crate::handler::{Action, Handler};
 use crate::reactor::Reactor;
 
-/// Until what a stream has told is sure to have been looked at, if the loop is not very busy.
-const LOOK_AGAIN: Duration = Duration::from_millis(1);
-
 impl<D: Driver, H: Handler> Reactor<D, H> {
     pub(super) fn expire_timers(&mut self) {
         self.timers_left = false;
@@ -99,15 +96,13 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Ends a connection that was silent for too long; but whoever has spoken is not silent because
     /// the loop has not got to him yet, which may come to several turns behind a long one.
     fn end_silent(&mut self, token: Token, reason: CloseReason) {
-        let is_of_input = matches!(
-            reason,
-            CloseReason::IdleTimeout | CloseReason::ReadIdleTimeout | CloseReason::FirstByteTimeout
-        );
-        let receives = self.core.table.get(token).is_some_and(|conn| conn.receiving);
-        if is_of_input && receives && self.driver.may_have_more(token) {
-            self.core.set_watch(token, Some(LOOK_AGAIN));
-        } else {
-            self.end(token, reason);
+        let conn = self.core.table.get(token).filter(|conn| conn.receiving);
+        let patience = conn.and_then(|conn| conn.patience_with(&reason, self.core.patience));
+        match patience {
+            Some(delay) if self.driver.may_have_more(token) => {
+                self.core.set_watch(token, Some(delay));
+            }
+            _ => self.end(token, reason),
         }
     }
 

@@ -158,7 +158,8 @@ for_both! {
     }
 
     /// Pending output, in bytes, above which a connection counts as full: an accepted one is then
-    /// not read from ([`auto_pause`](Server::auto_pause)). Default 1 MiB: little enough for
+    /// not read from ([`auto_pause`](Server::auto_pause)). Not above
+    /// [`max_pending_output`](Self::max_pending_output). Default 1 MiB: little enough for
     /// thousands of slow peers.
     #[doc(alias = "WithWriteBufferCap")]
     pub fn high_watermark(mut self, bytes: usize) -> Self {
@@ -167,10 +168,11 @@ for_both! {
     }
 
     /// Pending output, in bytes, at which a connection that was full counts as drained
-    /// ([`on_drain`](crate::Handler::on_drain)). Not above the high watermark. Default 256 KiB:
-    /// enough that a fast peer far away finds the next bytes before it has taken the last.
+    /// ([`on_drain`](crate::Handler::on_drain)). Not above the high watermark. Default 256 KiB, or a
+    /// fourth of the high watermark where that is less: enough that a fast peer far away finds the
+    /// next bytes before it has taken the last.
     pub fn low_watermark(mut self, bytes: usize) -> Self {
-        self.options.low_watermark = bytes;
+        self.options.low_watermark = Some(bytes);
         self
     }
 

@@ -50,7 +50,7 @@ impl Simulation {
     /// The loop and the driver agree about every stream.
     fn check_streams(&mut self) {
         let has_no_mail = self.reactor.has_no_mail();
-        let low = self.reactor.core().options.low_watermark;
+        let low = self.reactor.core().options.low_watermark();
         let mut found = None;
         let core = self.reactor.core();
         let network = self.network.borrow();

@@ -75,7 +75,7 @@ pub(crate) fn options_by_chance(random: &mut Random, receive_buffer: usize) -> O
         receive_buffer,
         pool_retain: random.pick(&[0, 64 << 10, 4 << 20]),
         high_watermark: high,
-        low_watermark: random.below(high as u64 + 1) as usize,
+        low_watermark: Some(random.below(high as u64 + 1) as usize),
         auto_pause: random.chance(700),
         max_pending_output: high + random.pick(&[0, 1_000, 100_000, 64 << 20]),
         max_unconsumed_input: random.pick(&[1, 1_000, 30_000, 64 << 20]),

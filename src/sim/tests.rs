@@ -99,7 +99,7 @@ fn who_is_held_back_is_read_idle_though_its_reading_rested_before() {
     run_scene(|weather, options, plan| {
         options.read_idle_timeout = Some(Duration::from_millis(20));
         options.auto_pause = true;
-        (options.high_watermark, options.low_watermark) = (0, 0);
+        (options.high_watermark, options.low_watermark) = (0, Some(0));
         plan.memory_budget = Some(0);
         (plan.acts, plan.write, plan.budget) = (700, 70_000, 3_000_000);
         weather.peers = 20;
@@ -109,7 +109,7 @@ fn who_is_held_back_is_read_idle_though_its_reading_rested_before() {
 #[test]
 fn whoever_pre_write_has_brought_above_the_high_mark_gets_its_on_drain() {
     run_scene(|_, options, plan| {
-        (options.high_watermark, options.low_watermark) = (1_000, 1_000);
+        (options.high_watermark, options.low_watermark) = (1_000, Some(1_000));
         options.max_pending_output = options.max_pending_output.max(1_000);
         (plan.acts, plan.write, plan.budget) = (700, 5_000, 100_000);
     });

@@ -17,13 +17,15 @@ pub(crate) fn peer_has_closed(_: &SockRef<'_>) -> bool {
     false
 }
 
-/// Whether there is something to be received: bytes, a datagram, the end or an error.
+/// Whether there is something to be received: bytes, a datagram, the end or a reset. Other errors
+/// are none, as of what a user has asked the system to put into the socket's error queue: nobody
+/// takes that away.
 #[cfg(unix)]
 pub(crate) fn has_input(socket: &SockRef<'_>) -> bool {
-    is_so(socket, libc::POLLIN) != 0
+    is_so(socket, libc::POLLIN) & libc::POLLIN != 0
 }
 
-/// Whether there is something to be received: bytes, a datagram, the end or an error. An error of a
+/// Whether there is something to be received: bytes, a datagram, the end or an error. That of a
 /// datagram socket is taken by it; a stream keeps its own on Windows.
 #[cfg(not(unix))]
 pub(crate) fn has_input(socket: &SockRef<'_>) -> bool {

@@ -55,7 +55,7 @@ impl Ledger {
             max_pending_output: options.max_pending_output,
             max_unconsumed_input: options.max_unconsumed_input,
             high_watermark: options.high_watermark,
-            low_watermark: options.low_watermark,
+            low_watermark: options.low_watermark(),
             close_timeout: options.close_timeout.as_micros() as u64,
             linger_timeout: options.linger_timeout.as_micros() as u64,
             linger_bytes: options.linger_bytes,

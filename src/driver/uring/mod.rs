@@ -55,7 +55,6 @@ use crate::buf::pages::Pages;
 use crate::driver::datagrams::Datagrams;
 use crate::driver::{Buffer, CloseMode, Driver, Event, Outgoing, Sent, Sockets, Token, Waker};
 use crate::options::driver::DriverFallback;
-use crate::sys::hang_up::has_input;
 use crate::sys::route::Route;
 use crate::sys::socket::{Listener, Stream, connect_udp, local_address, start_connect};
 use crate::sys::sockopt::SocketOptions;
@@ -327,9 +326,7 @@ impl Driver for Uring {
     }
 
     fn may_have_more(&self, token: Token) -> bool {
-        self.stream(token).is_some_and(StreamEntry::has_more)
-            || self.ring.has_completion_of(token.index)
-            || self.socket(token).is_some_and(|socket| has_input(&socket))
+        self.has_untold(token)
     }
 
     fn set_receiving(&mut self, token: Token, on: bool) {

@@ -3,7 +3,9 @@
 
 use crate::driver::uring::Uring;
 use crate::driver::uring::flags::Flag;
-use crate::driver::{BYTES_PER_PLACE, Event, LEAST_PLACES_PER_TURN};
+use crate::driver::uring::stream::Armed;
+use crate::driver::{BYTES_PER_PLACE, Event, LEAST_PLACES_PER_TURN, Sockets, Token};
+use crate::sys::hang_up::has_input;
 
 /// Something that may have an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +35,14 @@ impl Uring {
         debug_assert!(event.is_some() || !entry.has_more(), "it would be asked for ever");
         self.changed(index);
         event
+    }
+
+    /// Whether a stream has something that was not told: in the queue, in the socket, or received.
+    pub(super) fn has_untold(&self, token: Token) -> bool {
+        let Some(entry) = self.stream(token) else { return false };
+        entry.has_more()
+            || self.socket(token).is_some_and(|socket| has_input(&socket))
+            || (entry.armed == Armed::Receive && self.ring.has_received(token.index))
     }
 
     /// Something about a stream is new: it may have an event, or need another operation.

@@ -344,11 +344,11 @@ impl Ring {
         !self.fetched.is_empty() || !self.failed_sends.is_empty()
     }
 
-    /// Whether completions of this stream wait to be looked at.
-    pub(super) fn has_completion_of(&self, index: u32) -> bool {
-        let of_streams = [Kind::Receive, Kind::Readable, Kind::Writable].map(Some);
+    /// Whether something that this stream has received waits to be looked at.
+    pub(super) fn has_received(&self, index: u32) -> bool {
         let is_its = |completion: &Completion| {
-            completion.tag.index() == index && of_streams.contains(&completion.tag.kind())
+            let tag = completion.tag;
+            tag.index() == index && tag.kind() == Some(Kind::Receive)
         };
         self.fetched.iter().any(is_its)
     }
