@@ -183,6 +183,35 @@ every_driver! {
         });
     }
 
+    fn the_end_of_a_long_callback_is_remembered_behind_further_ones(driver) {
+        common::patiently(ms(400), |time| {
+            let server = common::server(driver).idle_timeout(time).listen(TCP);
+            let server = common::start(server, move |_| {
+                Script::new().traffic(move |conn, input| {
+                    be_busy(time * 3 / 4);
+                    conn.write(input.take_all());
+                    Action::Continue
+                })
+            });
+            let mut client = common::connect(common::address(&server, 0));
+            assert_eq!(common::exchange(&mut client, b"slowly"), b"slowly");
+            let answered = Instant::now();
+            // Turns of a few milliseconds, until the watch has looked and long before the time is over.
+            while answered.elapsed() < time / 2 {
+                let (told, turn) = channel();
+                let busy = move |_: &mut Script, _: &mut Context<'_, Script>| {
+                    be_busy(ms(3));
+                    told.send(()).unwrap();
+                };
+                server.loops()[0].execute(busy).unwrap();
+                turn.recv().unwrap();
+            }
+            assert_eq!(common::exchange(&mut client, b"again"), b"again");
+            drop(client);
+            common::stop(server);
+        });
+    }
+
     fn who_spoke_while_the_loop_was_busy_is_not_silent_though_others_are_heard_first(driver) {
         // In this time all have to connect and be answered.
         common::patiently(ms(200), |time| {

@@ -20,6 +20,7 @@ use crate::control::{LoopShared, ServerHandle};
 use crate::driver::Token;
 use crate::error::CloseReason;
 use crate::options::Options;
+use crate::time::long_turns::LongTurns;
 use crate::time::wheel::Wheel;
 use crate::workers::WorkerPool;
 
@@ -74,9 +75,8 @@ pub(crate) struct Core {
     pub(crate) wheel: Wheel<Timer>,
     /// The moment at which this turn's events were fetched.
     pub(crate) now: Instant,
-    /// Beginning and end of the last turn that took more than a millisecond. Events are stamped
-    /// with the beginning of their turn, which after a long callback is not when they happened.
-    pub(crate) long_turn_ms: (u32, u32),
+    /// Turns that took more than a millisecond.
+    pub(crate) long_turns: LongTurns,
     pub(crate) started: Instant,
     /// Outgoing connections to start at the end of the turn.
     pub(crate) connects: Vec<Token>,
@@ -97,7 +97,7 @@ impl Core {
     /// Ends a turn at this moment.
     pub(crate) fn end_turn(&mut self, end: Instant) {
         if end.saturating_duration_since(self.now) > Duration::from_millis(1) {
-            self.long_turn_ms = (self.now_ms, self.millis_of(end));
+            self.long_turns.push(self.now_ms, self.millis_of(end));
         }
     }
 

@@ -295,7 +295,8 @@ impl<'a> Conn<'a> {
     /// a proxy's one side may be silent because the other is at work.
     pub fn idle_for(&self) -> Duration {
         let open = self.core.table.get(self.token).filter(|conn| conn.phase == Phase::Open);
-        let idle_ms = open.map_or(0, |conn| conn.idle_ms(self.core.now_ms));
+        let since = |last| self.core.now_ms.wrapping_sub(self.core.long_turns.latest(last));
+        let idle_ms = open.map_or(0, |conn| since(conn.last_received).min(since(conn.last_sent)));
         Duration::from_millis(idle_ms.into())
     }
 

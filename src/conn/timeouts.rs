@@ -13,6 +13,7 @@ use crate::conn::state::{ConnCore, Phase};
 use crate::driver::Token;
 use crate::error::CloseReason;
 use crate::options::Options;
+use crate::time::long_turns::LongTurns;
 
 /// While a socket takes no more, only a look tells whether the peer has taken something. So often
 /// does one come within the time that is allowed: an end is late by one of these parts at most.
@@ -144,12 +145,9 @@ impl ConnCore {
     }
 
     /// What happened in a long turn may have happened at its end.
-    pub(crate) fn correct(&mut self, (begun, ended): (u32, u32)) {
-        for last in [&mut self.last_received, &mut self.last_sent] {
-            if *last == begun {
-                *last = ended;
-            }
-        }
+    pub(crate) fn correct(&mut self, long_turns: &LongTurns) {
+        self.last_received = long_turns.latest(self.last_received);
+        self.last_sent = long_turns.latest(self.last_sent);
     }
 
     /// The same for one that closes when its last output is delivered.
@@ -212,8 +210,9 @@ impl Core {
     /// Sets the watch of an open connection to when the first of its timeouts could be due.
     pub(crate) fn watch_silence(&mut self, token: Token) -> Option<CloseReason> {
         let (now, patience) = (self.now_ms, self.patience);
-        self.table.get_mut(token)?.correct(self.long_turn_ms);
-        let delay = match self.table.get(token)?.silence(now, patience) {
+        let conn = self.table.get_mut(token)?;
+        conn.correct(&self.long_turns);
+        let delay = match conn.silence(now, patience) {
             Silence::TooLong(reason) => return Some(reason),
             Silence::For(millis) => Some(Duration::from_millis(millis.into())),
             Silence::Allowed => None,

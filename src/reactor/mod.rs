@@ -35,6 +35,7 @@ use crate::handler::{Action, Handler};
 use crate::options::Options;
 use crate::sync::mailbox::Mailbox;
 use crate::sys::socket::Stream;
+use crate::time::long_turns::LongTurns;
 use crate::time::wheel::Wheel;
 use crate::workers::WorkerPool;
 
@@ -182,7 +183,7 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
             wheel: Wheel::new(now),
             now,
             now_ms: 0,
-            long_turn_ms: (0, 0),
+            long_turns: LongTurns::new(),
             started: now,
             current: None,
             pre_writing: false,

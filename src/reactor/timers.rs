@@ -3,7 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use crate::conn::core::Timer;
+use crate::conn::core::{Core, Timer};
 use crate::conn::rare::Rare;
 use crate::conn::state::{ConnCore, Phase};
 use crate::conn::timeouts::Silence;
@@ -109,9 +109,9 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
     /// Ends a closing connection whose peer takes nothing for too long, or has the watch look again.
     pub(super) fn watch_closing(&mut self, token: Token, now: Instant) {
         let (now_ms, patience) = (self.core.millis_of(now), self.core.options.close_timeout);
-        let long_turn = self.core.long_turn_ms;
-        let Some(conn) = self.core.table.get_mut(token) else { return };
-        conn.correct(long_turn);
+        let Core { table, long_turns, .. } = &mut self.core;
+        let Some(conn) = table.get_mut(token) else { return };
+        conn.correct(long_turns);
         match conn.closing_silence(now_ms, patience) {
             Silence::TooLong(reason) => self.end(token, reason),
             Silence::For(millis) => {

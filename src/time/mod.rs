@@ -1,5 +1,6 @@
 //! Timers. Nothing here reads a clock: the time is an argument.
 
+pub(crate) mod long_turns;
 pub(crate) mod wheel;
 
 #[cfg(test)]
