@@ -20,7 +20,7 @@ use crate::error::CloseReason;
 
 /// To another connection than the callback's own, fewer bytes are copied: they leave at the end
 /// of the turn, in one system call with what others write to it.
-const LENT_TO_PEER_MIN_BYTES: usize = 4096;
+pub(crate) const LENT_TO_PEER_MIN_BYTES: usize = 4096;
 
 /// A stretch of the receive buffer that waits to be sent.
 #[derive(Debug, Clone, Copy)]
