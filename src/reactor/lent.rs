@@ -1,5 +1,5 @@
-//! Sends what a callback wrote out of its own input, or what is relayed, from the receive buffer and before that is
-//! used again; see `conn/lent.rs`.
+//! Sends what a callback wrote out of its own input, or what is relayed, from the receive buffer and
+//! before that is used again; see `conn/lent.rs`.
 
 use std::io;
 

@@ -23,9 +23,9 @@ const MAX_LINGER: Duration = Duration::from_secs(65_535);
 /// TCP keepalive: find out that a silent peer is gone.
 ///
 /// Whole seconds; a fraction is cut off. What is out of its range is an error of the start, or of
-/// [`Conn::set_keepalive`](crate::Conn::set_keepalive). What is not given is the system's default, which for
-/// Linux is an interval of 75 s and 9 probes. OpenBSD and Haiku have system-wide times only:
-/// there `idle` is ignored, and the other two are refused as `Unsupported`.
+/// [`Conn::set_keepalive`](crate::Conn::set_keepalive). What is not given is the system's default,
+/// which for Linux is an interval of 75 s and 9 probes. OpenBSD and Haiku have system-wide times
+/// only: there `idle` is ignored, and the other two are refused as `Unsupported`.
 ///
 /// ```
 /// # use std::time::Duration;
