@@ -562,6 +562,8 @@ def memory_while_nobody_reads():
     digests = {}
 
     def late_reader(peer):
+        # Left to itself the system lets it grow as long as the message, now and then.
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, MIB)
         released.wait(DEADLINE)
         digest = hashlib.sha256()
         for some in iter(lambda: peer.recv(1 << 16), b""):
@@ -616,6 +618,8 @@ def memory_while_the_client_does_not_read():
         peers = [stack.enter_context(one.connect()) for _ in range(count)]
         before = rss_kib(one.process)
         for peer in peers:
+            # As above, so that what it cannot take waits.
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, MIB)
             peer.sendall(b"x")
         until_nothing_moves(sent)
         grown = rss_kib(one.process) - before

@@ -9,8 +9,8 @@
 //!
 //! INVARIANT: a stretch is noted only for a connection without other output, and whatever else is
 //! written to that connection copies the stretch before it. So order needs no thought elsewhere. A
-//! stretch lives from the `write` that notes it, or from `relays_straight` in the reactor, until
-//! `send_lent` returns, which calls `pre_write` in between.
+//! stretch lives from the `write` that notes it until `send_lent` returns, which calls `pre_write` in
+//! between.
 
 use crate::conn::Conn;
 use crate::conn::core::Core;

@@ -16,7 +16,7 @@
 use crate::conn::Conn;
 use crate::conn::core::Core;
 use crate::conn::id::ConnId;
-use crate::conn::lent::{LENT_TO_PEER_MIN_BYTES, Lent};
+use crate::conn::lent::LENT_TO_PEER_MIN_BYTES;
 use crate::conn::rare::Rare;
 use crate::conn::state::{ConnCore, Phase};
 use crate::driver::{Buffer, Driver, Moved, Sockets, Token};
@@ -34,7 +34,7 @@ const MOST_MOVED: usize = 1024 * 1024;
 impl<D: Driver, H: Handler> Reactor<D, H> {
     /// A receive buffer of a connection that relays; comes back where it is the handler's after all.
     pub(super) fn relay_received(&mut self, token: Token, buffer: Buffer) -> Option<Buffer> {
-        if self.relays_straight(token, &buffer) {
+        if self.relays_little(token, &buffer) {
             self.driver.recycle(buffer);
             return None;
         }
@@ -57,44 +57,25 @@ impl<D: Driver, H: Handler> Reactor<D, H> {
         None
     }
 
-    /// Nearly all that goes through a tunnel: from one of two that relay to each other to the other,
-    /// whose output is empty. Nobody else is likely to have output that could go along. Answers
-    /// whether this is so; what could have become of it then needs neither of the two looked at again.
-    fn relays_straight(&mut self, token: Token, buffer: &Buffer) -> bool {
-        let Core { table, options, .. } = &mut self.core;
+    /// Nearly all that goes through a tunnel: a little, from one of two that relay to each other to the
+    /// other, whose output is empty. It is copied and leaves at the end of the turn, as the system's
+    /// calls cost less one kind after the other than by turns. Answers whether this is so; neither of
+    /// the two needs to be looked at again then.
+    fn relays_little(&mut self, token: Token, buffer: &Buffer) -> bool {
+        let little = self.bulk().min(LENT_TO_PEER_MIN_BYTES);
+        let Self { driver, core, .. } = self;
         let length = buffer.length;
-        let Some(to) = table.get(token).and_then(ConnCore::relays_to) else { return false };
+        let Some(to) = core.table.get(token).and_then(ConnCore::relays_to) else { return false };
         let is_tunnel =
             |target: &ConnCore| target.may_be_lent_output() && target.relays_to() == Some(token);
-        if length > options.high_watermark || !table.get(to).is_some_and(is_tunnel) {
+        let fits = length < little && length <= core.options.high_watermark;
+        if !fits || !core.table.get(to).is_some_and(is_tunnel) {
             return false;
         }
-        self.core.note_relayed(token, length);
-        if length >= LENT_TO_PEER_MIN_BYTES {
-            self.send_straight(token, to, buffer);
-        } else {
-            // It leaves at the end of the turn: the calls that send cost the system less one after the
-            // other than between those that receive, and more so than a copy.
-            let Self { driver, core, .. } = self;
-            let bytes = driver.bytes(buffer);
-            core.write_with(to, |target, pool| target.outbound.append(bytes, pool));
-        }
+        core.note_relayed(token, length);
+        let bytes = driver.bytes(buffer);
+        core.write_with(to, |target, pool| target.outbound.append(bytes, pool));
         true
-    }
-
-    /// It leaves at once and from where it lies.
-    fn send_straight(&mut self, token: Token, to: Token, buffer: &Buffer) {
-        let length = buffer.length;
-        self.core.lent = Some(Lent { token: to, start: 0, end: length });
-        self.send_lent(buffer);
-        if length >= self.bulk() && self.may_move(token, to) {
-            self.driver.set_moving(token, true);
-        }
-        // What the socket has not taken, and whatever pre_write has asked for.
-        if self.core.table.get(to).is_some_and(|target| !target.is_at_rest()) {
-            self.core.touch(to);
-            self.rest_if_full(token, to);
-        }
     }
 
     /// The same for input that lies in the process; answers how much of it that was. None if it is the
